@@ -1,0 +1,233 @@
+"""Reading a run file, one's own or a stranger's.
+
+The schema must be this format's to the letter (no views or triggers run here), blobs are inflated no further than the image's known
+size, and whatever SQLite or the types object to becomes one sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from edgeq.core.errors import EdgeqError
+from edgeq.runs.format import APPLICATION, LIMIT, SCHEMA, TABLE, VERSION, Artifact, Cell, Outcomes, RunTarget, unpack
+
+Record = TypeVar("Record", Artifact, RunTarget, Cell)
+_OF: dict[Any, Any] = {"str": str, "int": int, "float": float}
+
+
+class Reader:
+    """An open run file of ``n`` images of ``shape`` (h, w, c). Rows are numbered ``idx`` 0..n-1."""
+
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+        self.path, self._db = path, db
+        self.n, self.shape = 0, (0, 0, 0)
+
+    def _verify(self, thoroughly: bool) -> None:
+        with self._errors():
+            application, version = (self._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
+            if application != APPLICATION:
+                raise EdgeqError(f"{self.path}: is not a run file of edgeq; `edgeq runs` lists those there are")
+            if version > VERSION:
+                raise EdgeqError(f"{self.path}: was written by a newer edgeq (format {version}, this one reads {VERSION}); upgrade edgeq")
+            found = [row[0] for row in self._db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")]
+            if version != VERSION or found != list(SCHEMA):
+                raise self._damaged("its tables are not those of a run")
+            if thoroughly and (verdict := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise self._damaged(str(verdict).splitlines()[-1])
+
+    def _measure(self) -> None:
+        shape, n = self.meta("shape"), self.meta("n")
+        sizes = shape if isinstance(shape, list) and len(shape) == 3 else [0]
+        if not all(isinstance(s, int) and 0 < s <= LIMIT for s in sizes) or np.prod(sizes, dtype=float) > LIMIT:
+            raise self._damaged("its image shape makes no sense")
+        if not isinstance(n, int) or not 0 <= n <= LIMIT:
+            raise self._damaged("its number of images makes no sense")
+        self.shape, self.n = (sizes[0], sizes[1], sizes[2]), n
+
+    def _damaged(self, what: str) -> EdgeqError:
+        return EdgeqError(f"{self.path}: is damaged ({what}); use a copy, or run the attack again")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._sentence(error) from error
+        except OSError as error:
+            raise EdgeqError(f"{self.path}: cannot be read or written ({error.strerror})") from error
+        except (ValueError, TypeError, OverflowError, IndexError, KeyError, zlib.error, RecursionError) as error:
+            raise self._damaged(f"{type(error).__name__}: {error}") from error
+
+    def _sentence(self, error: sqlite3.Error) -> EdgeqError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return EdgeqError(
+                f"{self.path}: the disk is full or fails ({error}); every row written before is kept,"
+                f" make room and go on with `edgeq resume {self.path}`"
+            )
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return EdgeqError(f"{self.path}: another process holds it; wait until it ends")
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            return EdgeqError(f"{self.path}: cannot be opened or written ({error}); check the permissions of the file and its folder")
+        if code == sqlite3.SQLITE_NOTADB:
+            return EdgeqError(f"{self.path}: is not a run file of edgeq; `edgeq runs` lists those there are")
+        return self._damaged(str(error))
+
+    @contextmanager
+    def _sqlite(self) -> Iterator[None]:
+        """Only SQLite's own errors become sentences: a wrong type in a writer's argument is this program's fault, not the file's."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._sentence(error) from error
+
+    def _rows(self, sql: str, *args: Any) -> list[Any]:
+        with self._errors():  # all rows at once: an open cursor would hold the writer off
+            return self._db.execute(sql, args).fetchall()
+
+    def _records(self, kind: type[Record]) -> list[Record]:
+        with self._errors():
+            rows = self._db.execute(f"SELECT * FROM {TABLE[kind]} ORDER BY rowid").fetchall()
+            values = ([load(v) if f.type == "Any" else _OF[f.type](v) for f, v in zip(fields(kind), row, strict=True)] for row in rows)
+            return [kind(*v) for v in values]
+
+    def meta(self, key: str, default: Any = None) -> Any:
+        with self._errors():
+            found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            return default if found is None else load(found[0])
+
+    def artifacts(self) -> list[Artifact]:
+        return self._records(Artifact)
+
+    def targets(self, running: bool = False) -> list[RunTarget]:
+        """In the order they were added; with ``running`` only those that can run."""
+        return [t for t in self._records(RunTarget) if t.runs or not running]
+
+    def cells(self) -> list[Cell]:
+        return self._records(Cell)
+
+    def _columns(self, sql: str, args: Sequence[Any], dtypes: Sequence[Any], fill: Any) -> list[np.ndarray]:
+        """The query's columns behind its first, ``idx``, scattered into ``(n,)`` arrays."""
+        with self._errors():
+            columns = list(zip(*self._db.execute(sql, args).fetchall(), strict=True)) or [()] * (1 + len(dtypes))
+            idx = np.array(columns[0], np.int64)
+            if len(idx) and not 0 <= idx.min() <= idx.max() < self.n:
+                raise self._damaged("a row number is out of range")
+            out = [np.full(self.n, fill, dtype) for dtype in dtypes]
+            for array, values in zip(out, columns[1:], strict=True):
+                array[idx] = np.array(values, array.dtype)
+            return out
+
+    def labels(self) -> np.ndarray:
+        """``(n,) int64``: the true classes; -1 for rows that were not written yet."""
+        return self._columns("SELECT idx, label FROM rows", (), (np.int64,), -1)[0]
+
+    def ids(self) -> np.ndarray:
+        """``(n,) int64``; -1 for rows that were not written yet."""
+        return self._columns("SELECT idx, id FROM rows", (), (np.int64,), -1)[0]
+
+    def names(self) -> dict[int, str]:
+        """Image names by row number."""
+        return {int(i): str(name) for i, name in self._rows("SELECT idx, name FROM rows ORDER BY idx")}
+
+    def queries(self, cell: int) -> np.ndarray:
+        """``(n,) int64``: queries each candidate took; -1 where there is none yet."""
+        return self._columns("SELECT idx, queries FROM candidates WHERE cell = ?", (cell,), (np.int64,), -1)[0]
+
+    def losses(self, cell: int) -> np.ndarray:
+        """``(n,) float64``: the loss kept with each candidate; NaN where there is none."""
+        return self._columns("SELECT idx, loss FROM candidates WHERE cell = ?", (cell,), (np.float64,), np.nan)[0]
+
+    def norms(self, cell: int) -> tuple[np.ndarray, np.ndarray]:
+        """``(n,) float64`` each, of the integer delta: l2 in pixels / 255, l_inf in pixels; NaN where missing."""
+        l2, linf = self._columns("SELECT idx, l2, linf FROM candidates WHERE cell = ?", (cell,), (np.float64, np.float64), np.nan)
+        return l2, linf
+
+    def outcomes(self, cell: int, target: str) -> Outcomes:
+        sql = "SELECT idx, correct, tied, label FROM answers WHERE cell = ? AND target = ?"
+        return Outcomes(*self._columns(sql, (cell, target), (np.int8, np.int8, np.int64), -1))
+
+    def correct(self, cell: int, target: str) -> np.ndarray:
+        """``(n,) int8``: 1 where not fooled, 0 where fooled, -1 where missing."""
+        return self.outcomes(cell, target).correct
+
+    def tied(self, cell: int, target: str) -> np.ndarray:
+        return self.outcomes(cell, target).tied
+
+    def labels_of(self, cell: int, target: str) -> np.ndarray:
+        """``(n,) int64``: the runtime's own labels, -1 where missing."""
+        return self.outcomes(cell, target).label
+
+    def done(self, cell: int, target: str | None = None) -> np.ndarray:
+        """``(n,) bool``: rows of ``cell`` that have a candidate, or that ``target`` has answered. For cell 0 alone: rows written."""
+        if target is not None:
+            return self.correct(cell, target) >= 0
+        return self.ids() >= 0 if cell == 0 else self.queries(cell) >= 0
+
+    def answered(self) -> dict[tuple[int, str], int]:
+        """How many rows each (cell, target) has."""
+        return {(c, t): k for c, t, k in self._rows("SELECT cell, target, COUNT(*) FROM answers GROUP BY cell, target")}
+
+    def _images(self, sql: str, args: tuple[Any, ...], idx: np.ndarray) -> np.ndarray:
+        out = np.empty((len(idx), *self.shape), np.uint8)
+        with self._errors():
+            for k, i in enumerate(np.asarray(idx).tolist()):
+                found = self._db.execute(sql, (*args, i)).fetchone()
+                if found is None:
+                    raise self._damaged(f"row {i} is missing")
+                out[k] = np.frombuffer(unpack(found[0], out[k].nbytes), np.uint8).reshape(self.shape)
+        return out
+
+    def images(self, idx: np.ndarray) -> np.ndarray:
+        """``(m, h, w, c) uint8``: the clean images. Ask in chunks: only these are held in memory."""
+        return self._images("SELECT image FROM rows WHERE idx = ?", (), idx)
+
+    def candidates(self, cell: int, idx: np.ndarray) -> np.ndarray:
+        """``(m, h, w, c) uint8``: the candidates of ``cell``; for cell 0 the clean images. Ask in chunks."""
+        clean = self.images(idx)
+        if cell == 0:
+            return clean
+        return clean + self._images("SELECT delta FROM candidates WHERE cell = ? AND idx = ?", (cell,), idx)
+
+    def scores(self, cell: int, target: str, idx: np.ndarray) -> np.ndarray | None:
+        """``(m, k)`` raw scores in the runtime's dtype, or None where the target gives labels only."""
+        tensor = next(((t.signature or {}).get("output") for t in self.targets() if t.name == target), None)
+        if not tensor or not tensor.get("shape"):
+            return None
+        sql = "SELECT scores FROM answers WHERE cell = ? AND target = ? AND idx = ?"
+        with self._errors():
+            classes = int(tensor["shape"][0])
+            if not 0 < classes * len(idx) <= LIMIT:
+                raise ValueError("a number of classes makes no sense")
+            out = np.empty((len(idx), classes), np.dtype(tensor["dtype"]))
+            for k, i in enumerate(np.asarray(idx).tolist()):
+                found = self._db.execute(sql, (cell, target, i)).fetchone()
+                if found is None or found[0] is None:
+                    return None
+                out[k] = np.frombuffer(unpack(found[0], out[k].nbytes), out.dtype)
+            return out
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    try:  # rw, not ro: a reader may have to roll back what a killed writer left
+        db = sqlite3.connect(path.absolute().as_uri() + "?mode=rw", uri=True, timeout=30, isolation_level=None)
+    except sqlite3.Error as error:
+        raise EdgeqError(f"{path}: cannot be opened ({error})") from None
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LIMIT)
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA cell_size_check = ON")
+    return db
+
+
+def load(text: Any) -> Any:
+    """JSON as this module writes it."""
+    return json.loads(text)

@@ -1,0 +1,191 @@
+"""One SQLite file a run: what was planned, on which artifacts and runtimes, every image, every candidate, every answer.
+
+The journal is SQLite's rollback journal, not WAL: what was committed is then always in the one file itself, even after ``kill -9``
+(WAL would leave it in a second file that people forget to copy). After a kill at most the transaction in flight has a ``-journal``
+beside the file, and the next opening rolls it back. Commits are a batch of rows apart, so the slower journal costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.core.answer import Answer
+from edgeq.core.errors import EdgeqError
+from edgeq.runs.format import APPLICATION, BEFORE_GRID, CLEAN, SCHEMA, TABLE, VERSION, Artifact, Cell, Outcomes, RunTarget, pack
+from edgeq.runs.reader import Reader, connect
+
+__all__ = ["BEFORE_GRID", "CLEAN", "Artifact", "Cell", "Outcomes", "Run", "RunTarget"]
+
+
+class Run(Reader):
+    """An open run file; a context manager. Every writer is one transaction."""
+
+    def __init__(self, path: Path, db: sqlite3.Connection, lock: int | None) -> None:
+        super().__init__(path, db)
+        self._lock, self._depth = lock, 0
+
+    @classmethod
+    def create(cls, path: str | Path, *, shape: Sequence[int], n: int, meta: Mapping[str, Any]) -> Run:
+        """A new run of ``n`` images of ``shape`` (h, w, c), open for writing. ``meta``: JSON-able values by key.
+
+        Raises :class:`EdgeqError` where the file exists already or cannot be written; then nothing is left behind.
+        """
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644))
+        except FileExistsError:
+            raise EdgeqError(f"{path}: this run exists already; go on with `edgeq resume {path}`, or choose another name") from None
+        except OSError as error:
+            raise EdgeqError(f"{path}: cannot be written ({error.strerror}); choose another place with --run") from None
+        run = None
+        try:
+            run = cls(path, connect(path), _write_lock(path))
+            with run.transaction():
+                for statement in (*SCHEMA, f"PRAGMA application_id = {APPLICATION}", f"PRAGMA user_version = {VERSION}"):
+                    run._db.execute(statement)
+                for key, value in {**meta, "shape": [int(s) for s in shape], "n": int(n)}.items():
+                    run.set_meta(key, value)
+            run._measure()
+            return run
+        except BaseException:
+            if run is not None:
+                run.close()
+            path.unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def open(cls, path: str | Path, write: bool = False) -> Run:
+        """An existing run. With ``write`` it is this process's alone to write to, until closed or killed; others may still read."""
+        path = Path(path)
+        if not path.is_file():
+            raise EdgeqError(f"{path}: there is no such run file; `edgeq runs` lists those there are")
+        if path.stat().st_size == 0:
+            raise EdgeqError(f"{path}: is empty, its run was stopped before the first row; delete it and start the run again")
+        lock = _write_lock(path) if write else None
+        run = None
+        try:
+            run = cls(path, connect(path), lock)
+            run._verify(thoroughly=write)
+            run._measure()
+            if not write:
+                run._db.execute("PRAGMA query_only = ON")
+            return run
+        except BaseException:
+            if run is not None:
+                run.close()
+            elif lock is not None:
+                os.close(lock)
+            raise
+
+    def close(self) -> None:
+        self._db.close()  # before the lock: closing any descriptor of the file drops this process's POSIX locks on it
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writers inside commit together or not at all. May nest: the outermost commits."""
+        self._depth += 1
+        try:
+            if self._depth > 1:
+                yield
+                return
+            with self._sqlite():
+                self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                with self._sqlite():
+                    self._db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # a full disk has rolled back already
+                    self._db.execute("ROLLBACK")
+                raise
+        finally:
+            self._depth -= 1
+
+    def _write(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        with self.transaction(), self._sqlite():
+            self._db.executemany(sql, rows)
+
+    def set_meta(self, key: str, value: Any) -> None:
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(key, json.dumps(value, sort_keys=True))])
+
+    def add(self, *records: Artifact | RunTarget | Cell) -> None:
+        """Adds records, or replaces those of the same name or number, in one transaction."""
+        with self.transaction():
+            for record in records:
+                values = [json.dumps(v) if f.type == "Any" else v for f, v in zip(fields(record), astuple(record), strict=True)]
+                key, *others = (f.name for f in fields(record))
+                marks, updates = ", ".join("?" * len(values)), ", ".join(f"{name} = excluded.{name}" for name in others)
+                sql = f"INSERT INTO {TABLE[type(record)]} VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET {updates}"
+                self._write(sql, [tuple(values)])
+
+    def add_rows(self, idx: np.ndarray, ids: np.ndarray, names: Sequence[str], labels: np.ndarray, images: np.ndarray) -> None:
+        """``idx``, ``ids``, ``labels`` ``(m,)`` integers; ``images`` ``(m, h, w, c) uint8``. Rows that are there already stay."""
+        packed = (pack(image) for image in images)
+        rows = zip(idx.tolist(), ids.tolist(), names, labels.tolist(), packed, strict=True)
+        self._write("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?, ?)", rows)
+
+    def add_candidates(
+        self, cell: int, idx: np.ndarray, candidates: np.ndarray, clean: np.ndarray, queries: np.ndarray | int = 0, loss: Any = np.nan
+    ) -> None:
+        """``candidates``, ``clean`` ``(m, h, w, c) uint8``; ``queries`` and ``loss`` ``(m,)`` or one number.
+
+        The delta is kept modulo 256 (uint8 subtraction wraps, and adding it back unwraps); the norms are of the true integer delta.
+        """
+        m = len(idx)
+        if not m:
+            return
+        flat = (candidates.astype(np.int16) - clean).reshape(m, -1)
+        l2 = np.sqrt(np.einsum("ij,ij->i", flat, flat, dtype=np.float64)) / 255
+        columns = (np.broadcast_to(queries, m).tolist(), np.broadcast_to(loss, m).tolist(), l2.tolist(), np.abs(flat).max(1).tolist())
+        rows = ((cell, i, *c, pack(delta)) for i, *c, delta in zip(idx.tolist(), *columns, candidates - clean, strict=True))
+        self._write("INSERT OR REPLACE INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def add_answers(self, cell: int, target: str, idx: np.ndarray, answer: Answer, labels: np.ndarray) -> None:
+        """What ``target`` answered to the rows ``idx`` of ``cell``; ``labels`` ``(m,)`` are the true classes."""
+        scores = [None] * len(idx) if answer.kind == "label" else [pack(raw) for raw in answer.raw]
+        columns = ((~answer.fooled(labels)).tolist(), answer.tied().tolist(), answer.label().tolist())
+        rows = ((cell, target, i, *rest) for i, *rest in zip(idx.tolist(), *columns, scores, strict=True))
+        self._write("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def remove_target(self, name: str) -> None:
+        """Forgets a target and all it answered."""
+        with self.transaction():
+            self._write("DELETE FROM answers WHERE target = ?", [(name,)])
+            self._write("DELETE FROM targets WHERE name = ?", [(name,)])
+
+
+def _write_lock(path: Path) -> int:
+    """Takes the run for this process, on the file itself: the kernel releases it however the process ends."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError as error:
+        raise EdgeqError(f"{path}: cannot be written ({error.strerror}); check its permissions, or work on a copy") from None
+    try:
+        import fcntl  # not on Windows, where SQLite's own locks must do
+    except ModuleNotFoundError:  # pragma: no cover
+        return descriptor
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise EdgeqError(f"{path}: another process is writing to this run; wait until it ends (reading it meanwhile is fine)") from None
+    return descriptor
