@@ -1,0 +1,77 @@
+"""What a target answers, and what "fooled" means (MEASURES: *Fooled*)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Kind = Literal["label", "probs", "logits"]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The answers to ``m`` images.
+
+    ``kind``: what the numbers are.
+    ``raw``: ``(m, k)`` in the dtype the runtime returned (int8, uint8, float32), or ``(m,) int64`` class indices for ``label``.
+    ``scale``, ``zero``: ``value = scale * (raw - zero)``; 1 and 0 where the runtime returns floats.
+    """
+
+    kind: Kind
+    raw: np.ndarray
+    scale: float = 1.0
+    zero: int = 0
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def __getitem__(self, index: np.ndarray | slice) -> Answer:
+        return Answer(self.kind, self.raw[index], self.scale, self.zero)
+
+    @property
+    def lsb(self) -> float:
+        """The smallest step of a score; 0.0 for float outputs."""
+        return self.scale if self.raw.dtype.kind in "iu" and self.kind != "label" else 0.0
+
+    def values(self) -> np.ndarray:
+        """``(m, k) float32``: probabilities or logits."""
+        return (self.raw.astype(np.float32) - np.float32(self.zero)) * np.float32(self.scale)
+
+    def logits(self) -> np.ndarray:
+        """``(m, k) float32``: logits, or ``log(max(p, LSB/2))`` where only probabilities are seen (MEASURES: *Losses*)."""
+        if self.kind == "label":
+            raise TypeError("a label has no logits")
+        values = self.values()
+        if self.kind == "logits":
+            return values
+        return np.log(np.maximum(values, np.float32(self.lsb / 2 or np.finfo(np.float32).tiny)))
+
+    def label(self) -> np.ndarray:
+        """``(m,) int64``: the predicted class; the lowest index among equals (numpy's argmax)."""
+        return self.raw if self.kind == "label" else self.raw.argmax(axis=1)
+
+    def margin(self, labels: np.ndarray) -> np.ndarray:
+        """``(m,) float32``: best other class minus the class ``labels``, in raw steps; above 0 where the target is fooled.
+
+        For ``label`` answers it is +1 where the label differs and -1 where it does not.
+        """
+        if self.kind == "label":
+            return np.where(self.raw != labels, 1, -1).astype(np.float32)
+        # int8 differences need 9 bits; float32 holds them exactly, and float outputs as they are
+        scores = self.raw.astype(np.float32)
+        rows = np.arange(len(scores))
+        own = scores[rows, labels]
+        scores[rows, labels] = -np.inf
+        return scores.max(axis=1) - own
+
+    def fooled(self, labels: np.ndarray) -> np.ndarray:
+        """``(m,) bool``: some class *strictly* exceeds the class ``labels``."""
+        return self.margin(labels) > 0
+
+    def tied(self) -> np.ndarray:
+        """``(m,) bool``: two or more classes share the top score."""
+        if self.kind == "label":
+            return np.zeros(len(self.raw), bool)
+        return (self.raw == self.raw.max(axis=1, keepdims=True)).sum(axis=1) > 1

@@ -1,0 +1,107 @@
+"""The threat: a norm, a radius, and the sensor's grid (MEASURES: *Pixels and the grid*)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edgeq.core.errors import EdgeqError
+
+Norm = Literal["linf", "l2"]
+
+
+@dataclass(frozen=True)
+class Threat:
+    """All images within ``eps`` of the clean one in ``norm``, with pixels in [0, 1]; candidates are integers 0..255."""
+
+    norm: Norm
+    eps: float
+
+    @property
+    def pixels(self) -> float:
+        """The radius in pixel steps: a whole number for l_inf (``floor(255 eps + 1e-6)``), ``255 eps`` for l2."""
+        return math.floor(255 * self.eps + 1e-6) if self.norm == "linf" else 255 * self.eps
+
+    @property
+    def reaches_integers(self) -> bool:
+        """Whether any integer image but the clean one lies inside."""
+        return self.pixels >= 1
+
+    def project(self, x: np.ndarray, x0: np.ndarray) -> np.ndarray:
+        """The nearest point of the ball around ``x0``, then of [0, 1]. Both ``(n, h, w, c) float32`` in [0, 1]."""
+        if self.norm == "linf":
+            eps = np.float32(self.eps)
+            return np.clip(np.clip(x, x0 - eps, x0 + eps), 0, 1)
+        delta = x - x0
+        return np.clip(x0 + delta * np.minimum(1, np.float32(self.eps) / np.maximum(_l2(delta), 1e-12)), 0, 1)
+
+    def ascent(self, gradient: np.ndarray) -> np.ndarray:
+        """The unit step of steepest ascent: the sign for l_inf, ``g / |g|`` for l2 (0 where the gradient is 0)."""
+        if self.norm == "linf":
+            return np.sign(gradient)
+        return gradient / np.maximum(_l2(gradient), 1e-12)
+
+    def grid(self, x: np.ndarray, clean: np.ndarray) -> np.ndarray:
+        """The candidate of an iterate: ``(n, h, w, c) uint8`` inside the ball around ``clean``.
+
+        ``x``: float32 in [0, 1]; ``clean``: uint8, broadcast against it. For l2 the integer delta is shrunk until its own norm is inside.
+        """
+        base = clean.astype(np.int16)
+        step = np.rint(np.float32(255) * x).astype(np.int16) - base
+        if self.norm == "linf":
+            step = np.clip(step, -self.pixels, self.pixels)
+        else:
+            step = _shrink(step, self.pixels)
+        return np.clip(base + step, 0, 255).astype(np.uint8)
+
+    def contains(self, candidates: np.ndarray, clean: np.ndarray) -> np.ndarray:
+        """``(n,) bool``: which uint8 ``candidates`` lie in the ball around the uint8 ``clean``."""
+        delta = candidates.astype(np.int64) - clean
+        axes = tuple(range(1, delta.ndim))
+        if self.norm == "linf":
+            return np.abs(delta).max(axis=axes) <= self.pixels
+        return (delta**2).sum(axis=axes) <= self.pixels**2 * (1 + 1e-9)
+
+
+def _l2(delta: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.square(delta).sum(axis=tuple(range(1, delta.ndim)), keepdims=True))
+
+
+def _shrink(step: np.ndarray, radius: float) -> np.ndarray:
+    """Integer deltas with an l2 norm of at most ``radius``: ``rint(s * step)`` with the largest ``s`` of a bisection.
+
+    ``|rint(s d)|`` grows with ``s`` in every component, so the norm is monotone in ``s`` and bisection is sound.
+    """
+    axes = tuple(range(1, step.ndim))
+    limit = radius**2 * (1 + 1e-9)
+
+    def norm2(d: np.ndarray) -> np.ndarray:
+        return np.square(d.astype(np.int64)).sum(axis=axes, keepdims=True)
+
+    low = np.where(norm2(step) <= limit, 1.0, 0.0)
+    high = np.ones_like(low)
+    for _ in range(16):
+        middle = (low + high) / 2
+        fits = norm2(np.rint(middle * step)) <= limit
+        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
+    return np.rint(low * step).astype(np.int16)
+
+
+def parse_eps(text: str) -> float:
+    """``8/255``, ``0.03`` or ``8px`` as a fraction of the pixel range. Raises :class:`EdgeqError`."""
+    try:
+        if text.endswith("px"):
+            eps = float(text[:-2]) / 255
+        elif "/" in text:
+            above, below = text.split("/")
+            eps = float(above) / float(below)
+        else:
+            eps = float(text)
+    except (ValueError, ZeroDivisionError):
+        eps = math.nan
+    if not (math.isfinite(eps) and eps > 0):
+        raise EdgeqError(f"--eps {text}: not a radius; write 8/255, 0.03 or 8px")
+    return eps

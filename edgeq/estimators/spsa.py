@@ -1,0 +1,47 @@
+"""Simultaneous perturbation: mirrored pairs along random signs (Spall 1992; for images Uesato et al. 2018)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeq.core import rng
+from edgeq.core.threat import Threat
+
+_SIGNS = 0  # rng stream
+
+
+def signs(seed: int, ids: np.ndarray, step: np.ndarray, count: int, size: int) -> np.ndarray:
+    """``(r, count, size) uint8``, 1 for + and 0 for -: the directions of ``count`` pairs. Cheaper to draw again than to keep."""
+    return rng.bits(seed, ids, step, count * size, _SIGNS).reshape(len(ids), count, size)
+
+
+def ends(x: np.ndarray, clean: np.ndarray, threat: Threat, delta: float) -> tuple[np.ndarray, np.ndarray]:
+    """What a pixel of a query can be: the grid's values of ``x + delta`` and ``x - delta``, each ``(r, 1, h*w*c) uint8``.
+
+    l_inf only: there the grid and the ball treat every pixel for itself, so two values a pixel are rounded and clipped once.
+    """
+    high = threat.grid(np.minimum(x + np.float32(delta), 1), clean)
+    low = threat.grid(np.maximum(x - np.float32(delta), 0), clean)
+    return high.reshape(len(x), 1, -1), low.reshape(len(x), 1, -1)
+
+
+def pairs(high: np.ndarray, low: np.ndarray, signs: np.ndarray, out: np.ndarray) -> None:
+    """Fills ``out (r, 2 * count, h*w*c) uint8`` with all ``x + delta s``, then all ``x - delta s``."""
+    count = signs.shape[1]
+    plus, minus = out[:, :count], out[:, count:]
+    np.multiply(signs, high ^ low, out=minus)  # the bits in which the ends differ, where the sign is +
+    np.bitwise_xor(minus, low, out=plus)
+    np.bitwise_xor(minus, high, out=minus)
+
+
+def gradient(loss: np.ndarray, signs: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """The slope per pixel step, ``(r, h*w*c) float32``: mean over pairs of ``(f(x+) - f(x-)) s / (high - low)``; 0 where the ends meet.
+
+    ``loss``: ``(r, 2 * count) float32`` in the order of :func:`pairs`.
+    """
+    count = signs.shape[1]
+    difference = (loss[:, :count] - loss[:, count:]) / np.float32(count)
+    # the sum of d s with s = 2 b - 1; by einsum, because a BLAS may add in an order that depends on its threads
+    total = 2 * np.einsum("rp,rpd->rd", difference, signs.astype(np.float32)) - difference.sum(axis=1)[:, None]
+    span = (high.astype(np.float32) - low)[:, 0]
+    return np.divide(total, span, out=np.zeros_like(total), where=span > 0)

@@ -1,0 +1,40 @@
+import numpy as np
+
+from edgeq.core.answer import Answer
+from edgeq.core.objective import evaluate
+
+
+def test_fooled_is_strict_and_on_raw_scores():
+    answer = Answer("probs", np.array([[127, 127, -128], [126, 127, -128], [127, 0, 0]], np.int8), 1 / 256, -128)
+    labels = np.array([1, 0, 0])
+    np.testing.assert_array_equal(answer.fooled(labels), [False, True, False])
+    np.testing.assert_array_equal(answer.tied(), [True, False, False])
+    np.testing.assert_array_equal(answer.label(), [0, 1, 0])
+    np.testing.assert_array_equal(answer.margin(labels), [0, 1, -127])
+
+
+def test_int8_extremes_do_not_wrap_around():
+    answer = Answer("logits", np.array([[-128, 127]], np.int8), 0.5, 3)
+    assert answer.margin(np.array([0]))[0] == 255
+    np.testing.assert_allclose(answer.values(), [[-65.5, 62]])
+
+
+def test_probabilities_are_floored_at_half_a_step():
+    answer = Answer("probs", np.array([[-128, 127]], np.int8), 1 / 256, -128)
+    np.testing.assert_allclose(answer.logits(), [[np.log(1 / 512), np.log(255 / 256)]], rtol=1e-6)
+
+
+def test_a_label_is_its_own_argmax():
+    answer = Answer("label", np.array([3, 1]))
+    np.testing.assert_array_equal(answer.fooled(np.array([3, 2])), [False, True])
+    assert not answer.tied().any()
+    assert answer.lsb == 0
+
+
+def test_objectives_grow_as_the_true_class_loses():
+    logits = np.array([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0]], np.float32)
+    labels = np.array([0, 0])
+    np.testing.assert_allclose(evaluate("margin", logits, labels), [-1, 1])
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(evaluate("ce", logits, labels), -np.log(p[:, 0]), rtol=1e-6)
+    np.testing.assert_array_equal(logits[0], [2, 1, 0])
