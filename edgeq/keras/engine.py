@@ -1,0 +1,46 @@
+"""TensorFlow itself: imported late, quietly, and with a sentence where it is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from edgeq.core.errors import EdgeqError
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing reaches file descriptor 2: TensorFlow's C++ logs ignore Python's streams and most of its own switches."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)
+
+
+def need(name: str, extra: str = "keras") -> Any:
+    """The module ``name``; :class:`EdgeqError` naming the extra to install where it is missing."""
+    if name in sys.modules:
+        return sys.modules[name]
+    try:
+        with quiet():
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise EdgeqError(f'this needs {error.name}, which is not installed; pip install "edgeq[{extra}]"') from None
+
+
+def tensorflow() -> Any:
+    """``tensorflow``, with ``tf.keras`` being Keras 2 (about 5 s the first time)."""
+    tf = need("tensorflow")
+    need("tf_keras")
+    tf.get_logger().setLevel("ERROR")
+    return tf

@@ -1,0 +1,218 @@
+"""One ``load`` for every Keras file: ``.h5``, ``.keras`` (Keras 2 and 3), SavedModel; float or quantisation-aware.
+
+Whatever the file, what comes out is one frozen graph: the weights are constants, the functions inlined, nothing keeps state.
+So the softmax at its end is found and cut off in one way for all, and the graph that gives gradients is the one that is exported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.core.errors import EdgeqError
+from edgeq.core.signature import Signature, Tensor
+from edgeq.keras import engine, scan
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A frozen image classifier.
+
+    ``form``: "Keras 2 h5", "Keras 3", "SavedModel" ...; ``sha256``: of the file, or of a directory's names and bytes.
+    ``function``, ``logits``: TensorFlow functions ``(b, h, w, c) float32 -> (b, classes)``: the file's own output, and the logits.
+    ``frozen``: the concrete function behind them, for the converter.
+    ``kind_note``: what the output is taken for, and why. ``batch``: the only batch size the graph takes; None for any.
+    ``quantised``: it holds fake quantisation (QAT).
+    """
+
+    path: Path
+    form: str
+    sha256: str
+    function: Any
+    logits: Any
+    frozen: Any
+    signature: Signature
+    kind_note: str
+    batch: int | None
+    quantised: bool
+
+
+def load(path: str | Path) -> Network:
+    """Read ``path`` without running code from it. Raises :class:`EdgeqError`, also for what is no image classifier."""
+    path = Path(path)
+    form, called = _open(path)
+    return freeze(path, form, digest(path), called)
+
+
+def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
+    """The :class:`Network` of a concrete function with one image input; ``path`` is who to blame in errors."""
+    tf = engine.tensorflow()
+    convert = engine.need("tensorflow.python.framework.convert_to_constants").convert_variables_to_constants_v2
+    try:
+        with engine.quiet():
+            function = convert(called)
+    except Exception as error:
+        raise EdgeqError(f"{path}: its graph cannot be frozen ({scan.sentence(error)})") from None
+    graph = function.graph.as_graph_def()
+    scan.pure(path, graph)
+    shape, classes, batch = _classifier(path, function, tf)
+    found, kind, note = _logits(path, function, batch, shape, tf)
+    quantised = any(n.op.startswith("FakeQuant") for n in graph.node)
+    signature = Signature(Tensor(shape, "float32"), Tensor((classes,), "float32"), kind)
+    return Network(path, form, sha256, _single(function), found, function, signature, note, batch, quantised)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; of a directory, over the sorted relative names and contents of its files."""
+    total = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        if path.is_dir():
+            total.update(file.relative_to(path).as_posix().encode() + b"\0" + file.stat().st_size.to_bytes(8, "big"))
+        with open(file, "rb") as stream:
+            while chunk := stream.read(1 << 20):
+                total.update(chunk)
+    return total.hexdigest()
+
+
+def _open(path: Path) -> tuple[str, Any]:
+    """The form of a file and a concrete function of the network in it."""
+    if not path.exists():
+        raise EdgeqError(f"{path}: there is no such file")
+    if path.is_dir():
+        if not (path / "saved_model.pb").is_file():
+            raise EdgeqError(f"{path}: a directory without saved_model.pb; name a SavedModel, a .keras or an .h5 file")
+        scan.saved_model(path)
+        return "SavedModel", _saved_model(path)
+    try:
+        with open(path, "rb") as stream:
+            magic = stream.read(8)
+    except OSError as error:
+        raise EdgeqError(f"{path}: {error.strerror}") from None
+    if not magic:
+        raise EdgeqError(f"{path}: the file is empty")
+    if magic == b"\x89HDF\r\n\x1a\n":
+        attributes = scan.h5(path)
+        if "model_config" not in attributes:
+            raise EdgeqError(f"{path}: it holds weights without a network; save the whole model")
+        scan.config(path, attributes["model_config"])
+        version, name, suffixes = attributes.get("keras_version", ""), "h5", [".h5", ".hdf5"]
+    elif magic[:4] == b"PK\x03\x04":
+        version, name, suffixes = scan.archive(path), ".keras", [".keras"]
+    else:
+        raise EdgeqError(f"{path}: neither a Keras .h5 nor a .keras file; it may be damaged")
+    if path.suffix not in suffixes:
+        raise EdgeqError(f"{path}: Keras goes by the file's name; rename it to end in {suffixes[0]}")
+    major = 3 if version.split(".")[0] == "3" else 2
+    return f"Keras {major} {name}", _keras(path, major)
+
+
+def _keras(path: Path, major: int) -> Any:
+    tf = engine.tensorflow()
+    keras = engine.need("keras") if major == 3 else tf.keras
+    options = {"compile": False} if path.suffix != ".keras" else {"compile": False, "safe_mode": True}
+    try:
+        with engine.quiet():
+            model = keras.models.load_model(str(path), **options)
+    except Exception as error:
+        raise EdgeqError(
+            f"{path}: Keras {major} cannot load it ({scan.sentence(error)}); it is damaged, or has layers of its own: "
+            "save it as a SavedModel then"
+        ) from None
+    return concrete(model, path)
+
+
+def concrete(model: Any, path: Path) -> Any:
+    """The inference function of a Keras model (2 or 3) with one input, any batch."""
+    tf = engine.tensorflow()
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        raise EdgeqError(f"{path}: a network that was never built, its input shape is unknown; call it once and save it again")
+    if len(inputs) != 1:
+        raise EdgeqError(f"{path}: it has {len(inputs)} inputs; edgeq takes classifiers of one image")
+    spec = tf.TensorSpec(tuple(inputs[0].shape), tf.as_dtype(inputs[0].dtype), name="image")
+    try:
+        return tf.function(lambda image: model(image, training=False), autograph=False).get_concrete_function(spec)
+    except Exception as error:
+        raise EdgeqError(f"{path}: the network cannot be called ({scan.sentence(error)})") from None
+
+
+def _saved_model(path: Path) -> Any:
+    tf = engine.tensorflow()
+    try:
+        with engine.quiet():
+            loaded = tf.saved_model.load(str(path))
+            signatures = dict(loaded.signatures)
+    except Exception as error:
+        raise EdgeqError(f"{path}: TensorFlow cannot load this SavedModel ({scan.sentence(error)}); get the directory again") from None
+    if "serving_default" not in signatures and len(signatures) != 1:
+        raise EdgeqError(f"{path}: the SavedModel has no serving_default signature; save it with model.save or model.export")
+    called = signatures.get("serving_default") or next(iter(signatures.values()))
+    called.owner = loaded  # a restored function does not keep its variables alive
+    return called
+
+
+def _classifier(path: Path, function: Any, tf: Any) -> tuple[tuple[int, int, int], int, int | None]:
+    """Input shape, number of classes, fixed batch size; :class:`EdgeqError` for what is no image classifier."""
+
+    def no(why: str) -> EdgeqError:
+        return EdgeqError(f"{path}: not an image classifier, {why}")
+
+    if len(function.inputs) != 1:
+        raise no(f"it has {len(function.inputs)} inputs")
+    if len(function.outputs) != 1:
+        raise no(f"it has {len(function.outputs)} outputs")
+    given, returned = function.inputs[0], function.outputs[0]
+    if given.shape.rank != 4 or given.shape[3] not in (1, 3):
+        raise no(f"its input {_text(given.shape)} is not an image (height, width, 1 or 3 channels last)")
+    if given.shape[1] is None or given.shape[2] is None:
+        raise EdgeqError(f"{path}: its input size is open {_text(given.shape)}; save it with a fixed height and width")
+    if given.dtype != tf.float32:
+        raise EdgeqError(f"{path}: its input is {given.dtype.name}, which has no gradient; save it with a float32 input")
+    if returned.shape.rank is not None and returned.shape.rank > 2:
+        raise no(f"its output {_text(returned.shape)} is a map, not one score a class")
+    if returned.shape.rank != 2 or returned.shape[1] is None or returned.dtype != tf.float32:
+        raise no(f"its output {_text(returned.shape)} {returned.dtype.name} is not one float32 score a class")
+    if returned.shape[1] < 2:
+        raise no("it has one output unit; edgeq compares the scores of two classes or more")
+    return tuple(given.shape[1:]), int(returned.shape[1]), given.shape[0]
+
+
+def _text(shape: Any) -> str:
+    return "(" + ", ".join("?" if d is None else str(d) for d in shape) + ")" if shape.rank is not None else "of unknown shape"
+
+
+def _logits(path: Path, function: Any, batch: int | None, shape: tuple[int, ...], tf: Any) -> tuple[Any, Any, str]:
+    """A function up to the logits, what the file's own output is, and a sentence about it."""
+    tensor, rounded = function.outputs[0], False
+    while tensor.op.type in ("Identity", "StopGradient") or tensor.op.type.startswith("FakeQuant"):
+        rounded |= tensor.op.type.startswith("FakeQuant")
+        tensor = tensor.op.inputs[0]
+    plain = _single(function)
+    probe = np.random.default_rng(0).random((batch or 4, *shape), dtype=np.float32)
+    with engine.quiet():
+        scores = np.concatenate([plain(tf.constant(probe * top)).numpy() for top in (1.0, 255.0)])
+    if not np.isfinite(scores).all():
+        raise EdgeqError(f"{path}: its answers to plain noise are not finite; the weights are damaged")
+    if tensor.op.type in ("Softmax", "LogSoftmax"):
+        note = f"it ends in {tensor.op.type.lower()}; gradients are taken before it" + (" and its quantiser" if rounded else "")
+        kind = "probs" if tensor.op.type == "Softmax" else "logits"
+        return _single(function.prune(function.inputs, tensor.op.inputs[0])), kind, note
+    if (scores >= -1e-6).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3):
+        tiny = np.finfo(np.float32).tiny
+        note = f"its scores sum to 1, but no softmax was found ({tensor.op.type}); their logarithm stands for the logits"
+        return (lambda image: tf.math.log(tf.maximum(plain(image), tiny))), "probs", note
+    return plain, "logits", f"no softmax at its end ({tensor.op.type}); the output is taken as logits"
+
+
+def _single(function: Any) -> Any:
+    """A frozen function returns a list or a tensor, by how it was made; this one returns the tensor."""
+
+    def call(image: Any) -> Any:
+        value = function(image)
+        return value[0] if isinstance(value, list | tuple) else value
+
+    return call
