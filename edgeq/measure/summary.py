@@ -1,0 +1,239 @@
+"""All numbers of a run, once: every table, JSON and page is made from what :func:`summarise` returns (MEASURES)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgeq.measure import words
+from edgeq.measure.intervals import mcnemar, wilson
+
+FORMAT = 1
+BEFORE_GRID = " (before the grid)"  # ends the name of a target that saw a float source's iterates
+
+
+class OpenRun(Protocol):
+    """What is asked of an open run (:class:`edgeq.runs.store.Run`). Arrays are ``(n,)``, with -1 or NaN where a row is missing."""
+
+    path: Any
+    n: int
+    shape: tuple[int, int, int]
+
+    def meta(self, key: str, default: Any = None) -> Any: ...
+    def artifacts(self) -> list[Any]: ...
+    def targets(self, running: bool = False) -> list[Any]: ...
+    def cells(self) -> list[Any]: ...
+    def labels(self) -> np.ndarray: ...
+    def outcomes(self, cell: int, target: str) -> Any: ...
+    def queries(self, cell: int) -> np.ndarray: ...
+    def norms(self, cell: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+def summarise(run: OpenRun) -> dict[str, Any]:
+    """The whole run as one JSON-able dictionary with stable keys; shares in [0, 1], None for what has no rows.
+
+    An unfinished run is measured over its finished rows: each figure's ``n`` says over how many.
+    """
+    cells, targets = [c for c in run.cells() if c.cell != 0], run.targets()
+    running = [t.name for t in targets if t.status == "runs"]
+    names = [name for name in running if not name.endswith(BEFORE_GRID)]
+    clean = {name: run.outcomes(0, name) for name in running}
+    # the float iterates have no clean images of their own: those are the base target's
+    clean |= {name: clean[name.removesuffix(BEFORE_GRID)] for name in running if name.removesuffix(BEFORE_GRID) in names}
+    seen = {c.cell: {name: run.outcomes(c.cell, name) for name in running} for c in cells}
+    attacks = [c for c in cells if c.kind != "noise"]
+    noise = {(c.norm, c.eps): seen[c.cell] for c in cells if c.kind == "noise"}
+    queries = {c.cell: run.queries(c.cell) for c in cells}
+
+    measured = []
+    for cell in cells:
+        reference = cell.crafted_on if cell.crafted_on in names else next(iter(names), "")
+        floor = noise.get((cell.norm, cell.eps))
+        norms = run.norms(cell.cell)
+        lines = [
+            _line(name, cell, reference, clean, seen[cell.cell], floor, norms, queries[cell.cell])
+            for name in running
+            if (seen[cell.cell][name].correct >= 0).any()
+        ]
+        measured.append({**_head(cell), "reference": reference, "crafted": int((queries[cell.cell] >= 0).sum()), "targets": lines})
+
+    summary: dict[str, Any] = {
+        "format": FORMAT,
+        "run": {"file": run.path.name, "n": run.n, "shape": list(run.shape), "written": int((run.labels() >= 0).sum())},
+        "artifacts": [dict(vars(a)) for a in run.artifacts()],
+        "targets": [_target(t) for t in targets],
+        "clean": [_clean(name, clean[name]) for name in names],
+        "cells": measured,
+        "wcar": [_wcar(name, group, clean, seen) for group in _by_radius(attacks) for name in names],
+        "agreement": _agreement(names, clean, seen, attacks),
+        "lowest": _lowest(measured),
+    }
+    summary["unfinished"] = _unfinished(run.n, clean, seen, queries, cells, names)
+    summary["threat_model"] = words.threat_model(summary)
+    summary["not_shown"] = words.not_shown(summary, run.meta("plan"))
+    return summary
+
+
+def share(k: int, of: int) -> dict[str, Any]:
+    """``k`` in ``of`` with its Wilson 95 % interval; ``share`` and ``interval`` are None where ``of`` is 0."""
+    return {"k": int(k), "of": int(of), "share": k / of if of else None, "interval": list(wilson(int(k), int(of))) if of else None}
+
+
+def spread(values: np.ndarray) -> dict[str, float] | None:
+    """Mean, median and 90th percentile; None for an empty set."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    return {"mean": float(values.mean()), "median": float(np.median(values)), "p90": float(np.percentile(values, 90))}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _head(cell: Any) -> dict[str, Any]:
+    """What the cell is. ``pixels``: the radius in pixel steps, as :attr:`edgeq.core.threat.Threat.pixels` says it."""
+    eps = _number(cell.eps)
+    pixels = None if eps is None else math.floor(255 * eps + 1e-6) if cell.norm == "linf" else 255 * eps
+    keys = ("cell", "attack", "params", "norm", "kind", "crafted_on", "access")
+    return {**{key: getattr(cell, key) for key in keys}, "eps": eps, "pixels": pixels}
+
+
+def _target(target: Any) -> dict[str, Any]:
+    keys = ("name", "artifact", "status", "reason", "signature", "identity")
+    return {**{key: getattr(target, key) for key in keys}, "before_grid": target.name.endswith(BEFORE_GRID)}
+
+
+def _clean(name: str, outcome: Any) -> dict[str, Any]:
+    done = outcome.correct >= 0
+    return {
+        "target": name,
+        "n": int(done.sum()),
+        "accuracy": share((outcome.correct == 1).sum(), done.sum()),
+        "ties": share((outcome.tied == 1).sum(), done.sum()),
+    }
+
+
+def _line(
+    name: str, cell: Any, reference: str, clean: Any, seen: Any, noise: Any, norms: tuple[np.ndarray, np.ndarray], queries: np.ndarray
+) -> dict[str, Any]:
+    """One target under one attack at one radius (MEASURES: *Robust accuracy*, *Norms*, *Noise floor*)."""
+    before_grid, mine = name.endswith(BEFORE_GRID), seen[name]
+    done = (clean[name].correct >= 0) & (mine.correct >= 0)
+    right, stands = done & (clean[name].correct == 1), done & (mine.correct == 1)
+    broken, n = right & ~stands, int(done.sum())
+    line: dict[str, Any] = {
+        "target": name,
+        "n": n,
+        "before_grid": before_grid,
+        "clean_accuracy": share(right.sum(), n),
+        "robust_accuracy": share((right & stands).sum(), n),
+        "b19_acc": share(stands.sum(), n),
+        "success": share(broken.sum(), right.sum()),
+        "ties": share((done & (mine.tied == 1)).sum(), n),
+        "l2": None if before_grid else spread(norms[0][broken]),
+        "linf": None if before_grid else spread(norms[1][broken]),
+        "queries": None,
+        "floor": None,
+        "mcnemar": None,
+    }
+    if cell.kind == "query" and name == cell.crafted_on:
+        line["queries"] = {"successes": spread(queries[broken].astype(float)), "all": spread(queries[done & (queries >= 0)].astype(float))}
+    if name != reference and not before_grid and reference:
+        line["floor"] = {
+            "against": reference,
+            "clean": _disagreement(clean[name], clean[reference]),
+            "noise": None if noise is None else _disagreement(noise[name], noise[reference]),
+            "adversarial": _disagreement(mine, seen[reference]),
+        }
+        both = done & (clean[reference].correct >= 0) & (seen[reference].correct >= 0)
+        other = (clean[reference].correct == 1) & (seen[reference].correct == 1)
+        a, b = (right & stands)[both], other[both]
+        line["mcnemar"] = {
+            "against": reference,
+            "n": int(both.sum()),
+            "only_this": int((a & ~b).sum()),
+            "only_other": int((b & ~a).sum()),
+            "p": mcnemar(a, b),
+        }
+    return line
+
+
+def _disagreement(a: Any, b: Any) -> dict[str, Any]:
+    """Share of rows that both answered where their labels differ."""
+    both = (a.label >= 0) & (b.label >= 0)
+    return share((a.label != b.label)[both].sum(), both.sum())
+
+
+def _by_radius(cells: list[Any]) -> list[list[Any]]:
+    radii = dict.fromkeys((c.norm, c.eps) for c in cells)
+    return [[c for c in cells if (c.norm, c.eps) == radius] for radius in radii]
+
+
+def _wcar(name: str, group: list[Any], clean: Any, seen: Any) -> dict[str, Any]:
+    """Right clean and under every attack of this radius, the noise baseline aside; over all rows, and over the clean-right rows."""
+    done, stands = clean[name].correct >= 0, clean[name].correct == 1
+    right = stands.copy()
+    for cell in group:
+        done &= seen[cell.cell][name].correct >= 0
+        stands &= seen[cell.cell][name].correct == 1
+    return {
+        "target": name,
+        "norm": group[0].norm,
+        "eps": _number(group[0].eps),
+        "pixels": _head(group[0])["pixels"],
+        "attacks": [c.attack for c in group],
+        "over_n": share((stands & done).sum(), done.sum()),
+        "over_clean_right": share((stands & done).sum(), (right & done).sum()),
+    }
+
+
+def _agreement(names: list[str], clean: Any, seen: Any, attacks: list[Any]) -> dict[str, Any]:
+    """Share of equal labels of every two targets: on clean images, and at each radius over the images of all its attacks."""
+
+    def matrix(outcomes: list[Any]) -> list[list[float | None]]:
+        labels = {name: np.concatenate([o[name].label for o in outcomes]) for name in names}
+        return [[_agree(labels[a], labels[b]) for b in names] for a in names]
+
+    adversarial = [
+        {
+            "norm": group[0].norm,
+            "eps": _number(group[0].eps),
+            "pixels": _head(group[0])["pixels"],
+            "matrix": matrix([seen[c.cell] for c in group]),
+        }
+        for group in _by_radius(attacks)
+    ]
+    return {"targets": names, "clean": matrix([clean]), "adversarial": adversarial}
+
+
+def _agree(a: np.ndarray, b: np.ndarray) -> float | None:
+    both = (a >= 0) & (b >= 0)
+    return float((a == b)[both].mean()) if both.any() else None
+
+
+def _lowest(measured: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The lowest robust accuracy on the grid under an attack (noise is none): what ``--fail-under`` looks at."""
+    found = [
+        {"robust_accuracy": line["robust_accuracy"]["share"], "target": line["target"], **{k: cell[k] for k in ("attack", "norm", "eps")}}
+        for cell in measured
+        for line in cell["targets"]
+        if cell["kind"] != "noise" and not line["before_grid"] and line["n"]
+    ]
+    return min(found, key=lambda f: f["robust_accuracy"], default=None)
+
+
+def _unfinished(n: int, clean: Any, seen: Any, queries: Any, cells: list[Any], names: list[str]) -> list[str]:
+    """What is still missing, a sentence each; empty for a finished run."""
+    missing = [f"{name} has answered {k} of {n} clean images" for name in names if (k := int((clean[name].correct >= 0).sum())) < n]
+    for cell in cells:
+        crafted = int((queries[cell.cell] >= 0).sum())
+        where = f"{cell.attack} at {words.radius(_head(cell))}"
+        if 0 < crafted < n or (crafted == 0 and not any((seen[cell.cell][name].correct >= 0).any() for name in seen[cell.cell])):
+            missing.append(f"{where}: {crafted} of {n} images are crafted")
+        missing += [
+            f"{where}: {name} has answered {k} of {n}" for name in names if (k := int((seen[cell.cell][name].correct >= 0).sum())) < n
+        ]
+    return missing
