@@ -30,7 +30,7 @@ def threat_model(summary: dict[str, Any]) -> list[str]:
     cells = [c for c in summary["cells"] if c["kind"] != "noise"]
     said = []
     if cells:
-        limits = _and(list(dict.fromkeys(radius(c) for c in cells)))
+        limits = " or ".join(dict.fromkeys(radius(c) for c in cells))
         said.append(f"After preprocessing the attacker may change every pixel in whole steps of 0..255, by at most {limits}.")
         said.append("Any wrong class counts as success.")
     groups: dict[tuple[str, str, str], list[str]] = {}
@@ -93,8 +93,9 @@ def not_shown(summary: dict[str, Any], plan: Any) -> list[str]:
         said.append(
             "TFLM ran on this host: its arena size is an upper estimate for a microcontroller, and vendor kernels may round otherwise."
         )
-    if any("answers.csv" in text for text in identities.values()):
-        said.append("Answers read from a CSV file are taken as given: edgeq did not see that device run.")
+    boards = [name for name, text in identities.items() if '"answers.csv"' in text]
+    if boards:
+        said.append(f"What {_and(boards)} answered was read from a CSV file and is taken as given: edgeq did not see that device run.")
     return said
 
 

@@ -1,0 +1,79 @@
+"""The summary as text that reads well in 80 columns, in colour or piped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from edgeq.measure.words import STATEMENT
+from edgeq.report.text import compact, crafted, number, plain, radius, share
+
+NAME = 16
+HEAD = f"{'runtime':{NAME}} clean robust          B19 succ   l2 linf   queries  differs on"
+UNDER = f"{'':{NAME}}  acc. acc. [95 %]      acc. rate mean mean   med/p90 cl. uni adv"
+
+
+def show(summary: dict[str, Any], console: Console) -> None:
+    """Prints the tables of ``summary`` (:func:`edgeq.measure.summary.summarise`)."""
+
+    def say(text: str = "", style: str = "") -> None:
+        console.print(Text(text, style=style), no_wrap=True, overflow="ignore", crop=False, highlight=False)
+
+    def sentences(title: str, lines: list[str]) -> None:
+        if lines:
+            say()
+            say(title, "bold")
+            for line in lines:
+                for k, part in enumerate(Text(plain(line, 1000)).wrap(console, min(console.width, 80) - 2)):
+                    say(("- " if k == 0 else "  ") + part.plain.rstrip())
+
+    run = summary["run"]
+    files = ", ".join(plain(a["file"], 60) for a in summary["artifacts"] if a["role"] == "target") or plain(run["file"], 60)
+    say(f"{files}: n = {run['n']}", "bold")
+    sentences("NOT FINISHED: figures are over the rows that are, and `edgeq resume` goes on", summary["unfinished"])
+    for cell in sorted(summary["cells"], key=lambda c: c["kind"] == "noise"):
+        say()
+        say(f"{plain(cell['attack'], 20)} at {radius(cell)}; {crafted(cell)}"[:80], "bold")
+        say(HEAD, "dim")
+        say(UNDER, "dim")
+        for line in cell["targets"]:
+            console.print(_line(line), no_wrap=True, overflow="ignore", crop=False, highlight=False)
+        if not cell["targets"]:
+            say("nothing is answered yet", "dim")
+    _worst(summary, say)
+    sentences("What the attacker knows", summary["threat_model"])
+    sentences("What this does not show", summary["not_shown"])
+    say()
+    say(STATEMENT, "bold")
+
+
+def _line(line: dict[str, Any]) -> Text:
+    before = line["before_grid"]
+    name = "  before the grid" if before else plain(line["target"], NAME)
+    robust, floor, queries = line["robust_accuracy"], line["floor"], line["queries"]
+    interval = "" if robust["interval"] is None else "[" + " ".join(number(v) for v in robust["interval"]) + "]"
+    l2, linf = (None if line[key] is None else line[key]["mean"] for key in ("l2", "linf"))
+    asked = "-" if queries is None else "/".join(compact((queries["successes"] or {}).get(key)) for key in ("median", "p90"))
+    differs = (
+        ["-"] * 3 if floor is None else ["-" if floor[k] is None else number(floor[k]["share"], 2) for k in ("clean", "noise", "adversarial")]
+    )
+    text = Text(f"{name:{NAME}} {share(line['clean_accuracy']):>4}", style="dim" if before else "")
+    text.append(f" {share(robust):>4}", style="" if before else "bold")
+    text.append(f" {interval:<11} {share(line['b19_acc']):>4} {share(line['success']):>4}")
+    text.append(f" {number(l2, 2):>4} {number(linf, 2):>4} {asked:>9} " + " ".join(f"{d:>3}" for d in differs))
+    return text
+
+
+def _worst(summary: dict[str, Any], say: Any) -> None:
+    rows = [w for w in summary["wcar"] if w["over_n"]["of"]]
+    if not rows:
+        return
+    say()
+    say("Worst case (WCAR): right clean and under every attack; noise is none", "bold")
+    say(f"{'runtime':{NAME}} {'radius':<20} over all n [95 %]   over clean-right  attacks", "dim")
+    for w in rows:
+        both = f"{share(w['over_n']):>4} [{' '.join(number(v) for v in w['over_n']['interval'])}]"
+        right = f"{share(w['over_clean_right']):>4} of {w['over_clean_right']['of']}"
+        say(f"{plain(w['target'], NAME):{NAME}} {radius(w):<20} {both:<19} {right:<17} {len(w['attacks'])}")

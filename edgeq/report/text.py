@@ -1,0 +1,61 @@
+"""Numbers and names as a report writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgeq.measure.words import epsilon, radius
+
+__all__ = ["compact", "crafted", "epsilon", "name", "number", "plain", "radius", "share"]
+
+Share = Mapping[str, Any]
+
+
+def plain(text: object, most: int = 200) -> str:
+    """Text from a file, made safe to print: no control characters (a terminal obeys those), no more than ``most`` characters."""
+    clean = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
+    return clean if len(clean) <= most else clean[: most - 1] + "…"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """``.105``, ``1.00``, ``12.5`` for a narrow column: ``digits`` behind the point below 1, one fewer from 1 on; ``-`` for None."""
+    if value is None:
+        return "-"
+    text = f"{value:.{digits}f}"
+    if text.startswith("0."):
+        return text[1:]
+    return f"{value:.{digits - 1}f}" if value < 10 else f"{value:.{digits - 2}f}"
+
+
+def share(value: Share | None) -> str:
+    return "-" if value is None else number(value["share"])
+
+
+def compact(value: float | None) -> str:
+    """A count in at most four characters: ``128``, ``1.5k``, ``23k``, ``1.2M``; ``-`` for None."""
+    if value is None:
+        return "-"
+    for unit, size in (("", 1), ("k", 1e3), ("M", 1e6), ("G", 1e9)):
+        scaled = value / size
+        if scaled < 9.95 and unit:
+            return f"{scaled:.1f}{unit}"
+        if scaled < 999.5:
+            return f"{scaled:.0f}{unit}"
+    return "lots"
+
+
+def crafted(cell: Mapping[str, Any]) -> str:
+    """How the candidates of a cell were made, in a few words."""
+    if cell["kind"] == "noise":
+        return "baseline: uniform noise, no attack"
+    if cell["kind"] == "query":
+        return f"queries {plain(cell['crafted_on'])}: {plain(cell['access'])}"
+    return f"crafted on {plain(cell['crafted_on'])}: {plain(cell['access'])}"
+
+
+def name(label: int, classes: Any) -> str:
+    """The class name of ``label``, or its number where there is no name."""
+    if isinstance(classes, list) and 0 <= label < len(classes):
+        return plain(classes[label], 40)
+    return str(label)
