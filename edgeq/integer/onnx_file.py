@@ -1,0 +1,178 @@
+"""Reads an ``.onnx`` file as a :class:`~edgeq.integer.model.Model`. The file is untrusted; weights in a second file are refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from edgeq.core.errors import EdgeqError
+from edgeq.integer.model import Model, Op, Tensor, file_bytes
+
+MAX_NAME = 512
+_DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool", 10: "float16"} | {
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+    16: "bfloat16",
+    21: "uint4",
+    22: "int4",
+}
+_ATTRIBUTES = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints"}  # onnx.AttributeProto.AttributeType: the plain ones
+
+
+def read(path: str) -> Model:
+    """The model in the file ``path``. Raises :class:`EdgeqError`."""
+    return parse(file_bytes(path), str(path))
+
+
+def parse(data: bytes, path: str) -> Model:
+    """The model in ``data``; ``path`` names it in errors."""
+    proto = proto_of(data, path)
+    try:
+        return _model(proto, path, len(data))
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError):
+        raise _damage(path) from None
+
+
+def proto_of(data: bytes, path: str) -> Any:
+    """The ``onnx.ModelProto`` in ``data``, if it has a graph and all its weights in itself."""
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ModuleNotFoundError:
+        raise EdgeqError(f'{path}: reading .onnx files needs the onnx packages; pip install "edgeq[onnx]"') from None
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError:
+        raise _damage(path) from None
+    if not proto.ir_version or not proto.graph.node or not proto.graph.output:
+        raise _damage(path)
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(proto.graph)):
+        raise EdgeqError(f"{path}: keeps its weights in a second file; save it as one file (onnx.save with save_as_external_data=False)")
+    return proto
+
+
+def _damage(path: str) -> EdgeqError:
+    return EdgeqError(f"{path}: the model is truncated or damaged; fetch or export it again")
+
+
+def _tensors(graph: Any, depth: int = 0) -> Iterator[Any]:
+    """Every constant of a graph and of the graphs inside it."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield attribute.t
+            yield from attribute.tensors
+            if depth < 16:
+                for inner in (attribute.g, *attribute.graphs):
+                    yield from _tensors(inner, depth + 1)
+
+
+def _model(proto: Any, path: str, size: int) -> Model:
+    graph = proto.graph
+    constants = {t.name: t for t in graph.initializer}
+    constants |= {n.output[0]: a.t for n in graph.node if n.op_type == "Constant" and n.output for a in n.attribute if a.name == "value"}
+    values = {v.name: v for v in (*graph.value_info, *graph.output, *graph.input)}
+    nodes = [n for n in graph.node if not (n.op_type == "Constant" and n.output and n.output[0] in constants)]
+    names = list(dict.fromkeys([*values, *constants, *(x for n in nodes for x in (*n.input, *n.output) if x)]))
+    index = {name: i for i, name in enumerate(names)}
+
+    def find(found: Any) -> tuple[int, ...]:
+        return tuple(index.get(x, -1) for x in found)
+
+    ops = tuple(Op(n.op_type, find(n.input), find(n.output), MappingProxyType(_options(n)), _is_custom(n)) for n in nodes)
+    quantised = _quantisation(nodes, constants)
+    tensors = tuple(_tensor(name, values.get(name), constants.get(name), quantised.get(name)) for name in names)
+    inputs = find(v.name for v in graph.input if v.name not in constants)
+    return Model(path, "onnx", size, tensors, ops, inputs, find(v.name for v in graph.output), description=proto.producer_name[:MAX_NAME])
+
+
+def _is_custom(node: Any) -> bool:
+    return node.domain not in ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")
+
+
+def _options(node: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for a in node.attribute:
+        if (field := _ATTRIBUTES.get(a.type)) is not None:
+            value = getattr(a, field)
+            options[a.name] = (
+                value.decode("utf-8", "replace")[:MAX_NAME]
+                if isinstance(value, bytes)
+                else tuple(value)
+                if field in ("floats", "ints")
+                else value
+            )
+    return options
+
+
+def _tensor(name: str, value: Any, constant: Any, quantised: tuple[np.ndarray, np.ndarray, int] | None) -> Tensor:
+    scales, zeros, axis = quantised or (np.empty(0, np.float32), np.empty(0, np.int64), 0)
+    name = name[:MAX_NAME]
+    if constant is not None:
+        shape = tuple(constant.dims)
+        if any(d < 0 for d in shape):
+            raise ValueError(name)
+        dtype = _DTYPES.get(constant.data_type, "unknown")
+        return Tensor(name, shape, shape, dtype, scales, zeros, axis, _content(constant, dtype, math.prod(shape)))
+    if value is None:
+        return Tensor(name, (), (), "unknown", scales, zeros, axis)
+    kind = value.type.tensor_type
+    signature = tuple(d.dim_value if d.dim_value > 0 else -1 for d in kind.shape.dim)
+    # a free batch axis counts as one image, as in a .tflite
+    shape = (1, *signature[1:]) if signature[:1] == (-1,) else signature
+    return Tensor(name, shape, signature, _DTYPES.get(kind.elem_type, "unknown"), scales, zeros, axis)
+
+
+def _content(constant: Any, dtype: str, elements: int) -> memoryview | None:
+    """The constant's bytes, little-endian; None where it is of a type that is not looked at, or does not hold what its shape says."""
+    if constant.raw_data:
+        return memoryview(constant.raw_data)
+    field = {"float32": "float_data", "int64": "int64_data", "float64": "double_data"}.get(dtype)
+    if dtype in ("int8", "uint8", "int16", "uint16", "int32", "bool"):
+        field = "int32_data"
+    numbers = getattr(constant, field) if field else ()
+    if not numbers or len(numbers) != elements:
+        return None
+    return memoryview(np.array(numbers, np.int64 if field == "int32_data" else dtype).astype(dtype).tobytes())
+
+
+def _quantisation(nodes: list[Any], constants: dict[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
+    """Scale, zero point and axis of the tensors that stand on the integer side of a (de)quantisation or of an integer kernel."""
+    sides = {  # op: positions of (tensor, scale, zero) triples; the output is named by its node
+        "DequantizeLinear": ((0, 1, 2),),
+        "QLinearConv": ((0, 1, 2), (3, 4, 5)),
+        "QLinearMatMul": ((0, 1, 2), (3, 4, 5)),
+        "QGemm": ((0, 1, 2), (3, 4, 5)),
+    }
+    outputs = {"QuantizeLinear": (1, 2), "QLinearConv": (6, 7), "QLinearMatMul": (6, 7), "QGemm": (7, 8), "QLinearSoftmax": (3, 4)}
+    found: dict[str, tuple[np.ndarray, np.ndarray, int]] = {}
+
+    def note(tensor: str, scale: str, zero: str, axis: int) -> None:
+        if scale in constants:
+            zeros = _numbers(constants[zero]) if zero in constants else None
+            scales = _numbers(constants[scale]).astype(np.float32)
+            found[tensor] = (scales, np.zeros(scales.size, np.int64) if zeros is None else zeros.astype(np.int64), axis)
+
+    for node in nodes:
+        given = [*node.input, *[""] * 9]
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        for tensor, scale, zero in sides.get(node.op_type, ()):
+            note(given[tensor], given[scale], given[zero], axis if node.op_type == "DequantizeLinear" else 0)
+        if node.op_type in outputs and node.output:
+            scale, zero = outputs[node.op_type]
+            note(node.output[0], given[scale], given[zero], axis)
+    return found
+
+
+def _numbers(constant: Any) -> np.ndarray:
+    dtype = _DTYPES.get(constant.data_type, "unknown")
+    content = _content(constant, dtype, math.prod(constant.dims))
+    if content is None or dtype not in ("float32", "int8", "uint8", "int32", "int64"):
+        return np.zeros(1)
+    return np.frombuffer(content, np.dtype(dtype).newbyteorder("<"))
