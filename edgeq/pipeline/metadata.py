@@ -1,0 +1,177 @@
+"""What a model file says of its own input: edgeq's sidecar ``NAME.edgeq.json``, or the TFLite Metadata inside a ``.tflite``.
+
+TFLite Metadata is a flatbuffer of its own (``metadata_schema.fbs``) in the buffer named TFLITE_METADATA; label files lie in a zip
+behind the model. Files are untrusted: every offset is checked, and damaged metadata counts as none.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from edgeq.core.errors import EdgeqError
+from edgeq.pipeline.preprocess import Preprocess
+
+SIDECAR = ".edgeq.json"
+MAX_SIDECAR, MAX_LABELS, MAX_MODEL = 64 << 20, 4 << 20, 1 << 30
+_NORMALIZATION = 1  # ProcessUnitOptions
+_AXIS_LABELS = 2  # AssociatedFileType TENSOR_AXIS_LABELS
+_DAMAGE = (struct.error, ValueError, zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError)
+
+
+def stated(path: str | Path) -> tuple[str | None, list[str] | None, str]:
+    """(``--preprocess`` spec, class labels in order, where they were found) of a model file; None for what nobody says.
+
+    The sidecar is believed before the metadata. Metadata states mean and std only: :func:`edgeq.pipeline.preprocess.resolve` adds the rest.
+    Raises :class:`EdgeqError` for a sidecar that is not what edgeq writes.
+    """
+    path = Path(path)
+    spec, labels, where = _sidecar(path)
+    if path.suffix.lower() == ".tflite" and (spec is None or labels is None):
+        more, names = _tflite(path)
+        if (spec is None and more) or (labels is None and names):
+            where = " and ".join(filter(None, (where, "TFLite metadata")))
+        spec, labels = spec or more, labels or names
+    return spec, labels, where
+
+
+def _sidecar(path: Path) -> tuple[str | None, list[str] | None, str]:
+    """Of ``model.tflite``: ``model.edgeq.json``, which the siblings ``.tflite`` and ``.onnx`` share, or ``model.tflite.edgeq.json``."""
+    for sidecar in (path.with_name(path.stem + SIDECAR), path.with_name(path.name + SIDECAR)):
+        if not sidecar.is_file():
+            continue
+        try:
+            if sidecar.stat().st_size > MAX_SIDECAR:
+                raise ValueError("too large")
+            value = json.loads(sidecar.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise EdgeqError(f"{sidecar}: is not a sidecar that can be read ({error}); remove it or export again") from None
+        spec, labels = (value.get("preprocess"), value.get("labels")) if isinstance(value, dict) else (0, 0)
+        names = labels if isinstance(labels, list) and all(isinstance(v, str) for v in labels) else None
+        if not isinstance(spec, str | None) or (labels is not None and names is None):
+            raise EdgeqError(f"{sidecar}: preprocess must be a text and labels a list of texts; remove it or export again")
+        return spec or None, names or None, sidecar.name
+    return None, None, ""
+
+
+def _tflite(path: Path) -> tuple[str | None, list[str] | None]:
+    try:
+        if path.stat().st_size > MAX_MODEL:
+            return None, None
+        data = path.read_bytes()
+        metadata = _metadata_buffer(data)
+        if metadata is None:
+            return None, None
+        graphs = _Table.root(metadata).tables(3)
+        spec = _normalisation(graphs[0].tables(2)) if graphs else None
+        return spec, _labels(data, graphs[0].tables(3)) if graphs else None
+    except _DAMAGE:
+        return None, None
+
+
+def _metadata_buffer(data: bytes) -> bytes | None:
+    if data[4:8] != b"TFL3":
+        return None
+    model = _Table.root(data)
+    for entry in model.tables(6):
+        if entry.text(0) == "TFLITE_METADATA":
+            buffers = model.tables(4)
+            number = entry.number(1, "I")
+            return buffers[number].content(0) if number < len(buffers) else None
+    return None
+
+
+def _normalisation(inputs: list[_Table]) -> str | None:
+    """Of the first input tensor. Mean and std in pixels 0..255, as the metadata's own tools write them."""
+    for unit in inputs[0].tables(4) if inputs else []:
+        options = unit.table(1)
+        if unit.number(0, "B") == _NORMALIZATION and options is not None:
+            mean, std = options.floats(0), options.floats(1)
+            spec = f"mean={','.join(map(_spelt, mean))},std={','.join(map(_spelt, std))}"
+            try:
+                Preprocess.parse(spec, (1, 1), max(len(mean), len(std)))
+            except EdgeqError:  # zeros, NaN, or of another length
+                return None
+            return spec
+    return None
+
+
+def _labels(data: bytes, outputs: list[_Table]) -> list[str] | None:
+    files = outputs[0].tables(6) if outputs else []
+    names = [f.text(0) for f in files if f.number(2, "B") == _AXIS_LABELS]
+    if not names:
+        return None
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(names[0]) as member:
+        content = member.read(MAX_LABELS + 1)
+    if len(content) > MAX_LABELS:
+        return None
+    return [line.strip() for line in content.decode("utf-8").rstrip().splitlines()] or None
+
+
+def _spelt(value: float) -> str:
+    """The shortest decimal that is this float32."""
+    return f"{value:.9g}" if float(f"{value:.6g}") != value else f"{value:.6g}"
+
+
+class _Table:
+    """A flatbuffer table: every access is checked against the buffer, and raises ``ValueError`` or ``struct.error`` outside of it."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data, self.at = data, at
+        self.vtable = at - self._read("i", at)
+        self.slots = (self._read("H", self.vtable) - 4) // 2
+
+    @classmethod
+    def root(cls, data: bytes) -> _Table:
+        return cls(data, struct.unpack_from("<I", data)[0])
+
+    def _read(self, kind: str, at: int) -> Any:
+        if at < 0:
+            raise ValueError("an offset before the file")
+        return struct.unpack_from("<" + kind, self.data, at)[0]
+
+    def _field(self, slot: int) -> int | None:
+        """Where a field's value lies; None where it is left out."""
+        offset = self._read("H", self.vtable + 4 + 2 * slot) if slot < self.slots else 0
+        return self.at + offset if offset else None
+
+    def _vector(self, slot: int, itemsize: int) -> tuple[int, int]:
+        """(start, length), inside of the file."""
+        field = self._field(slot)
+        if field is None:
+            return 0, 0
+        at = field + self._read("I", field)
+        length = self._read("I", at)
+        if at + 4 + length * itemsize > len(self.data):
+            raise ValueError("a vector that ends behind the file")
+        return at + 4, length
+
+    def number(self, slot: int, kind: str) -> int:
+        field = self._field(slot)
+        return 0 if field is None else int(self._read(kind, field))
+
+    def table(self, slot: int) -> _Table | None:
+        field = self._field(slot)
+        return None if field is None else _Table(self.data, field + self._read("I", field))
+
+    def tables(self, slot: int) -> list[_Table]:
+        start, length = self._vector(slot, 4)
+        return [_Table(self.data, at + self._read("I", at)) for at in range(start, start + 4 * length, 4)]
+
+    def content(self, slot: int) -> bytes:
+        start, length = self._vector(slot, 1)
+        return self.data[start : start + length]
+
+    def text(self, slot: int) -> str:
+        return self.content(slot).decode("utf-8")
+
+    def floats(self, slot: int) -> tuple[float, ...]:
+        start, length = self._vector(slot, 4)
+        if length > 16:
+            raise ValueError("more channels than an image has")
+        return struct.unpack_from(f"<{length}f", self.data, start)
