@@ -11,8 +11,8 @@ from edgeq.measure.words import STATEMENT
 from edgeq.report.text import compact, crafted, number, plain, radius, share
 
 NAME = 16
-HEAD = f"{'runtime':{NAME}} clean robust          B19 succ   l2 linf   queries  differs on"
-UNDER = f"{'':{NAME}}  acc. acc. [95 %]      acc. rate mean mean   med/p90 cl. uni adv"
+HEAD = f"{'runtime':15} clean {'robust':<16} {'B19':>4} {'succ':>4} {'l2':>4} {'linf':>4} {'queries':>9}  differs on"
+UNDER = f"{'':16} acc. acc. {'[95 %]':<11} acc. rate mean mean {'med/p90':>9} cl. uni adv"
 
 
 def show(summary: dict[str, Any], console: Console) -> None:
@@ -51,14 +51,12 @@ def show(summary: dict[str, Any], console: Console) -> None:
 
 def _line(line: dict[str, Any]) -> Text:
     before = line["before_grid"]
-    name = "  before the grid" if before else plain(line["target"], NAME)
+    name = " before the grid" if before else plain(line["target"], NAME)
     robust, floor, queries = line["robust_accuracy"], line["floor"], line["queries"]
     interval = "" if robust["interval"] is None else "[" + " ".join(number(v) for v in robust["interval"]) + "]"
     l2, linf = (None if line[key] is None else line[key]["mean"] for key in ("l2", "linf"))
     asked = "-" if queries is None else "/".join(compact((queries["successes"] or {}).get(key)) for key in ("median", "p90"))
-    differs = (
-        ["-"] * 3 if floor is None else ["-" if floor[k] is None else number(floor[k]["share"], 2) for k in ("clean", "noise", "adversarial")]
-    )
+    differs = [number((floor[key] or {}).get("share"), 2) if floor else "-" for key in ("clean", "noise", "adversarial")]
     text = Text(f"{name:{NAME}} {share(line['clean_accuracy']):>4}", style="dim" if before else "")
     text.append(f" {share(robust):>4}", style="" if before else "bold")
     text.append(f" {interval:<11} {share(line['b19_acc']):>4} {share(line['success']):>4}")
@@ -72,8 +70,8 @@ def _worst(summary: dict[str, Any], say: Any) -> None:
         return
     say()
     say("Worst case (WCAR): right clean and under every attack; noise is none", "bold")
-    say(f"{'runtime':{NAME}} {'radius':<20} over all n [95 %]   over clean-right  attacks", "dim")
+    say(f"{'runtime':{NAME}} {'radius':<20} over all n [95 %]   over clean-right", "dim")
     for w in rows:
         both = f"{share(w['over_n']):>4} [{' '.join(number(v) for v in w['over_n']['interval'])}]"
         right = f"{share(w['over_clean_right']):>4} of {w['over_clean_right']['of']}"
-        say(f"{plain(w['target'], NAME):{NAME}} {radius(w):<20} {both:<19} {right:<17} {len(w['attacks'])}")
+        say(f"{plain(w['target'], NAME):{NAME}} {radius(w):<20} {both:<19} {right}")

@@ -1,0 +1,50 @@
+"""A run as one page: no request leaves it, no script is needed, and text from files is escaped."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from edgeq import __version__
+from edgeq.measure.summary import summarise
+from edgeq.measure.words import STATEMENT
+from edgeq.report import text
+from edgeq.report.pictures import pictures
+from edgeq.report.plot import plots
+
+SERIES = 7  # colours and marks the style sheet knows; further runtimes start over
+
+
+def render(run: Any, summary: dict[str, Any] | None = None) -> str:
+    """The page of an open run (:class:`edgeq.runs.store.Run`), at most about 2 MB."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    summary = summary or summarise(run)
+    environment = Environment(
+        loader=PackageLoader("edgeq.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        plain=text.plain,
+        share=text.share,
+        number=text.number,
+        compact=text.compact,
+        radius=lambda cell: text.radius(cell).replace("l_inf", "l∞"),
+    )
+    environment.filters.update(crafted=text.crafted, pretty=_pretty, kb=lambda b: f"{b / 1024:.0f} KB")
+    order = [t["name"] for t in summary["targets"] if t["status"] == "runs"]
+    return environment.get_template("page.html.j2").render(
+        s=summary,
+        statement=STATEMENT,
+        version=__version__,
+        meta={key: run.meta(key) for key in ("created", "command", "plan", "data", "environment")},
+        file=next((a["file"] for a in summary["artifacts"] if a["role"] == "target"), summary["run"]["file"]),
+        attacks=list(dict.fromkeys(c["attack"] for c in summary["cells"] if c["kind"] != "noise")),
+        cells=sorted(summary["cells"], key=lambda c: c["kind"] == "noise"),
+        series={name: k % SERIES for k, name in enumerate(order)},
+        plots=plots(summary),
+        pictures=pictures(run, summary),
+    )
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
