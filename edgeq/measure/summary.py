@@ -219,7 +219,8 @@ def _agree(a: np.ndarray, b: np.ndarray) -> float | None:
 def _lowest(measured: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The lowest robust accuracy on the grid under an attack (noise is none): what ``--fail-under`` looks at."""
     found = [
-        {"robust_accuracy": line["robust_accuracy"]["share"], "target": line["target"], **{k: cell[k] for k in ("attack", "norm", "eps", "pixels")}}
+        {key: cell[key] for key in ("attack", "norm", "eps", "pixels")}
+        | {"target": line["target"], "robust_accuracy": line["robust_accuracy"]["share"]}
         for cell in measured
         for line in cell["targets"]
         if cell["kind"] != "noise" and not line["before_grid"] and line["n"]

@@ -37,7 +37,7 @@ def render(run: Any, summary: dict[str, Any] | None = None) -> str:
         statement=STATEMENT,
         version=__version__,
         meta={key: run.meta(key) for key in ("created", "command", "plan", "data", "environment")},
-        file=next((a["file"] for a in summary["artifacts"] if a["role"] == "target"), summary["run"]["file"]),
+        file=next((a["name"] for a in summary["artifacts"] if a["role"] == "target"), summary["run"]["file"]),
         attacks=list(dict.fromkeys(c["attack"] for c in summary["cells"] if c["kind"] != "noise")),
         cells=sorted(summary["cells"], key=lambda c: c["kind"] == "noise"),
         series={name: k % SERIES for k, name in enumerate(order)},

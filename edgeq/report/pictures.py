@@ -21,7 +21,7 @@ def pictures(run: Any, summary: dict[str, Any]) -> list[dict[str, Any]]:
     labels, names = run.labels(), run.names()
     cells = [c for c in summary["cells"] if c["kind"] != "noise" and any(not t["before_grid"] for t in c["targets"])]
     each, spent = max(1, min(4, ROWS // max(1, len(cells)))), 0
-    groups = []
+    groups: list[dict[str, Any]] = []
     for cell in cells[:ROWS]:
         targets = [t["target"] for t in cell["targets"] if not t["before_grid"]]
         reference = cell["reference"] if cell["reference"] in targets else targets[0]
@@ -33,7 +33,7 @@ def pictures(run: Any, summary: dict[str, Any]) -> list[dict[str, Any]]:
             & (before.correct == 1)
             & np.all([after[t].correct >= 0 for t in targets], axis=0)
         )
-        shown = []
+        shown: list[dict[str, Any]] = []
         for i in _choose(np.sum([after[t].correct == 0 for t in targets], axis=0), len(targets), have, each):
             clean, candidate = run.images(np.array([i]))[0], run.candidates(cell["cell"], np.array([i]))[0]
             delta = candidate.astype(np.int16) - clean
@@ -62,7 +62,7 @@ def pictures(run: Any, summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _choose(fooled: np.ndarray, targets: int, have: np.ndarray, most: int) -> list[int]:
     """Row numbers: about half fool all targets, then some that split them, then some that fool none; filled up in that order."""
-    kinds = [np.flatnonzero(have & mask).tolist() for mask in (fooled == targets, (0 < fooled) & (fooled < targets), fooled == 0)]
+    kinds = [np.flatnonzero(have & mask).tolist() for mask in (fooled == targets, (fooled > 0) & (fooled < targets), fooled == 0)]
     wanted = [kinds[0][: (most + 1) // 2], kinds[1][:1], kinds[2][:1]]
     first = [i for kind in wanted for i in kind][:most]
     rest = [i for kind in kinds for i in kind[:most] if i not in first]

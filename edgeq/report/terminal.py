@@ -15,7 +15,7 @@ HEAD = f"{'runtime':15} clean {'robust':<16} {'B19':>4} {'succ':>4} {'l2':>4} {'
 UNDER = f"{'':16} acc. acc. {'[95 %]':<11} acc. rate mean mean {'med/p90':>9} cl. uni adv"
 
 
-def show(summary: dict[str, Any], console: Console) -> None:
+def render(summary: dict[str, Any], console: Console) -> None:
     """Prints the tables of ``summary`` (:func:`edgeq.measure.summary.summarise`)."""
 
     def say(text: str = "", style: str = "") -> None:
@@ -30,7 +30,7 @@ def show(summary: dict[str, Any], console: Console) -> None:
                     say(("- " if k == 0 else "  ") + part.plain.rstrip())
 
     run = summary["run"]
-    files = ", ".join(plain(a["file"], 60) for a in summary["artifacts"] if a["role"] == "target") or plain(run["file"], 60)
+    files = ", ".join(plain(a["name"], 60) for a in summary["artifacts"] if a["role"] == "target") or plain(run["file"], 60)
     say(f"{files}: n = {run['n']}", "bold")
     sentences("NOT FINISHED: figures are over the rows that are, and `edgeq resume` goes on", summary["unfinished"])
     for cell in sorted(summary["cells"], key=lambda c: c["kind"] == "noise"):
