@@ -1,0 +1,224 @@
+"""Tiny ``.tflite`` files for tests, written with the schema alone: no TensorFlow, no training, some 3 KB each.
+
+``classifier(...)`` is a good one (conv, pool, fully connected, softmax with seeded random weights); the others are each wrong in one way.
+All return bytes: ``path.write_bytes(classifier(h=8, w=8, c=3))``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}
+B = schema.BuiltinOperator
+
+
+class Graph:
+    """One subgraph being written. Tensors and ops are added in order; tensors are named by their index."""
+
+    def __init__(self) -> None:
+        self.graph = schema.SubGraphT()
+        self.graph.tensors, self.graph.operators = [], []
+        self.buffers = [schema.BufferT()]
+        self.codes: list[Any] = []
+
+    def tensor(
+        self, name: str, shape: Sequence[int], dtype: str, scale: float | np.ndarray | None = None, zero: int = 0, data: Any = None
+    ) -> int:
+        """Adds a tensor; ``scale`` an array for one scale a slice of axis 0; ``data`` makes it a constant."""
+        t = schema.TensorT()
+        t.name, t.shape, t.type = name.encode(), list(shape), TYPES[dtype]
+        if scale is not None:
+            scales = np.atleast_1d(np.asarray(scale, np.float32))
+            q = schema.QuantizationParametersT()
+            q.scale, q.zeroPoint = scales, np.full(scales.size, zero, np.int64)
+            t.quantization = q
+        if data is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(np.ascontiguousarray(data, dtype).tobytes(), np.uint8)
+            t.buffer = len(self.buffers)
+            self.buffers.append(buffer)
+        self.graph.tensors.append(t)
+        return len(self.graph.tensors) - 1
+
+    def op(self, code: int, inputs: Sequence[int], outputs: Sequence[int], options: Any = None, custom: str | None = None) -> None:
+        c = schema.OperatorCodeT()
+        c.builtinCode, c.deprecatedBuiltinCode, c.version = code, min(code, 127), 5 if code == B.CONV_2D else 1
+        c.customCode = custom.encode() if custom else None
+        o = schema.OperatorT()
+        o.opcodeIndex, o.inputs, o.outputs = len(self.codes), list(inputs), list(outputs)
+        if options is not None:
+            o.builtinOptions = options
+            o.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])
+        self.codes.append(c)
+        self.graph.operators.append(o)
+
+    def done(self, inputs: Sequence[int], outputs: Sequence[int], metadata: dict[str, bytes] | None = None) -> bytes:
+        self.graph.inputs, self.graph.outputs = list(inputs), list(outputs)
+        model = schema.ModelT()
+        model.version, model.subgraphs, model.operatorCodes, model.buffers = 3, [self.graph], self.codes, self.buffers
+        model.description = b"tiny"
+        model.metadata = []
+        for name, content in (metadata or {}).items():
+            buffer, entry = schema.BufferT(), schema.MetadataT()
+            buffer.data = np.frombuffer(content, np.uint8)
+            entry.name, entry.buffer = name.encode(), len(self.buffers)
+            self.buffers.append(buffer)
+            model.metadata.append(entry)
+        builder = flatbuffers.Builder(4096)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+
+def classifier(
+    h: int = 8,
+    w: int = 8,
+    c: int = 1,
+    classes: int = 10,
+    seed: int = 0,
+    dtype: str = "int8",
+    softmax: bool = True,
+    *,
+    label: bool = False,
+    fixed_batch: bool = False,
+    input_scale: float = 1 / 255,
+    metadata: dict[str, bytes] | None = None,
+) -> bytes:
+    """An int8 classifier: conv 3x3 with 8 channels and ReLU, average pool 2x2, fully connected, and softmax or not.
+
+    ``dtype``: of input and output; ``uint8`` and ``float32`` stand around the same int8 kernels. The input's real range is 0..1
+    (``255 * input_scale``). Without ``softmax`` the output is logits; ``label`` puts ARG_MAX (int32) behind. ``fixed_batch`` writes a
+    batch of one into the RESHAPE, so that the file cannot be resized. ``h`` and ``w`` even.
+    """
+    rng = np.random.default_rng(seed)
+    g = Graph()
+    last = x = _input(g, (1, h, w, c), dtype, input_scale)
+    if dtype != "int8":
+        last = g.tensor("codes", (1, h, w, c), "int8", input_scale, -128)
+        g.op(B.QUANTIZE, [x], [last], schema.QuantizeOptionsT())
+    last = _conv(g, rng, last, (1, h, w, c), 8, input_scale)
+    pooled = g.tensor("pooled", (1, h // 2, w // 2, 8), "int8", 2 / 255, -128)
+    pool = schema.Pool2DOptionsT()
+    pool.padding, pool.strideW, pool.strideH, pool.filterWidth, pool.filterHeight = 1, 2, 2, 2, 2
+    g.op(B.AVERAGE_POOL_2D, [last], [pooled], pool)
+    n = h // 2 * (w // 2) * 8
+    flat = g.tensor("flat", (1, n), "int8", 2 / 255, -128)
+    shape = g.tensor("shape", (2,), "int32", data=[1 if fixed_batch else -1, n])
+    g.op(B.RESHAPE, [pooled, shape], [flat], schema.ReshapeOptionsT())
+    scale = 12 / np.sqrt(n) / 127
+    values = rng.uniform(-80, 80, (classes, n // 8, 8))
+    values -= values.mean(axis=1, keepdims=True)  # blind to a channel's mean, or every image would be one class
+    weights = g.tensor("fc/w", (classes, n), "int8", scale, 0, np.rint(values).reshape(classes, n))
+    bias = g.tensor("fc/b", (classes,), "int32", scale * 2 / 255, 0, rng.integers(-500, 500, classes))
+    last = g.tensor("logits", (1, classes), "int8", 16 / 255, 0)
+    g.op(B.FULLY_CONNECTED, [flat, weights, bias], [last], schema.FullyConnectedOptionsT())
+    at = (16 / 255, 0)
+    if softmax:
+        options, given, at = schema.SoftmaxOptionsT(), last, (1 / 256, -128)
+        options.beta = 1.0
+        last = g.tensor("probs", (1, classes), "int8", *at)
+        g.op(B.SOFTMAX, [given], [last], options)
+    if label:
+        axis, options = g.tensor("axis", (), "int32", data=1), schema.ArgMaxOptionsT()
+        options.outputType = TYPES["int32"]
+        out = g.tensor("label", (1,), "int32")
+        g.op(B.ARG_MAX, [last, axis], [out], options)
+        return g.done([x], [out], metadata)
+    if dtype == "uint8":
+        out = g.tensor("out", (1, classes), "uint8", at[0], at[1] + 128)
+        g.op(B.QUANTIZE, [last], [out], schema.QuantizeOptionsT())
+        last = out
+    elif dtype == "float32":
+        out = g.tensor("out", (1, classes), "float32")
+        g.op(B.DEQUANTIZE, [last], [out], schema.DequantizeOptionsT())
+        last = out
+    return g.done([x], [last], metadata)
+
+
+def two_inputs() -> bytes:
+    """Adds two images: no classifier."""
+    g = Graph()
+    a, b = (g.tensor(name, (1, 8, 8, 1), "int8", 1 / 255, -128) for name in "ab")
+    out = g.tensor("sum", (1, 8, 8, 1), "int8", 2 / 255, -128)
+    g.op(B.ADD, [a, b], [out], schema.AddOptionsT())
+    return g.done([a, b], [out])
+
+
+def detector() -> bytes:
+    """Ends in the detection post-processing op with its four outputs."""
+    g = Graph()
+    x = g.tensor("image", (1, 8, 8, 3), "int8", 1 / 255, -128)
+    outs = [g.tensor(name, (1, 10), "float32") for name in ("boxes", "classes", "scores", "count")]
+    g.op(B.CUSTOM, [x], outs, custom="TFLite_Detection_PostProcess")
+    return g.done([x], outs)
+
+
+def segmentation(classes: int = 4) -> bytes:
+    """One score a class for every pixel."""
+    g = Graph()
+    x = _input(g, (1, 8, 8, 3), "int8", 1 / 255)
+    return g.done([x], [_conv(g, np.random.default_rng(0), x, (1, 8, 8, 3), classes, 1 / 255)])
+
+
+def autoencoder() -> bytes:
+    """Returns an image of the input's size."""
+    g = Graph()
+    x = _input(g, (1, 8, 8, 3), "int8", 1 / 255)
+    return g.done([x], [_conv(g, np.random.default_rng(0), x, (1, 8, 8, 3), 3, 1 / 255)])
+
+
+def edgetpu() -> bytes:
+    """One opaque op for the Edge TPU."""
+    g = Graph()
+    x = g.tensor("image", (1, 8, 8, 3), "uint8", 1 / 255, 0)
+    out = g.tensor("probs", (1, 10), "uint8", 1 / 256, 0)
+    g.op(B.CUSTOM, [x], [out], custom="edgetpu-custom-op")
+    return g.done([x], [out])
+
+
+def not_an_image() -> bytes:
+    """A fully connected layer over 16 numbers."""
+    g = Graph()
+    x = g.tensor("features", (1, 16), "int8", 1 / 255, -128)
+    weights = g.tensor("w", (4, 16), "int8", 0.01, 0, np.ones((4, 16)))
+    bias = g.tensor("b", (4,), "int32", 0.01 / 255, 0, np.zeros(4))
+    out = g.tensor("logits", (1, 4), "int8", 0.1, 0)
+    g.op(B.FULLY_CONNECTED, [x, weights, bias], [out], schema.FullyConnectedOptionsT())
+    return g.done([x], [out])
+
+
+def puzzling() -> bytes:
+    """Scores of the right shape behind an op that does not say what they are (a maximum of two pixels)."""
+    g = Graph()
+    x = _input(g, (1, 8, 8, 1), "int8", 1 / 255)
+    flat = g.tensor("flat", (1, 64), "int8", 1 / 255, -128)
+    shape = g.tensor("shape", (2,), "int32", data=[-1, 64])
+    g.op(B.RESHAPE, [x, shape], [flat], schema.ReshapeOptionsT())
+    other = g.tensor("other", (1, 64), "int8", 1 / 255, -128, np.zeros((1, 64)))
+    out = g.tensor("out", (1, 64), "int8", 1 / 255, -128)
+    g.op(B.MAXIMUM, [flat, other], [out], schema.MaximumMinimumOptionsT())
+    return g.done([x], [out])
+
+
+def _input(g: Graph, shape: Sequence[int], dtype: str, scale: float) -> int:
+    if dtype == "float32":
+        return g.tensor("image", shape, dtype)
+    return g.tensor("image", shape, dtype, scale, -128 if dtype == "int8" else 0)
+
+
+def _conv(g: Graph, rng: np.random.Generator, x: int, shape: Sequence[int], channels: int, input_scale: float) -> int:
+    """3x3, SAME, ReLU; per-channel weights scaled so that activations fill 0..2 for any input range."""
+    _, h, w, c = shape
+    scales = rng.uniform(0.6, 1.2, channels).astype(np.float32) / np.float32(127 * 255 * input_scale * np.sqrt(c))
+    weights = g.tensor("conv/w", (channels, 3, 3, c), "int8", scales, 0, rng.integers(-127, 128, (channels, 3, 3, c)))
+    bias = g.tensor("conv/b", (channels,), "int32", scales * np.float32(input_scale), 0, rng.integers(-2000, 6000, channels))
+    out = g.tensor("conv", (1, h, w, channels), "int8", 2 / 255, -128)
+    options = schema.Conv2DOptionsT()
+    options.padding, options.strideW, options.strideH, options.fusedActivationFunction = 0, 1, 1, 1
+    options.dilationWFactor = options.dilationHFactor = 1
+    g.op(B.CONV_2D, [x, weights, bias], [out], options)
+    return out
