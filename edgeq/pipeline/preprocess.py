@@ -20,9 +20,9 @@ _KEYS = ("imagenet", "none", "stretch", "resize", "crop", "rgb", "bgr", "mean", 
 class Preprocess:
     """image -> uint8 at the model's input size; and what real value a pixel then means.
 
-    The order is: channels (grey is repeated; colour becomes ITU-R 601 luma), resizing, centre crop, channel order. Resizing is Pillow's: when it shrinks an
-    image, bilinear, box, bicubic and lanczos average over all pixels they cover (antialiasing), as torchvision does and as OpenCV
-    and ``tf.image.resize`` by default do not. Cropping starts at ``(H - h) // 2``.
+    The order is: channels (grey is repeated; colour becomes ITU-R 601 luma), resizing, centre crop, channel order. Resizing is Pillow's:
+    when it shrinks an image, bilinear, box, bicubic and lanczos average over all pixels they cover (antialiasing), as torchvision does
+    and as OpenCV and ``tf.image.resize`` by default do not. Cropping starts at ``(H - h) // 2``.
     """
 
     size: tuple[int, int]  # (h, w) of the model's input
@@ -31,13 +31,11 @@ class Preprocess:
     method: str = "bilinear"  # one of METHODS
     crop: bool = False  # centre crop to `size` after resizing
     order: str = "rgb"  # of the channels the model takes, or "bgr"
-    mean: tuple[float, ...] | None = (
-        None  # real = (pixel - mean) / std, in pixels 0..255, per channel in the model's order; None: not stated
-    )
-    std: tuple[float, ...] | None = None
+    mean: tuple[float, ...] | None = None  # real = (pixel - mean) / std, pixels 0..255, in the model's channel order
+    std: tuple[float, ...] | None = None  # both None: not stated
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """``(H, W, c) uint8`` -> ``(h, w, channels) uint8``. Raises :class:`EdgeqError` where the result would not have the model's size."""
+        """``(H, W, c) uint8`` -> ``(h, w, channels) uint8``. Raises :class:`EdgeqError` where the size would not be the model's."""
         image = _with_channels(image, self.channels)
         if self.resize is not None:
             image = _resized(image, self._resized_size(*image.shape[:2]), self.method)
@@ -79,9 +77,9 @@ class Preprocess:
     def parse(cls, text: str, size: tuple[int, int], channels: int, base: Preprocess | None = None) -> Preprocess:
         """The value that ``--preprocess`` spells: words with commas between them.
 
-        ``none``; ``imagenet`` (shorter side to N/0.875, bilinear, centre crop); ``stretch`` (straight to the model's size); ``resize=146``; ``crop``; a
-        method; ``rgb`` or ``bgr``; ``mean=..`` and ``std=..`` with one number or one a channel (``mean=123.7,116.8,103.9``), in pixels 0..255.
-        What ``text`` leaves open is taken from ``base``. Raises :class:`EdgeqError`.
+        ``none``; ``imagenet`` (shorter side to N/0.875, bilinear, centre crop); ``stretch`` (straight to the model's size);
+        ``resize=146``; ``crop``; a method; ``rgb`` or ``bgr``; ``mean=..`` and ``std=..`` with one number or one a channel
+        (``mean=123.7,116.8,103.9``), in pixels 0..255. What ``text`` leaves open is taken from ``base``. Raises :class:`EdgeqError`.
         """
         found: dict[str, object] = {}
         for key, values in _words(text):
@@ -122,8 +120,8 @@ class Preprocess:
 def default(size: tuple[int, int], channels: int, image_shape: tuple[int, ...]) -> tuple[Preprocess, str]:
     """What is done where nobody says anything, and the sentence that is printed about it.
 
-    Nothing for images that have the model's size; else ``imagenet``: shorter side to ``round(N / 0.875)``, bilinear, centre crop N (N is the longer side of the
-    model's input). ``image_shape``: ``(H, W, c)`` of one image of the data.
+    Nothing for images that have the model's size; else ``imagenet``: shorter side to ``round(N / 0.875)``, bilinear, centre crop N (N is
+    the longer side of the model's input). ``image_shape``: ``(H, W, c)`` of one image of the data.
     """
     _check_channels(channels)
     chosen = Preprocess(size, channels)
@@ -144,7 +142,7 @@ def resolve(
     stated: str | None = None,
     where: str = "",
 ) -> tuple[Preprocess, str]:
-    """``--preprocess`` (``override``) over what the file states (``stated``, from ``where``) over :func:`default`; and the sentence to print.
+    """``--preprocess`` (``override``) over what the file ``stated`` (in ``where``) over :func:`default`; and the sentence to print.
 
     Each fills in only what it mentions: TFLite metadata states mean and std, but no resizing, so resizing is the default's.
     """
