@@ -87,6 +87,12 @@ def _open(path: Path) -> tuple[str, Any]:
             raise EdgeqError(f"{path}: a directory without saved_model.pb; name a SavedModel, a .keras or an .h5 file")
         scan.saved_model(path)
         return "SavedModel", _saved_model(path)
+    form, model = keras_model(path)
+    return form, concrete(model, path)
+
+
+def keras_model(path: Path) -> tuple[str, Any]:
+    """The form of an ``.h5`` or ``.keras`` file and its Keras model, scanned before it was loaded."""
     try:
         with open(path, "rb") as stream:
             magic = stream.read(8)
@@ -107,10 +113,6 @@ def _open(path: Path) -> tuple[str, Any]:
     if path.suffix not in suffixes:
         raise EdgeqError(f"{path}: Keras goes by the file's name; rename it to end in {suffixes[0]}")
     major = 3 if version.split(".")[0] == "3" else 2
-    return f"Keras {major} {name}", _keras(path, major)
-
-
-def _keras(path: Path, major: int) -> Any:
     tf = engine.tensorflow()
     keras = engine.need("keras") if major == 3 else tf.keras
     options = {"compile": False} if path.suffix != ".keras" else {"compile": False, "safe_mode": True}
@@ -118,11 +120,13 @@ def _keras(path: Path, major: int) -> Any:
         with engine.quiet():
             model = keras.models.load_model(str(path), **options)
     except Exception as error:
+        if "Quantize" in str(error):
+            raise EdgeqError(f"{path}: TF-MOT networks do not reload from a file; save it as a SavedModel: model.save(DIRECTORY)") from None
         raise EdgeqError(
             f"{path}: Keras {major} cannot load it ({scan.sentence(error)}); it is damaged, or has layers of its own: "
             "save it as a SavedModel then"
         ) from None
-    return concrete(model, path)
+    return f"Keras {major} {name}", model
 
 
 def concrete(model: Any, path: Path) -> Any:

@@ -1,0 +1,158 @@
+"""Training: float, and quantisation-aware (QAT) through TF-MOT's int8 scheme.
+
+Cross-entropy and Adam with a staircase decay (B19, section 4.2); the best epoch on a validation share is kept. Float networks are
+saved as ``.keras``; QAT networks as a SavedModel, as nothing else reloads them. Both come back with the same outputs, bit by bit.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.core import plugins
+from edgeq.core.errors import EdgeqError
+from edgeq.keras import engine, load, scan
+
+QUANT = ("float", "tfmot:int8")
+Progress = Callable[[int, int, str], None]
+"""``(steps done, steps at most, "epoch 3: validation .973")``."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How long, how fast. ``rate``: Adam's first learning rate; it falls to 0.3 of itself after each third of the steps."""
+
+    epochs: int = 30
+    batch: int = 64
+    rate: float = 2e-3
+    validation: float = 0.1
+    patience: int = 8
+
+
+FLOAT, QAT = Fit(), Fit(epochs=10, rate=2e-4, patience=4)
+
+
+def fit(model: Any, images: np.ndarray, labels: np.ndarray, how: Fit, seed: int, progress: Progress | None = None) -> dict[str, Any]:
+    """Train ``model`` in place on ``(n, h, w, c) uint8`` images; what was reached: ``{"epochs", "validation", "n"}``.
+
+    The pixels stay uint8 in memory and become float32 a batch at a time.
+    """
+    tf = engine.tensorflow()
+    if len(images) < 10:
+        raise EdgeqError(f"{len(images)} training images are too few; 10 at least")
+    tf.keras.utils.set_random_seed(seed)
+    order = np.random.default_rng(seed).permutation(len(images))
+    held = order[: max(1, round(how.validation * len(order)))]
+    taken = order[len(held) :]
+    steps = -(-len(taken) // how.batch)
+    total = steps * how.epochs
+
+    with tf.device("/CPU:0"):
+        pixels, truth = tf.constant(images), tf.constant(labels.astype(np.int64))
+
+    def feed(index: np.ndarray, shuffle: bool) -> Any:
+        indices = tf.data.Dataset.from_tensor_slices(index)
+        indices = indices.shuffle(len(index), seed=seed) if shuffle else indices
+        return indices.batch(how.batch).map(lambda i: (tf.cast(tf.gather(pixels, i), tf.float32), tf.gather(truth, i)))
+
+    class Report(tf.keras.callbacks.Callback):  # type: ignore[name-defined]
+        epoch, text = 0, "epoch 1"
+
+        def on_train_batch_end(self, step: int, logs: Any = None) -> None:
+            if progress:
+                progress(self.epoch * steps + step + 1, total, self.text)
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.epoch = epoch + 1
+            self.text = f"epoch {epoch + 1}: validation {logs['val_accuracy']:.3f}"
+
+    rate = tf.keras.optimizers.schedules.ExponentialDecay(how.rate, max(1, -(-total // 3)), 0.3, staircase=True)
+    model.compile(tf.keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", ["accuracy"])
+    best = tf.keras.callbacks.EarlyStopping("val_loss", patience=how.patience, restore_best_weights=True)
+    report = Report()
+    history = model.fit(feed(taken, True), epochs=how.epochs, validation_data=feed(held, False), callbacks=[best, report], verbose=0)
+    if not np.isfinite(history.history["loss"]).all():
+        raise EdgeqError("the training diverged: its loss is not finite; lower the rate or check the data")
+    if progress:
+        progress(total, total, report.text)
+    kept = int(np.argmin(history.history["val_loss"]))
+    return {"epochs": len(history.epoch), "kept": kept + 1, "validation": float(history.history["val_accuracy"][kept]), "n": len(taken)}
+
+
+def network(name: str, width: float, classes: int, shape: tuple[int, int, int], **options: Any) -> Any:
+    """A fresh network of :mod:`edgeq.keras.nets`; :class:`EdgeqError` where the name or the size does not fit."""
+    build = plugins.load("network", name)
+    try:
+        return build(width=width, classes=classes, input_shape=shape, **options)
+    except (ValueError, TypeError) as error:
+        raise EdgeqError(f"{name} cannot be built for images of {shape}: {scan.sentence(error)}") from None
+
+
+def copy_weights(model: Any, path: Path) -> None:
+    """Start ``model`` from a float ``.keras`` or ``.h5`` file with the same list of weights."""
+    if path.is_dir():
+        raise EdgeqError(f"{path}: --from takes a float .keras or .h5 file, not a directory")
+    weights = load.keras_model(path)[1].get_weights()
+    if [w.shape for w in weights] != [w.shape for w in model.get_weights()]:
+        raise EdgeqError(f"{path}: its weights are not those of {model.name}; name the same network and --width")
+    model.set_weights(weights)
+
+
+def quantise(model: Any, images: np.ndarray, seed: int) -> Any:
+    """``model`` with TF-MOT's default int8 scheme around it, its weights kept, its ranges set by ``(n, h, w, c) uint8`` images.
+
+    TF-MOT starts every activation's range at [-6, 6] and follows the data by a moving average of decay 0.999; a short fine-tuning never
+    gets there (a ReLU's output kept a minimum near -5: a bit lost). So the average is followed to its end first: one update from
+    v to v' tells the batch's extreme, v + 1000 (v' - v). Two passes, as a range clips what follows; all other weights are put back.
+    """
+    tf = engine.tensorflow()
+    tfmot = engine.need("tensorflow_model_optimization")
+    tf.keras.utils.set_random_seed(seed)
+    try:
+        quantised = tfmot.quantization.keras.quantize_model(model)
+    except (RuntimeError, ValueError) as error:
+        raise EdgeqError(f"{model.name}: TF-MOT cannot quantise it ({scan.sentence(error)})") from None
+    batch = tf.cast(images[np.random.default_rng(seed).permutation(len(images))[:512]], tf.float32)
+    pin_input(quantised)
+    for _ in range(2):
+        before = [w.numpy() for w in quantised.weights]
+        quantised(batch, training=True)
+        for weight, old in zip(quantised.weights, before, strict=True):
+            name = weight.name.rpartition("/")[2]
+            if name.endswith(("_min:0", "_max:0")) and not name.startswith(("kernel", "quantize_layer")):  # those two do not average
+                limit = tf.minimum if name.endswith("_min:0") else tf.maximum
+                weight.assign(limit(old + 1000 * (weight.numpy() - old), 0.0))
+            else:
+                weight.assign(old)
+    return quantised
+
+
+def pin_input(quantised: Any) -> None:
+    """Set the input quantiser to exactly 0..255, whatever pixels the training saw: then the codes are the shift q = p - 128."""
+    for layer in quantised.layers:
+        if layer.name.startswith("quantize_layer"):
+            for weight in layer.weights:
+                if weight.name.endswith("_min:0"):
+                    weight.assign(0.0)
+                elif weight.name.endswith("_max:0"):
+                    weight.assign(255.0)
+
+
+def save(model: Any, path: Path) -> None:
+    """Write a float model to ``NAME.keras`` or, where ``path`` has no suffix, a QAT model as a SavedModel directory."""
+    try:
+        with engine.quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if path.suffix == ".keras":
+                bare = engine.tensorflow().keras.models.clone_model(model)  # the optimiser stays behind
+                bare.set_weights(model.get_weights())
+                bare.save(path)
+            else:
+                model.save(path, save_format="tf", include_optimizer=False)
+    except OSError as error:
+        raise EdgeqError(f"{path}: cannot be written ({scan.sentence(error)}); free some space or name another directory") from None
