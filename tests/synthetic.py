@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeq.core.answer import Answer
 from edgeq.core.rows import row_id
+from edgeq.pipeline.codes import PixelCodes
 from edgeq.runs.store import BEFORE_GRID, CLEAN, Artifact, Cell, Run, RunTarget
 
 RUNTIMES = ("keras", "litert-xnnpack", "litert-builtin", "tflm")
@@ -17,7 +18,8 @@ SIGNATURE = {
     "output": {"shape": [10], "dtype": "int8", "scale": 1 / 256, "zero": -128},
     "kind": "probs",
 }
-CODES = {"shift": -128}
+PIXELS = np.repeat(np.arange(256)[:, None], 3, axis=1)
+CODES = PixelCodes((PIXELS - 128).astype(np.int8), -128, (PIXELS / 255).astype(np.float32)).to_json()
 
 
 def images(n: int, shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
@@ -46,7 +48,7 @@ def make_run(
     finished: float = 1.0,
     seed: int = 0,
     runtimes: tuple[str, ...] = RUNTIMES,
-    codes: Any = None,
+    codes: Any = CODES,
     attacks: tuple[str, ...] = ("pgd", "spsa"),
 ) -> Path:
     """Writes a run; of the last cell only the share ``finished`` of the rows."""

@@ -57,7 +57,9 @@ def summarise(run: OpenRun) -> dict[str, Any]:
             for name in running
             if (seen[cell.cell][name].correct >= 0).any()
         ]
-        measured.append({**_head(cell), "reference": reference, "crafted": int((queries[cell.cell] >= 0).sum()), "targets": lines})
+        crafted = int((queries[cell.cell] >= 0).sum())
+        about = {"reference": reference, "crafted": crafted, "zero_gradient": _zero(run.meta("zero_gradients"), cell, crafted)}
+        measured.append({**_head(cell), **about, "targets": lines})
 
     summary: dict[str, Any] = {
         "format": FORMAT,
@@ -89,6 +91,14 @@ def spread(values: np.ndarray) -> dict[str, float] | None:
     if not len(values):
         return None
     return {"mean": float(values.mean()), "median": float(np.median(values)), "p90": float(np.percentile(values, 90))}
+
+
+def _zero(counts: Any, cell: Any, crafted: int) -> dict[str, Any] | None:
+    """Share of rows whose first gradient was exactly zero everywhere (MEASURES: *Straight-through*): masked, not safe."""
+    if cell.kind != "gradient" or not isinstance(counts, dict):
+        return None
+    mine = [k for key, k in counts.items() if key.startswith(f"{cell.cell}/") and isinstance(k, int) and k >= 0]
+    return share(min(sum(mine), crafted), crafted) if mine else None
 
 
 def _number(value: float) -> float | None:

@@ -75,6 +75,12 @@ def not_shown(summary: dict[str, Any], plan: Any) -> list[str]:
     gradient_on = {c["crafted_on"] for c in attacks if c["kind"] == "gradient"}
     if gradient_on and all(on.startswith("keras") for on in gradient_on):
         said.append("Gradients came from the Keras network: no white-box attack on the integer graph of the deployed file itself was run.")
+    for cell in attacks:
+        if cell["zero_gradient"] and cell["zero_gradient"]["k"]:
+            k, of = cell["zero_gradient"]["k"], cell["zero_gradient"]["of"]
+            said.append(
+                f"{cell['attack']} at {radius(cell)}: the gradient of {k} of {of} images was exactly zero; those were hardly attacked."
+            )
     if attacks and not gradient_on:
         said.append("Only query attacks were run: an attacker who holds the network or the file has gradients, and may find more.")
     if attacks and not any(c["kind"] == "query" for c in attacks):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 from edgeq import __version__
@@ -11,6 +12,7 @@ from edgeq.measure.words import STATEMENT
 from edgeq.report import text
 from edgeq.report.pictures import pictures
 from edgeq.report.plot import plots
+from edgeq.report.to_json import META
 
 SERIES = 7  # colours and marks the style sheet knows; further runtimes start over
 
@@ -30,13 +32,13 @@ def render(run: Any, summary: dict[str, Any] | None = None) -> str:
         compact=text.compact,
         radius=lambda cell: text.radius(cell).replace("l_inf", "l∞"),
     )
-    environment.filters.update(crafted=text.crafted, pretty=_pretty, kb=lambda b: f"{b / 1024:.0f} KB")
+    environment.filters.update(crafted=text.crafted, pretty=_pretty, command=_command, kb=lambda b: f"{b / 1024:.0f} KB")
     order = [t["name"] for t in summary["targets"] if t["status"] == "runs"]
     return environment.get_template("page.html.j2").render(
         s=summary,
         statement=STATEMENT,
         version=__version__,
-        meta={key: run.meta(key) for key in ("created", "command", "plan", "data", "environment")},
+        meta={key: run.meta(key) for key in META},
         file=next((a["name"] for a in summary["artifacts"] if a["role"] == "target"), summary["run"]["file"]),
         attacks=list(dict.fromkeys(c["attack"] for c in summary["cells"] if c["kind"] != "noise")),
         cells=sorted(summary["cells"], key=lambda c: c["kind"] == "noise"),
@@ -44,6 +46,11 @@ def render(run: Any, summary: dict[str, Any] | None = None) -> str:
         plots=plots(summary),
         pictures=pictures(run, summary),
     )
+
+
+def _command(value: Any) -> str:
+    """A list of arguments as a shell takes it."""
+    return shlex.join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _pretty(value: Any) -> str:

@@ -7,12 +7,11 @@ from typing import Any
 
 from edgeq.measure.summary import OpenRun, summarise
 
-META = ("created", "command", "plan", "data", "environment", "threat", "classes")
+META = ("created", "command", "plan", "preprocess", "data", "environment", "notes", "classes")
 
 
 def document(run: OpenRun, summary: dict[str, Any] | None = None) -> dict[str, Any]:
-    """:func:`~edgeq.measure.summary.summarise` plus the run's ``created``, ``command``, ``plan``, ``data``, ``environment``,
-    ``threat`` and ``classes``, None where the run holds none."""
+    """:func:`~edgeq.measure.summary.summarise`, and beside it each of ``META``, None where the run holds none."""
     return {**(summary or summarise(run)), **{key: run.meta(key) for key in META}}
 
 

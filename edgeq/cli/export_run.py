@@ -1,0 +1,39 @@
+"""``edgeq export-run``: every row of a run, to stdout."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import click
+
+from edgeq.core.errors import EdgeqError
+
+COLUMNS = "cell attack norm eps crafted_on target id name label clean_answer clean_correct answer correct tied queries loss l2 linf_px"
+
+
+@click.command("export-run", epilog="\b\nExample:\n  edgeq export-run runs/model.sqlite --csv > rows.csv")
+@click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values (the one format there is today).")
+def command(run_path: Path, as_csv: bool) -> None:
+    """Write a run's rows to stdout: one line a cell, runtime and image, with what it answered, clean and attacked."""
+    from edgeq.runs.store import Run
+
+    if not as_csv:
+        raise EdgeqError("export-run: say which format: edgeq export-run RUN --csv")
+    out = csv.writer(sys.stdout, lineterminator="\n")
+    with Run.open(run_path) as run:
+        out.writerow(COLUMNS.split())
+        ids, labels, names, targets = run.ids(), run.labels(), run.names(), [t.name for t in run.targets(running=True)]
+        clean = {name: run.outcomes(0, name) for name in targets}
+        for cell in run.cells():
+            queries, losses, (l2, linf) = run.queries(cell.cell), run.losses(cell.cell), run.norms(cell.cell)
+            head = [cell.cell, cell.attack, cell.norm, f"{cell.eps:.9g}", cell.crafted_on]
+            for name in targets:
+                seen = run.outcomes(cell.cell, name)
+                for i in (seen.correct >= 0).nonzero()[0].tolist():
+                    made = ["", "", "", ""] if queries[i] < 0 else [queries[i], f"{losses[i]:.9g}", f"{l2[i]:.9g}", f"{linf[i]:g}"]
+                    known = [clean[name].label[i], clean[name].correct[i]] if clean[name].correct[i] >= 0 else ["", ""]
+                    answers = [seen.label[i], seen.correct[i], seen.tied[i]]
+                    out.writerow([*head, name, ids[i], names.get(i, ""), labels[i], *known, *answers, *made])
