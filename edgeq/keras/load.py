@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,15 @@ class Network:
 def load(path: str | Path) -> Network:
     """Read ``path`` without running code from it. Raises :class:`EdgeqError`, also for what is no image classifier."""
     path = Path(path)
+    if not path.exists():
+        raise EdgeqError(f"{path}: there is no such file")
+    return _load(path, digest(path))
+
+
+@lru_cache(maxsize=2)  # a command looks at a network's signature before it opens the same network as a source
+def _load(path: Path, sha256: str) -> Network:
     form, called = _open(path)
-    return freeze(path, form, digest(path), called)
+    return freeze(path, form, sha256, called)
 
 
 def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
@@ -80,8 +88,6 @@ def digest(path: Path) -> str:
 
 def _open(path: Path) -> tuple[str, Any]:
     """The form of a file and a concrete function of the network in it."""
-    if not path.exists():
-        raise EdgeqError(f"{path}: there is no such file")
     if path.is_dir():
         if not (path / "saved_model.pb").is_file():
             raise EdgeqError(f"{path}: a directory without saved_model.pb; name a SavedModel, a .keras or an .h5 file")

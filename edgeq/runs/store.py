@@ -52,7 +52,7 @@ class Run(Reader):
             run = cls(path, connect(path), _write_lock(path))
             with run.transaction():
                 for statement in (*SCHEMA, f"PRAGMA application_id = {APPLICATION}", f"PRAGMA user_version = {VERSION}"):
-                    run._db.execute(statement)
+                    run._write(statement)
                 for key, value in {**meta, "shape": [int(s) for s in shape], "n": int(n)}.items():
                     run.set_meta(key, value)
             run._measure()
@@ -79,6 +79,8 @@ class Run(Reader):
             run._measure()
             if not write:
                 run._db.execute("PRAGMA query_only = ON")
+            else:  # proves now that the file can be written, and removes the journal of a writer that was killed before its first change
+                run._write(f"PRAGMA user_version = {VERSION}")
             return run
         except BaseException:
             if run is not None:
@@ -120,9 +122,12 @@ class Run(Reader):
         finally:
             self._depth -= 1
 
-    def _write(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    def _write(self, sql: str, rows: Iterable[tuple[Any, ...]] | None = None) -> None:
         with self.transaction(), self._sqlite():
-            self._db.executemany(sql, rows)
+            if rows is None:
+                self._db.execute(sql)
+            else:
+                self._db.executemany(sql, rows)
 
     def set_meta(self, key: str, value: Any) -> None:
         self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(key, json.dumps(value, sort_keys=True))])

@@ -1,0 +1,87 @@
+"""``edgeq attack``: from a file and images to a run, its table and its exit code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from edgeq.cli import console, running
+
+EXAMPLE = """
+\b
+Examples:
+  edgeq attack --target model.tflite --data folder:photos --attack spsa --eps 4/255
+  edgeq attack --target model.tflite --source float.h5 --data zip:cifar10.zip --attack fgsm,pgd,spsa --eps 1/255,8/255
+  edgeq attack --target model.tflite --attack pgd:steps=100:restarts=5 --source float.h5 --fail-under 0.3
+"""
+
+
+def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (value or "").split(",") if part.strip())
+
+
+@click.command(epilog=EXAMPLE)
+@click.option("--target", required=True, metavar="FILE", help="The file that ships: .tflite, .onnx, or a Keras network.")
+@click.option("--source", metavar="FILE", help="The float Keras network that gradients come from.")
+@click.option("--runtime", "runtimes", callback=_split, metavar="A,B", help="Runtimes to measure. Default: all that can run the file.")
+@click.option("--device", metavar="NAME", help="A device profile: picks the runtime and says whether the file fits.")
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    metavar="DATA",
+    help="digits, cifar10[:PATH], svhn:PATH, folder:PATH, zip:PATH or npz:PATH.",
+)
+@click.option("--label-column", metavar="NAME", help="The column of labels.csv that holds the classes.")
+@click.option("--class-map", metavar="FILE", help="JSON or CSV: class of the data -> class of the model.")
+@click.option("--n", type=click.IntRange(1), default=500, show_default=True, help="Images, sampled evenly over the classes.")
+@click.option(
+    "--attack",
+    "attacks",
+    callback=_split,
+    metavar="A,B",
+    help="Attacks, with options as in pgd:steps=20. Default: pgd with a source, else spsa.",
+)
+@click.option("--eps", callback=_split, default="8/255", show_default=True, metavar="E,F", help="Radii: 8/255, 0.03 or 8px.")
+@click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--max-queries", type=click.IntRange(1), help="The most queries an image may cost, its clean check included.")
+@click.option(
+    "--preprocess", metavar="SPEC", help="How the device prepares an image, as in imagenet or resize=146,crop,mean=127.5,std=127.5."
+)
+@click.option("--source-preprocess", metavar="SPEC", help="The mean and std of the source, where they are not the target's.")
+@click.option("--output", type=click.Choice(["label", "probs", "logits"]), help="What the file's output is, where it does not tell.")
+@click.option("--threads", type=click.IntRange(1), help="Threads (processes for TFLM). Default: all cores.")
+@click.option("--run", "run_path", type=click.Path(path_type=Path), metavar="RUN.sqlite", help="The run file. Default: a new one in runs/.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else.")
+@click.option("--fail-under", type=click.FloatRange(0, 1), metavar="ACC", help="Exit with 1 when the lowest robust accuracy is below.")
+def command(
+    target: str,
+    runtimes: tuple[str, ...],
+    attacks: tuple[str, ...],
+    device: str | None,
+    run_path: Path | None,
+    as_json: bool,
+    fail_under: float | None,
+    **options: object,
+) -> None:
+    """Attack a deployed file on the runtimes that run it.
+
+    Examples are crafted on the source's gradients and replayed on every runtime; a query attack (spsa) runs on the first runtime
+    and what it found is replayed on the others. Nothing is lost when it is stopped: see edgeq resume.
+    """
+    from edgeq.runs.plan import Plan
+    from edgeq.runs.prepare import prepare
+
+    profile = running.device(device, target) if device else None
+    if profile and not runtimes:
+        runtimes = (profile.runtime,)
+    attacks = attacks or (("pgd",) if options["source"] or not target.endswith((".tflite", ".onnx")) else ("spsa",))
+    plan = Plan(target=target, runtimes=runtimes, attacks=attacks, **options)  # type: ignore[arg-type]
+    setting = prepare(plan, console.say)
+    path = run_path or running.new_path(target)
+    with setting.create(path, ["edgeq", *sys.argv[1:]]) as run:
+        running.announce(setting, path)
+        running.finish(run, setting, as_json, fail_under)

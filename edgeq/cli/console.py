@@ -1,0 +1,61 @@
+"""Where commands write: results to stdout, everything else to stderr, so that stdout can be piped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+
+out = Console(highlight=False, soft_wrap=False)
+err = Console(stderr=True, highlight=False)
+
+
+def say(sentence: str, style: str = "") -> None:
+    """A note on stderr. File names and labels may hold anything, so nothing in it is read as markup."""
+    err.print(escape(sentence), style=style or None)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar a stage on stderr; gives the function ``(stage, done, total)``. Where stderr is no terminal, a line for what took a second."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    if not err.is_terminal:
+        yield _lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=False) as bars:
+        tasks: dict[str, TaskID] = {}
+        began: dict[str, float] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                began[stage] = time.monotonic()
+                tasks[stage] = bars.add_task(escape(stage), total=total)
+            bars.update(tasks[stage], completed=done)
+            if done >= total:  # finished stages leave the live display and stay as a line
+                bars.remove_task(tasks.pop(stage))
+                bars.console.print(f"[green]✓[/green] {escape(stage)} [dim]{total} in {time.monotonic() - began.pop(stage):.0f} s[/dim]")
+
+        yield show
+
+
+def _lines() -> Callable[[str, int, int], None]:
+    began: dict[str, float] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        began.setdefault(stage, time.monotonic())
+        seconds = time.monotonic() - began[stage]
+        if done >= total and seconds >= 1:
+            err.print(f"{escape(stage)}: {total} in {seconds:.0f} s", soft_wrap=True)
+
+    return show

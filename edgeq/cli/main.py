@@ -1,0 +1,107 @@
+"""``edgeq``: finds the command, and turns what goes wrong into one sentence and an exit code.
+
+0: done. 1: a gate such as ``--fail-under`` was not met. 2: a wrong option or file, said in a sentence. 70: a fault of edgeq's own.
+130: interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+
+import click
+
+from edgeq import __version__
+from edgeq.core.errors import EdgeqError
+
+COMMANDS = {
+    "train": "Train a small network, float or quantisation-aware.",
+    "export": "Turn a Keras network into int8 .tflite and .onnx, and measure how faithful they are.",
+    "attack": "Attack a deployed file on the runtimes that run it.",
+    "resume": "Go on with a run that was stopped.",
+    "runs": "List run files.",
+    "report": "Write a run's report as one HTML page.",
+    "export-run": "Write a run's rows as CSV to stdout.",
+    "pack": "Write a run's inputs as a board takes them.",
+    "score": "Take back what a board answered to a pack.",
+    "inspect": "Say what is in a .tflite or .onnx file and where it fits.",
+    "doctor": "Say what is installed and which runtimes work here.",
+    "demo": "Train, export, attack and report on digits, in about two minutes.",
+}
+
+
+class Lazy(click.Group):
+    """Knows its commands by name; imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"edgeq.cli.{name.replace('-', '_')}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from edgeq.core.plugins import choose
+
+            choose("command", args[0], list(COMMANDS))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="edgeq")
+def cli() -> None:
+    """How easily the quantised network that ships is fooled, measured on the file and the kernels that ship.
+
+    \b
+    Example: edgeq attack --target model.tflite --data folder:photos --attack spsa --eps 4/255
+
+    Every command takes --debug, which shows the traceback of an error.
+    """
+
+
+def main() -> None:
+    """The entry point of the ``edgeq`` script."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        code = cli.main([a for a in arguments if a != "--debug"], prog_name="edgeq", standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except SystemExit:
+        raise
+    except click.Abort:
+        _stop(130, "interrupted", debug)
+    except KeyboardInterrupt:
+        _stop(130, "interrupted", debug)
+    except click.ClickException as error:
+        if debug:
+            raise
+        error.show()
+        sys.exit(2)
+    except EdgeqError as error:
+        _stop(2, str(error), debug)
+    except BrokenPipeError:  # the reader of our stdout left: not an error, but Python would complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _stop(2, f"{error.filename or 'the disk'}: no space left; make room and try again", debug)
+        _stop(70, f"{error}; run again with --debug for the traceback", debug)
+    except Exception as error:
+        _stop(70, f"a fault in edgeq itself: {type(error).__name__}: {error}; run again with --debug for the traceback", debug)
+
+
+def _stop(code: int, sentence: str, debug: bool) -> None:
+    if debug:
+        raise  # noqa: PLE0704  # inside the handlers of main
+    click.echo(f"edgeq: {' '.join(sentence.split())}", err=True)
+    sys.exit(code)

@@ -1,0 +1,112 @@
+"""What `edgeq attack`, `edgeq resume` and `edgeq demo` share: the plan in words, the run itself, its table and its gate."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeq.cli import console
+from edgeq.core.errors import EdgeqError
+
+if TYPE_CHECKING:
+    from edgeq.core.devices import Device
+    from edgeq.runs.estimate import Estimate
+    from edgeq.runs.prepare import Setting
+    from edgeq.runs.store import Run
+
+
+def new_path(target: str) -> Path:
+    """``runs/TARGET-DATE-K.sqlite``, the first that is free."""
+    stem = f"{Path(target).stem}-{date.today().isoformat()}"
+    return next(path for k in range(1, 10_000) if not (path := Path("runs") / f"{stem}-{k}.sqlite").exists())
+
+
+def device(name: str, target: str) -> Device:
+    """The profile, after saying on stderr whether ``target`` fits it."""
+    from edgeq.core.devices import fits, load
+
+    profile, file = load(name), Path(target)
+    arena = None
+    if profile.runtime == "tflm" and file.suffix == ".tflite" and file.is_file():
+        from edgeq.runtimes import tflm
+
+        try:
+            arena = tflm.arena_bytes(file)
+        except EdgeqError:
+            arena = None  # the run itself will say why TFLM does not take the file
+    if file.is_file():
+        for sentence in fits(profile, file.stat().st_size, arena).sentences:
+            console.say(f"{profile.title}: {sentence}")
+    return profile
+
+
+def announce(setting: Setting, path: Path) -> None:
+    """The plan, in words, before anything is attacked."""
+    plan = setting.plan
+    running = [t.name for t in setting.targets if t.runs]
+    for artifact in setting.artifacts:
+        console.say(f"{artifact.role}: {artifact.name}, {artifact.bytes:,} bytes, sha256 {artifact.sha256[:16]}")
+    console.say(f"runtimes: {', '.join(running)}")
+    for target in setting.targets:
+        if not target.runs:
+            console.say(f"  {target.name} cannot run it: {target.reason}", "yellow")
+    for note in setting.notes:
+        console.say(f"  {note}")
+    console.say(f"data: {plan.data}, {len(setting.index)} images, seed {plan.seed}")
+    cells = [c for c in setting.cells if c.kind in ("gradient", "query")]
+    for name in dict.fromkeys(c.attack for c in cells):
+        mine = [c for c in cells if c.attack == name]
+        radii = ", ".join(f"{t.eps:.4g} ({t.pixels:g} px)" for t in plan.threats)
+        options = ", ".join(f"{k}={v}" for k, v in mine[0].params.items())
+        console.say(f"{name}{f' ({options})' if options else ''} with {mine[0].access} of {mine[0].crafted_on}; {plan.norm} {radii}")
+    console.say(f"run: {path}")
+
+
+def finish(run: Run, setting: Setting | None, as_json: bool, fail_under: float | None) -> None:
+    """Executes what is left of ``run``, prints its table (or JSON) on stdout, and exits 1 where the gate is not met."""
+    from edgeq.measure.summary import summarise
+    from edgeq.runs.execute import execute
+
+    try:
+        with console.progress() as show:
+            execute(run, setting, show, _say_time)
+    except KeyboardInterrupt:
+        console.say(f"\nstopped; every finished row is kept. Go on with: edgeq resume {run.path}")
+        sys.exit(130)
+    summary = summarise(run)
+    if as_json:
+        from edgeq.report.to_json import document
+
+        print(json.dumps(document(run, summary), allow_nan=False))
+    else:
+        from edgeq.report.terminal import render
+
+        render(summary, console.out)
+        console.say(f"run: {run.path}; as a page: edgeq report {run.path}")
+    if fail_under is not None:
+        gate(summary, fail_under)
+
+
+def gate(summary: dict, fail_under: float) -> None:  # type: ignore[type-arg]
+    """Exits 1 where the lowest robust accuracy of the target, under any attack on any runtime, is below ``fail_under``."""
+    lowest = summary["lowest"]
+    if lowest is not None and lowest["robust_accuracy"] < fail_under:
+        console.say(
+            f"--fail-under {fail_under:g}: the lowest robust accuracy is {lowest['robust_accuracy']:.3f} ({lowest['target']}, {lowest['attack']})",
+            "red",
+        )
+        sys.exit(1)
+
+
+def _say_time(found: Estimate) -> None:
+    more = f", and at most {_time(found.queries)} more for queries (rows that are fooled early stop)" if found.queries else ""
+    console.say(f"estimated time: {_time(found.sure)}{more}")
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,61 @@
+"""How long a run will take, from a short measurement of each target before it begins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeq.core.protocols import Target
+from edgeq.core.rows import Rows
+from edgeq.runs.format import Cell
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``sure``: seconds for replays and gradients. ``queries``: the most that query attacks add, if no row is fooled early."""
+
+    rates: dict[str, float]  # images a second, by target
+    sure: float
+    queries: float
+
+
+def estimate(targets: dict[str, Target], source: Any, cells: Iterable[Cell], attacks: dict[int, Any], shape: tuple[int, ...], n: int,
+             budget: int | None) -> Estimate:  # fmt: skip
+    """``source``: the Differentiable, None where no cell needs gradients."""
+    images = np.random.default_rng(0).integers(0, 256, (256, *shape), dtype=np.uint8)
+    rates = {name: _rate(target, images) for name, target in targets.items()}
+    gradient = _gradient_seconds(source, images) if source is not None else 0.0
+    sure = queries = 0.0
+    for cell in cells:
+        sure += sum(n / rate for rate in rates.values())
+        if cell.kind == "gradient":
+            sure += attacks[cell.cell].evaluations() * -(-n // source.batch) * gradient
+        elif cell.kind == "query":
+            most = 1 + attacks[cell.cell].queries()
+            queries += n * min(most, budget or most) / rates[cell.crafted_on]
+    return Estimate(rates, sure, queries)
+
+
+def _rate(target: Target, images: np.ndarray) -> float:
+    m = 1
+    while True:
+        start = time.perf_counter()
+        target.answer(images[:m])
+        seconds = time.perf_counter() - start
+        if seconds > 0.02 or m >= len(images):
+            return m / max(seconds, 1e-6)
+        m = min(len(images), 8 * m)
+
+
+def _gradient_seconds(source: Any, images: np.ndarray) -> float:
+    m = min(source.batch, len(images))
+    x = images[:m].astype(np.float32) / np.float32(255)
+    rows = Rows(np.arange(m), np.zeros(m, np.int64))
+    source.value_and_grad(x, rows, "ce")  # traces
+    start = time.perf_counter()
+    source.value_and_grad(x, rows, "ce")
+    return time.perf_counter() - start

@@ -1,0 +1,227 @@
+"""From a plan to a run file: opens the files, settles what their pixels and outputs mean, samples the rows. Nothing is attacked yet.
+
+Whatever is wrong with the files or the options is found here, before the run file exists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edgeq
+from edgeq import data, runtimes
+from edgeq.core.errors import EdgeqError
+from edgeq.core.signature import Signature
+from edgeq.data import Images
+from edgeq.pipeline import codes as pixel_codes
+from edgeq.pipeline import metadata
+from edgeq.pipeline.codes import PixelCodes
+from edgeq.pipeline.preprocess import Preprocess, resolve
+from edgeq.runs.format import Artifact, Cell, RunTarget
+from edgeq.runs.plan import Plan, cells
+from edgeq.runs.store import Run
+
+KERAS = "keras"
+SIDECAR = ".edgeq.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """A plan resolved against its files. ``notes``: sentences on what was assumed, to be printed."""
+
+    plan: Plan
+    signature: Signature
+    preprocess: Preprocess
+    artifacts: list[Artifact]
+    targets: list[RunTarget]
+    cells: list[Cell]
+    dataset: Images
+    index: np.ndarray  # (n,) int64: the sampled images of the data set, in the order of the rows
+    classes: list[str] | None  # the model's own names, where it states them
+    notes: list[str]
+
+    def create(self, path: Path, command: list[str]) -> Run:
+        """The run file, with every record but the rows."""
+        meta = {
+            "plan": self.plan.to_json(),
+            "command": command,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "environment": {"edgeq": edgeq.__version__, "python": platform.python_version(), "numpy": np.__version__,
+                            "machine": platform.machine(), "system": platform.system()},
+            "preprocess": self.preprocess.spec,
+            "model_classes": self.classes,
+            "classes": list(self.dataset.classes) if self.dataset.classes else None,
+            "notes": self.notes,
+        }  # fmt: skip
+        run = Run.create(path, shape=(*self.preprocess.size, self.preprocess.channels), n=len(self.index), meta=meta)
+        try:
+            run.add(*self.artifacts, *self.targets, *self.cells)
+        except BaseException:
+            run.close()
+            path.unlink(missing_ok=True)
+            raise
+        return run
+
+
+def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
+    """Raises :class:`EdgeqError`. ``say`` hears what takes time."""
+    target = Path(plan.target)
+    if not target.exists():
+        raise EdgeqError(f"{target}: there is no such file")
+    if target.is_dir() and not (target / "saved_model.pb").is_file():
+        raise EdgeqError(f"{target}: is a folder, and no SavedModel; pass a .tflite, .onnx, .h5 or .keras file")
+    artifacts, found = [_artifact(target, "target")], {}
+    if plan.float_only:
+        if plan.runtimes and plan.runtimes != (KERAS,):
+            raise EdgeqError(f"{target}: only the runtime keras runs a Keras network; edgeq export makes files for the others")
+        found = {KERAS: (target, None)}
+    else:
+        found = {name: (file, target) for name, file in _candidates(plan, target, artifacts).items()}
+    say(f"opening {target.name} in {len(found)} runtime{'s' * (len(found) > 1)}")
+    signatures = _signatures(plan, {name: file for name, (file, _) in found.items()})
+    signature = next((s for s in signatures.values() if isinstance(s, Signature)), None)
+    if signature is None:
+        raise next(error for error in signatures.values() if isinstance(error, EdgeqError))
+
+    spec, names, where = metadata.stated(target)
+    dataset = open_data(plan, signature.classes, names)
+    index = data.sample(dataset, plan.n, plan.seed)
+    if not len(index):
+        raise EdgeqError(f"{plan.data}: holds no image to sample")
+    notes = [*dataset.notes]
+    if plan.n is not None and len(index) < plan.n:
+        notes.append(f"{plan.data} holds {len(index)} images; all are used (--n {plan.n})")
+    h, w, c = signature.input.shape
+    preprocess, sentence = resolve((h, w), c, dataset.image(int(index[0])).shape, plan.preprocess, spec, where)
+    notes.append(sentence)
+
+    targets = []
+    main_codes: PixelCodes | None = None
+    for name, (file, _) in found.items():
+        answer = signatures[name]
+        if isinstance(answer, EdgeqError):
+            targets.append(RunTarget(name, file.name, "cannot run", str(answer)))
+            continue
+        codes = pixel_codes.codes_for(answer.input, preprocess, str(file))
+        main_codes = main_codes or codes
+        targets.append(RunTarget(name, file.name, "runs", "", answer.to_json(), codes.to_json(), {}))
+    assert main_codes is not None
+    notes.append(f"pixels enter as {main_codes.describe()}; the output is read as {signature.kind}")
+    source = _source(plan, preprocess, main_codes, artifacts, targets, notes)
+    running = [t.name for t in targets if t.runs and t.name != KERAS] or [KERAS]
+    return Setting(plan, signature, preprocess, artifacts, targets, cells(plan, source, running[0]), dataset, index, names, notes)
+
+
+def open_data(plan: Plan, classes: int | None, names: list[str] | None) -> Images:
+    """The plan's data with labels that fit a model of ``classes`` classes; ``names``: the model's own names of them, where stated."""
+    return data.open(plan.data, label_column=plan.label_column, classes=classes, class_map=plan.class_map, class_names=names)
+
+
+def _candidates(plan: Plan, target: Path, artifacts: list[Artifact]) -> dict[str, Path]:
+    """The file that each runtime in question would run: the target, or for ORT the ``.onnx`` sibling its sidecar names."""
+    if target.suffix == ".onnx":
+        if plan.runtimes and plan.runtimes != ("ort",):
+            raise EdgeqError(f"{target}: only the runtime ort runs an .onnx file; pass the .tflite beside it for the others")
+        return {"ort": target}
+    sibling = _sibling(target)
+    names = plan.runtimes or tuple(n for n in runtimes.NAMES if n != "ort" or sibling)
+    for name in names:
+        if name == KERAS:
+            raise EdgeqError(f"{target}: keras runs Keras networks; pass one as --source and it is measured beside the others")
+        if name == "ort" and sibling is None:
+            raise EdgeqError(f"{target}: ort runs .onnx files, and no sidecar names a sibling; make one with edgeq export")
+    if "ort" in names and sibling:
+        artifacts.append(_artifact(sibling, "sibling"))
+    return {name: sibling if name == "ort" and sibling else target for name in names}
+
+
+def _sibling(target: Path) -> Path | None:
+    """The ``.onnx`` that edgeq export wrote beside ``target``, if both are still the files it wrote."""
+    sidecar = target.with_name(target.stem + SIDECAR)
+    try:
+        files = json.loads(sidecar.read_text())["files"]
+        named = {k: v["sha256"] for k, v in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    other = next((target.with_name(Path(k).name) for k in named if k.endswith(".onnx")), None)
+    if other is None or not other.is_file():
+        return None
+    return other if named.get(target.name) == sha256(target) and named[other.name] == sha256(other) else None
+
+
+def _signatures(plan: Plan, files: dict[str, Path]) -> dict[str, Signature | EdgeqError]:
+    if KERAS in files:
+        from edgeq.keras.load import load
+
+        return {KERAS: load(files[KERAS]).signature}
+    by_file: dict[Path, list[str]] = {}
+    for name, file in files.items():
+        by_file.setdefault(file, []).append(name)
+    found: dict[str, Signature | EdgeqError] = {}
+    for file, names in by_file.items():
+        found |= runtimes.probe_all(names, file, output=plan.output)
+    return {name: found[name] for name in files}
+
+
+def _source(
+    plan: Plan, preprocess: Preprocess, codes: PixelCodes, artifacts: list[Artifact], targets: list[RunTarget], notes: list[str]
+) -> str | None:
+    """Adds the float network that gradients come from, as one more target; returns its name."""
+    if plan.float_only:
+        return KERAS
+    if plan.source is None:
+        return None
+    path = Path(plan.source)
+    if not path.exists():
+        raise EdgeqError(f"{path}: there is no such file; --source takes a .h5, .keras or SavedModel")
+    from edgeq.keras.load import load
+
+    signature = load(path).signature
+    shape = (*preprocess.size, preprocess.channels)
+    if signature.input.shape != shape:
+        raise EdgeqError(
+            f"{path}: takes images of {signature.input.shape}, the target takes {shape}; pass the network the target was made from"
+        )
+    classes = next(t.signature["output"]["shape"] for t in targets if t.runs)
+    if classes and tuple(classes) != signature.output.shape:
+        raise EdgeqError(
+            f"{path}: tells {signature.output.shape} classes apart, the target {tuple(classes)}; pass the network it was made from"
+        )
+    real, where = codes.real, "as the target sees them"
+    stated = plan.source_preprocess or metadata.stated(path)[0]
+    if stated and (own := Preprocess.parse(stated, preprocess.size, preprocess.channels)).mean is not None:
+        real, where = pixel_codes.codes_for(signature.input, own, str(path)).real, f"as stated: {stated}"
+    low, high = float(real.min()), float(real.max())
+    notes.append(f"{path.name} takes pixels as {low:.4g}..{high:.4g}, {where}; {signature.kind} are its output, its logits are attacked")
+    artifacts.append(_artifact(path, "source"))
+    table = PixelCodes.of_reals(real)
+    targets.append(RunTarget(KERAS, artifacts[-1].name, "runs", "", signature.to_json(), table.to_json(), {}))
+    return KERAS
+
+
+def _artifact(path: Path, role: str) -> Artifact:
+    size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
+    return Artifact(path.name, role, str(path.absolute()), sha256(path), size)
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes; of a folder's (a SavedModel's) file names and bytes in order."""
+    digest = hashlib.sha256()
+    try:
+        for file in sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]:
+            if path.is_dir():
+                digest.update(str(file.relative_to(path)).encode() + b"\0")
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    except OSError as error:
+        raise EdgeqError(f"{path}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
