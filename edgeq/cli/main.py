@@ -102,6 +102,6 @@ def main() -> None:
 
 def _stop(code: int, sentence: str, debug: bool) -> None:
     if debug:
-        raise  # noqa: PLE0704  # inside the handlers of main
+        raise  # inside the handlers of main
     click.echo(f"edgeq: {' '.join(sentence.split())}", err=True)
     sys.exit(code)

@@ -6,7 +6,7 @@ import json
 import sys
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeq.cli import console
 from edgeq.core.errors import EdgeqError
@@ -90,14 +90,12 @@ def finish(run: Run, setting: Setting | None, as_json: bool, fail_under: float |
         gate(summary, fail_under)
 
 
-def gate(summary: dict, fail_under: float) -> None:  # type: ignore[type-arg]
+def gate(summary: dict[str, Any], fail_under: float) -> None:
     """Exits 1 where the lowest robust accuracy of the target, under any attack on any runtime, is below ``fail_under``."""
     lowest = summary["lowest"]
     if lowest is not None and lowest["robust_accuracy"] < fail_under:
-        console.say(
-            f"--fail-under {fail_under:g}: the lowest robust accuracy is {lowest['robust_accuracy']:.3f} ({lowest['target']}, {lowest['attack']})",
-            "red",
-        )
+        where = f"{lowest['attack']} on {lowest['target']}"
+        console.say(f"--fail-under {fail_under:g}: the lowest robust accuracy is {lowest['robust_accuracy']:.3f} ({where})", "red")
         sys.exit(1)
 
 

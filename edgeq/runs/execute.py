@@ -62,10 +62,10 @@ def opened(run: Run, plan: Plan) -> Iterator[Bench]:
                 continue  # a view of the source, and boards that answered through a file
             target = _open(record, Path(files[record.artifact].file), plan)
             stack.callback(target.close)
-            if record.identity and record.identity != target.identity():
+            if record.identity and (changed := _difference(record.identity, target.identity())):
                 raise EdgeqError(
-                    f"{run.path}: {record.name} was another runtime when this run began ({_difference(record.identity, target.identity())}); "
-                    "rows of the two would not be comparable, start a new run"
+                    f"{run.path}: {record.name} was another runtime when this run began ({changed}), "
+                    "and rows of the two would not be comparable; start a new run"
                 )
             run.add(replace(record, identity=target.identity()))
             targets[record.name] = target
@@ -162,7 +162,8 @@ def _craft(run: Run, cell: Cell, attack: Any, bench: Bench, rows: Rows, plan: Pl
 def _query(run: Run, cell: Cell, attack: Any, target: Target, rows: Rows, plan: Plan, progress: Progress) -> None:
     threat, stage = Threat(cell.norm, cell.eps), label(cell)  # type: ignore[arg-type]
     todo = np.flatnonzero(~run.done(cell.cell))
-    count, held, since = run.n - len(todo), [], time.monotonic()
+    held: list[scheduler.Finished] = []
+    count, since = run.n - len(todo), time.monotonic()
 
     def write() -> None:
         with run.transaction():

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -74,19 +73,20 @@ class Setting:
 def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     """Raises :class:`EdgeqError`. ``say`` hears what takes time."""
     target = Path(plan.target)
+    cells(plan, KERAS if plan.source or plan.float_only else None, "")  # what no file can make right is said first
     if not target.exists():
         raise EdgeqError(f"{target}: there is no such file")
     if target.is_dir() and not (target / "saved_model.pb").is_file():
         raise EdgeqError(f"{target}: is a folder, and no SavedModel; pass a .tflite, .onnx, .h5 or .keras file")
-    artifacts, found = [_artifact(target, "target")], {}
+    artifacts = [_artifact(target, "target")]
     if plan.float_only:
         if plan.runtimes and plan.runtimes != (KERAS,):
             raise EdgeqError(f"{target}: only the runtime keras runs a Keras network; edgeq export makes files for the others")
-        found = {KERAS: (target, None)}
+        found = {KERAS: target}
     else:
-        found = {name: (file, target) for name, file in _candidates(plan, target, artifacts).items()}
+        found = _candidates(plan, target, artifacts)
     say(f"opening {target.name} in {len(found)} runtime{'s' * (len(found) > 1)}")
-    signatures = _signatures(plan, {name: file for name, (file, _) in found.items()})
+    signatures = _signatures(plan, found)
     signature = next((s for s in signatures.values() if isinstance(s, Signature)), None)
     if signature is None:
         raise next(error for error in signatures.values() if isinstance(error, EdgeqError))
@@ -105,7 +105,7 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
 
     targets = []
     main_codes: PixelCodes | None = None
-    for name, (file, _) in found.items():
+    for name, file in found.items():
         answer = signatures[name]
         if isinstance(answer, EdgeqError):
             targets.append(RunTarget(name, file.name, "cannot run", str(answer)))
