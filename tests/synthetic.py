@@ -63,7 +63,7 @@ def make_run(
         "environment": {"edgeq": "0.1.0", "python": "3.11.7", "machine": "x86_64", "cpu flags": "avx512_vnni, amx_int8"},
         "data": {"spec": "zip:images.zip", "sha256": "cd" * 32},
     }
-    with Run.create(path, shape=shape, n=n, meta=meta) as run:
+    with Run.create(path, shape=shape, n=n, meta=meta) as run, run.transaction():
         run.add(
             Artifact("model.tflite", "target", "model.tflite", "ab" * 32, 96320),
             Artifact("model.h5", "source", "model.h5", "ef" * 32, 391212),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from functools import cache
 from typing import Any
 
 from edgeq import __version__
@@ -19,22 +20,9 @@ SERIES = 7  # colours and marks the style sheet knows; further runtimes start ov
 
 def render(run: Any, summary: dict[str, Any] | None = None) -> str:
     """The page of an open run (:class:`edgeq.runs.store.Run`), at most about 2 MB."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     summary = summary or summarise(run)
-    environment = Environment(
-        loader=PackageLoader("edgeq.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        plain=text.plain,
-        share=text.share,
-        number=text.number,
-        compact=text.compact,
-        radius=lambda cell: text.radius(cell).replace("l_inf", "l∞"),
-    )
-    environment.filters.update(crafted=text.crafted, pretty=_pretty, command=_command, kb=lambda b: f"{b / 1024:.0f} KB")
     order = [t["name"] for t in summary["targets"] if t["status"] == "runs"]
-    return environment.get_template("page.html.j2").render(
+    return _page().render(
         s=summary,
         statement=STATEMENT,
         version=__version__,
@@ -46,6 +34,24 @@ def render(run: Any, summary: dict[str, Any] | None = None) -> str:
         plots=plots(summary),
         pictures=pictures(run, summary),
     )
+
+
+@cache
+def _page() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("edgeq.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        plain=text.plain,
+        share=text.share,
+        number=text.number,
+        compact=text.compact,
+        radius=lambda cell: text.radius(cell).replace("l_inf", "l∞"),
+    )
+    environment.filters.update(crafted=text.crafted, pretty=_pretty, command=_command, kb=lambda b: f"{b / 1024:.0f} KB")
+    return environment.get_template("page.html.j2")
 
 
 def _command(value: Any) -> str:

@@ -179,7 +179,8 @@ def score(run: Run, answers: Path, name: str, replace: bool = False) -> list[str
         raise EdgeqError(f"{answers}: cannot be read ({error.strerror})") from None
     labels, written = run.labels(), run.cells()
     output = {"shape": [scored] if scored else [], "dtype": "float32" if scored else "int64", "scale": 1.0, "zero": 0}
-    given = next((t.signature["input"] for t in existing.values() if t.signature and t.runs), None)
+    pixels = {"shape": list(run.shape), "dtype": "uint8", "scale": 1.0, "zero": 0}
+    given = next((t.signature["input"] for t in existing.values() if t.signature and t.runs), pixels)
     signature = {"input": given, "output": output, "kind": "logits" if scored else "label"}
     identity = {"engine": ENGINE, "file": answers.name, "sha256": sha256}
     notes = []

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
+from edgeq.core.signature import Signature
 from edgeq.runs.format import APPLICATION, LIMIT, SCHEMA, TABLE, VERSION, Artifact, Cell, Outcomes, RunTarget, unpack
 
 Record = TypeVar("Record", Artifact, RunTarget, Cell)
-_OF: dict[Any, Any] = {"str": str, "int": int, "float": float}
 
 
 class Reader:
@@ -97,20 +97,25 @@ class Reader:
     def _records(self, kind: type[Record]) -> list[Record]:
         with self._errors():
             rows = self._db.execute(f"SELECT * FROM {TABLE[kind]} ORDER BY rowid").fetchall()
-            values = ([load(v) if f.type == "Any" else _OF[f.type](v) for f, v in zip(fields(kind), row, strict=True)] for row in rows)
+            values = ([_OF[f.type](v) for f, v in zip(fields(kind), row, strict=True)] for row in rows)
             return [kind(*v) for v in values]
 
     def meta(self, key: str, default: Any = None) -> Any:
         with self._errors():
             found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-            return default if found is None else load(found[0])
+            return default if found is None else json.loads(found[0])
 
     def artifacts(self) -> list[Artifact]:
         return self._records(Artifact)
 
     def targets(self, running: bool = False) -> list[RunTarget]:
         """In the order they were added; with ``running`` only those that can run."""
-        return [t for t in self._records(RunTarget) if t.runs or not running]
+        found = self._records(RunTarget)
+        with self._errors():
+            for target in found:
+                if target.signature is not None:
+                    Signature.from_json(target.signature)
+        return [t for t in found if t.runs or not running]
 
     def cells(self) -> list[Cell]:
         return self._records(Cell)
@@ -228,6 +233,11 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def load(text: Any) -> Any:
-    """JSON as this module writes it."""
-    return json.loads(text)
+def _object(text: Any) -> dict[str, Any] | None:
+    found = json.loads(text)
+    if found is not None and not isinstance(found, dict):
+        raise ValueError("a record holds no JSON object")
+    return found
+
+
+_OF: dict[Any, Any] = {"str": str, "int": int, "float": float, "Any": _object}

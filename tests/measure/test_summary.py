@@ -1,0 +1,144 @@
+import json
+
+import numpy as np
+import pytest
+from synthetic import SIGNATURE, make_run
+
+from edgeq.core.answer import Answer
+from edgeq.measure.intervals import wilson
+from edgeq.measure.summary import summarise
+from edgeq.runs.store import BEFORE_GRID, CLEAN, Cell, Run, RunTarget
+
+
+def labelled(*labels):
+    return Answer("label", np.array(labels))
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Four images of class 1; phone and board see them, phone is attacked by queries, and the numbers can be counted by hand."""
+    x = np.full((4, 2, 2, 1), 100, np.uint8)
+    truth, idx = np.ones(4, np.int64), np.arange(4)
+    with Run.create(tmp_path / "a.sqlite", shape=(2, 2, 1), n=4, meta={}) as run:
+        run.add(RunTarget("phone", "m"), RunTarget("board", "m"), RunTarget("ort", "m", "cannot run", "no sibling."), CLEAN)
+        run.add(Cell(1, "noise", {}, "linf", 4 / 255, kind="noise"), Cell(2, "spsa", {}, "linf", 4 / 255, "phone", "scores", "query"))
+        run.add(Cell(3, "square", {}, "linf", 4 / 255, "phone", "scores", "query"))
+        run.add_rows(idx, idx + 10, ["a", "b", "c", "d"], truth, x)
+        for cell, step in ((1, 1), (2, np.array([1, 2, 4, 4]).reshape(4, 1, 1, 1)), (3, 4)):
+            run.add_candidates(cell, idx, (x + step).astype(np.uint8), x, np.array([1, 5, 9, 30]))
+        for cell, phone, board in (
+            (0, (0, 1, 1, 1), (1, 1, 1, 0)),
+            (1, (0, 1, 1, 1), (1, 1, 0, 0)),
+            (2, (1, 0, 0, 1), (1, 2, 1, 1)),
+            (3, (1, 1, 0, 1), (1, 1, 1, 1)),
+        ):
+            run.add_answers(cell, "phone", idx, labelled(*phone), truth)
+            run.add_answers(cell, "board", idx, labelled(*board), truth)
+    with Run.open(tmp_path / "a.sqlite") as run:
+        yield summarise(run)
+
+
+def line(summary, cell, target):
+    return next(t for c in summary["cells"] if c["cell"] == cell for t in c["targets"] if t["target"] == target)
+
+
+def test_the_three_accuracies_are_measures(tiny):
+    phone = line(tiny, 2, "phone")
+    assert (phone["clean_accuracy"]["k"], phone["clean_accuracy"]["of"]) == (3, 4)
+    assert phone["robust_accuracy"] == {
+        "k": 1,
+        "of": 4,
+        "share": 0.25,
+        "interval": list(wilson(1, 4)),
+    }  # right clean *and* attacked: d alone
+    assert phone["b19_acc"]["share"] == 0.5  # a and d, though a was wrong clean
+    assert (phone["success"]["k"], phone["success"]["of"]) == (2, 3)
+
+
+def test_norms_are_over_rows_right_clean_and_wrong_attacked(tiny):
+    phone, board = line(tiny, 2, "phone"), line(tiny, 2, "board")
+    assert phone["linf"] == pytest.approx({"mean": 3, "median": 3, "p90": 3.8})  # b moved by 2, c by 4
+    assert phone["l2"]["mean"] == pytest.approx((2 * 2 + 4 * 2) / 2 / 255)
+    assert board["linf"]["mean"] == 2  # b alone
+    assert line(tiny, 3, "board")["linf"] is None  # nothing broken
+
+
+def test_queries_are_the_attacked_targets(tiny):
+    assert line(tiny, 2, "phone")["queries"]["successes"] == pytest.approx({"mean": 7, "median": 7, "p90": 8.6})
+    assert line(tiny, 2, "phone")["queries"]["all"]["median"] == 7
+    assert line(tiny, 2, "board")["queries"] is None
+
+
+def test_the_floor_is_three_figures_against_the_one_crafted_on(tiny):
+    floor = line(tiny, 2, "board")["floor"]
+    assert floor["against"] == "phone"
+    assert [floor[k]["k"] for k in ("clean", "noise", "adversarial")] == [2, 3, 2]
+    assert line(tiny, 2, "phone")["floor"] is None
+
+
+def test_pairs_are_tested_on_the_same_rows(tiny):
+    pair = line(tiny, 2, "board")["mcnemar"]
+    assert (pair["only_this"], pair["only_other"], pair["n"], pair["p"]) == (2, 1, 4, 1.0)  # board: a, c; phone: d
+
+
+def test_worst_case_has_both_denominators_and_leaves_noise_out(tiny):
+    phone, board = tiny["wcar"]
+    assert phone["attacks"] == ["spsa", "square"]
+    assert (phone["over_n"]["k"], phone["over_n"]["of"], phone["over_clean_right"]["of"]) == (1, 4, 3)
+    assert (board["over_n"]["k"], board["over_clean_right"]["of"]) == (2, 3)
+
+
+def test_agreement_and_the_lowest_accuracy(tiny):
+    assert tiny["agreement"]["targets"] == ["phone", "board"]
+    assert tiny["agreement"]["clean"] == [[1.0, 0.5], [0.5, 1.0]]
+    assert tiny["agreement"]["adversarial"][0]["matrix"][0][1] == (2 + 3) / 8  # over both attacks, noise left out
+    assert (tiny["lowest"]["robust_accuracy"], tiny["lowest"]["target"], tiny["lowest"]["attack"]) == (0.25, "phone", "spsa")
+
+
+def test_what_is_not_shown_is_read_off_the_run(tiny):
+    said = " ".join(tiny["not_shown"])
+    assert "ort could not run this file: no sibling." in said
+    assert "n = 4" in said
+    assert "Only query attacks" in said
+    assert tiny["unfinished"] == []
+    assert "robust" not in " ".join(tiny["threat_model"]).lower()
+
+
+def test_ties_are_right_and_counted(tmp_path):
+    with Run.create(tmp_path / "a.sqlite", shape=(1, 1, 1), n=3, meta={}) as run:
+        run.add(RunTarget("t", "m"), CLEAN)
+        raw = np.array([[5, 5, 1], [5, 6, 1], [7, 6, 1]], np.int8)
+        run.add_answers(0, "t", np.arange(3), Answer("logits", raw), np.array([1, 0, 0]))
+        clean = summarise(run)["clean"][0]
+    assert (clean["accuracy"]["k"], clean["ties"]["k"]) == (2, 1)
+
+
+def test_an_unfinished_run_is_measured_over_its_finished_rows_and_says_so(tmp_path):
+    with Run.open(make_run(tmp_path / "a.sqlite", n=50, finished=0.4)) as run:
+        summary = summarise(run)
+    last = summary["cells"][-1]
+    assert {t["n"] for t in last["targets"]} == {20}
+    assert "spsa at 8/255 l_inf: 20 of 50 images are crafted" in summary["unfinished"]
+    assert any("not finished" in s for s in summary["not_shown"])
+
+
+def test_the_float_network_before_the_grid_stands_beside_and_never_leads(tmp_path):
+    with Run.open(make_run(tmp_path / "a.sqlite", n=50)) as run:
+        summary = summarise(run)
+    beside = [t for c in summary["cells"] for t in c["targets"] if t["before_grid"]]
+    assert len(beside) == 2  # pgd at two radii
+    assert all(t["target"] == "keras" + BEFORE_GRID and t["l2"] is None and t["clean_accuracy"]["of"] == 50 for t in beside)
+    assert "keras" + BEFORE_GRID not in [
+        *summary["agreement"]["targets"],
+        *(w["target"] for w in summary["wcar"]),
+        summary["lowest"]["target"],
+    ]
+
+
+def test_a_run_of_no_attack_and_one_of_no_rows(tmp_path):
+    with Run.create(tmp_path / "a.sqlite", shape=(1, 1, 1), n=0, meta={}) as run:
+        run.add(RunTarget("t", "m", signature=SIGNATURE), CLEAN)
+        summary = summarise(run)
+    assert summary["lowest"] is None
+    assert summary["clean"][0]["accuracy"]["share"] is None
+    json.dumps(summary, allow_nan=False)
