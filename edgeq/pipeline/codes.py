@@ -41,12 +41,21 @@ class PixelCodes:
             np.copyto(out, images)
         elif self.shift == -128:
             np.bitwise_xor(images, np.uint8(0x80), out=out.view(np.uint8))  # p - 128, as two's complement
-        elif (self.table == self.table[:, :1]).all():
-            np.take(np.ascontiguousarray(self.table[:, 0]), images, out=out, mode="clip")  # any other mode buffers
         else:
-            for c in range(images.shape[-1]):
-                out[..., c] = self.table[images[..., c], c]
+            self._look_up(images, out)
         return out
+
+    def _look_up(self, images: np.ndarray, out: np.ndarray) -> None:
+        same = bool((self.table == self.table[:, :1]).all())
+        columns = np.ascontiguousarray(self.table.T)
+        step = max(1, (1 << 16) // max(1, images[:1].size))  # numpy widens indices to 64 bits: in blocks that stay in the cache
+        for at in range(0, len(images), step):
+            block, into = images[at : at + step], out[at : at + step]
+            if same:
+                np.take(columns[0], block, out=into, mode="clip")  # any other mode buffers
+            else:
+                for c in range(images.shape[-1]):
+                    into[..., c] = columns[c][block[..., c]]
 
     @property
     def used(self) -> int:

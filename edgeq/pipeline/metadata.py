@@ -14,6 +14,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeq.core.errors import EdgeqError
 from edgeq.pipeline.preprocess import Preprocess
 
@@ -115,7 +117,7 @@ def _labels(data: bytes, outputs: list[_Table]) -> list[str] | None:
 
 def _spelt(value: float) -> str:
     """The shortest decimal that is this float32."""
-    return f"{value:.9g}" if float(f"{value:.6g}") != value else f"{value:.6g}"
+    return str(np.float32(value))
 
 
 class _Table:
