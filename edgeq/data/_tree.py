@@ -46,7 +46,10 @@ def open_tree(spec: str, files: Files, split: str, label_column: str | None, cla
     outer = _outer(images, tables)
     images = [n[len(outer) :] for n in images]
     notes: list[str] = []
-    part = _choose_split({n.split("/", 1)[0] for n in images}, _split_layout(images, tables, outer), split, spec, notes)
+    tops = {n.split("/", 1)[0] for n in images if "/" in n}
+    part = _choose_split(tops, split, spec, notes) if _split_layout(tops, images, tables, outer) else None
+    if part is None and split == "train":
+        notes.append(f"{spec} has no train and test folders: the same images serve for calibration and for testing")
     inside = [n for n in images if part is None or n.startswith(part + "/")]
 
     table = next((t for t in (outer + TABLE, f"{outer}{part}/{TABLE}") if t in tables), None)
@@ -129,21 +132,16 @@ def _outer(images: list[str], tables: set[str]) -> str:
     return top if top + TABLE in tables or all(n.count("/") >= 2 for n in images) else ""
 
 
-def _split_layout(images: list[str], tables: set[str], outer: str) -> bool:
+def _split_layout(tops: set[str], images: list[str], tables: set[str], outer: str) -> bool:
     """Whether all top folders are splits. (A class may be called ``train``: then it has other folders beside it.)"""
     known = SPLITS["train"] + SPLITS["test"]
-    tops = {n.split("/", 1)[0] for n in images if "/" in n}
     if not tops or any(t.lower() not in known for t in tops):
         return False
     labelled = outer + TABLE in tables or any(f"{outer}{t}/{TABLE}" in tables for t in tops)
     return labelled or all(n.count("/") != 1 for n in images)
 
 
-def _choose_split(tops: set[str], layout: bool, split: str, spec: str, notes: list[str]) -> str | None:
-    if not layout:
-        if split == "train":
-            notes.append(f"{spec} has no train and test folders: the same images serve for calibration and for testing")
-        return None
+def _choose_split(tops: set[str], split: str, spec: str, notes: list[str]) -> str:
     here = {t.lower(): t for t in sorted(tops)}
     other = "test" if split == "train" else "train"
     for name in SPLITS[split]:
