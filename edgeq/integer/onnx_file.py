@@ -31,7 +31,7 @@ def read(path: str) -> Model:
 
 def parse(data: bytes, path: str) -> Model:
     """The model in ``data``; ``path`` names it in errors."""
-    proto = proto_of(data, path)
+    proto = _with_shapes(proto_of(data, path))
     try:
         return _model(proto, path, len(data))
     except (ValueError, IndexError, KeyError, TypeError, OverflowError):
@@ -42,7 +42,7 @@ def proto_of(data: bytes, path: str) -> Any:
     """The ``onnx.ModelProto`` in ``data``, if it has a graph and all its weights in itself."""
     try:
         import onnx
-        from google.protobuf.message import DecodeError
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     except ModuleNotFoundError:
         raise EdgeqError(f'{path}: reading .onnx files needs the onnx packages; pip install "edgeq[onnx]"') from None
     proto = onnx.ModelProto()
@@ -55,6 +55,16 @@ def proto_of(data: bytes, path: str) -> Any:
     if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(proto.graph)):
         raise EdgeqError(f"{path}: keeps its weights in a second file; save it as one file (onnx.save with save_as_external_data=False)")
     return proto
+
+
+def _with_shapes(proto: Any) -> Any:
+    """The model with the shapes inside its graph, where they follow from what is stated."""
+    import onnx
+
+    try:
+        return onnx.shape_inference.infer_shapes(proto)
+    except Exception:  # its exceptions are not public; the shapes are only for show
+        return proto
 
 
 def _damage(path: str) -> EdgeqError:
@@ -167,6 +177,13 @@ def _quantisation(nodes: list[Any], constants: dict[str, Any]) -> dict[str, tupl
         if node.op_type in outputs and node.output:
             scale, zero = outputs[node.op_type]
             note(node.output[0], given[scale], given[zero], axis)
+    moves = [n for n in nodes if n.op_type in ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity") and n.output]
+    for node in reversed(moves):  # an input may be moved about before it is dequantised, as tf2onnx does to images
+        if node.output[0] in found and found[node.output[0]][0].size == 1:
+            found.setdefault(node.input[0], found[node.output[0]])
+    for node in moves:
+        if node.input[0] in found and found[node.input[0]][0].size == 1:
+            found.setdefault(node.output[0], found[node.input[0]])
     return found
 
 
