@@ -97,6 +97,8 @@ def execute(
     """
     plan = Plan.from_json(run.meta("plan"))
     cells = run.cells()
+    if not cells:
+        raise EdgeqError(f"{run.path}: was stopped before its plan was written; delete it and start the run again")
     attacks = {c.cell: plugins.load("attack", c.attack)(**c.params) for c in cells if c.kind != "clean"}
     with opened(run, plan) as bench:
         if announce is not None:
