@@ -127,12 +127,10 @@ def read(path: str | Path) -> Model:
     """The model in a ``.tflite`` or ``.onnx`` file. Raises :class:`EdgeqError`."""
     data = file_bytes(path)
     if format_of(path, data) == "tflite":
-        from edgeq.integer import tflite_file
-
-        return tflite_file.parse(data, str(path))
-    from edgeq.integer import onnx_file
-
-    return onnx_file.parse(data, str(path))
+        from edgeq.integer.tflite_file import parse
+    else:
+        from edgeq.integer.onnx_file import parse
+    return parse(data, str(path))
 
 
 # -- what the output is -------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int = 2
             if not free:
                 raise
             continue
-        batched = free and check_batching(lambda s=session: _Lane(s, signature, codes, shape, layout, 3), signature)
+        batched = free and check_batching(partial(_Lane, session, signature, codes, shape, layout, 3), signature)
         if batched:
             break
     threads = threads or cpu.count()
