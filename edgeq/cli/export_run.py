@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgeq.core.errors import EdgeqError
+
+if TYPE_CHECKING:
+    from edgeq.runs.store import Run
 
 COLUMNS = "cell attack norm eps crafted_on target id name label clean_answer clean_correct answer correct tied queries loss l2 linf_px"
 
@@ -22,18 +27,26 @@ def command(run_path: Path, as_csv: bool) -> None:
 
     if not as_csv:
         raise EdgeqError("export-run: say which format: edgeq export-run RUN --csv")
+    try:
+        with Run.open(run_path) as run:
+            _write(run)
+            sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough: no error, but Python would complain once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write(run: Run) -> None:
     out = csv.writer(sys.stdout, lineterminator="\n")
-    with Run.open(run_path) as run:
-        out.writerow(COLUMNS.split())
-        ids, labels, names, targets = run.ids(), run.labels(), run.names(), [t.name for t in run.targets(running=True)]
-        clean = {name: run.outcomes(0, name) for name in targets}
-        for cell in run.cells():
-            queries, losses, (l2, linf) = run.queries(cell.cell), run.losses(cell.cell), run.norms(cell.cell)
-            head = [cell.cell, cell.attack, cell.norm, f"{cell.eps:.9g}", cell.crafted_on]
-            for name in targets:
-                seen = run.outcomes(cell.cell, name)
-                for i in (seen.correct >= 0).nonzero()[0].tolist():
-                    made = ["", "", "", ""] if queries[i] < 0 else [queries[i], f"{losses[i]:.9g}", f"{l2[i]:.9g}", f"{linf[i]:g}"]
-                    known = [clean[name].label[i], clean[name].correct[i]] if clean[name].correct[i] >= 0 else ["", ""]
-                    answers = [seen.label[i], seen.correct[i], seen.tied[i]]
-                    out.writerow([*head, name, ids[i], names.get(i, ""), labels[i], *known, *answers, *made])
+    out.writerow(COLUMNS.split())
+    ids, labels, names, targets = run.ids(), run.labels(), run.names(), [t.name for t in run.targets(running=True)]
+    clean = {name: run.outcomes(0, name) for name in targets}
+    for cell in run.cells():
+        queries, losses, (l2, linf) = run.queries(cell.cell), run.losses(cell.cell), run.norms(cell.cell)
+        head = [cell.cell, cell.attack, cell.norm, f"{cell.eps:.9g}", cell.crafted_on]
+        for name in targets:
+            seen = run.outcomes(cell.cell, name)
+            for i in (seen.correct >= 0).nonzero()[0].tolist():
+                made = ["", "", "", ""] if queries[i] < 0 else [queries[i], f"{losses[i]:.9g}", f"{l2[i]:.9g}", f"{linf[i]:g}"]
+                known = [clean[name].label[i], clean[name].correct[i]] if clean[name].correct[i] >= 0 else ["", ""]
+                answers = [seen.label[i], seen.correct[i], seen.tied[i]]
+                out.writerow([*head, name, ids[i], names.get(i, ""), labels[i], *known, *answers, *made])

@@ -31,4 +31,5 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
     if n == 0:
         return 1.0
     log = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2) for k in range(least + 1)]
-    return min(1.0, 2 * math.exp(max(log)) * math.fsum(math.exp(v - max(log)) for v in log))
+    top = max(log)
+    return min(1.0, 2 * math.exp(top) * math.fsum(math.exp(v - top) for v in log))

@@ -1,0 +1,105 @@
+"""Is the file still the network, and the same network on every runtime? (MEASURES: *Noise floor*, on clean images.)"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeq.core.answer import Answer
+from edgeq.core.protocols import Target
+from edgeq.measure.intervals import wilson
+
+REFERENCE = "litert-reference"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One runtime. ``reason``: why it cannot run, "" where it did; then the numbers below stand.
+
+    ``right``: rows it gets right, None without labels; ``flips``: other runtime -> rows with another top class;
+    ``lsb``: largest score difference to the reference kernels, in steps of their output; None where there is nothing to compare;
+    ``tied``: rows where classes share the top score.
+    """
+
+    name: str
+    reason: str = ""
+    n: int = 0
+    right: int | None = None
+    flips: Mapping[str, int] | None = None
+    lsb: float | None = None
+    tied: int = 0
+
+    @property
+    def accuracy(self) -> tuple[float, float, float] | None:
+        """Accuracy with its Wilson 95 % interval."""
+        return None if self.right is None or not self.n else (self.right / self.n, *wilson(self.right, self.n))
+
+    def to_json(self) -> dict[str, Any]:
+        if self.reason:
+            return {"runtime": self.name, "cannot run": self.reason}
+        return {
+            "runtime": self.name,
+            "n": self.n,
+            "accuracy": self.accuracy,
+            "flips": dict(self.flips or {}),
+            "largest difference to reference in LSB": self.lsb,
+            "ties": self.tied,
+        }
+
+
+def compare(
+    targets: Mapping[str, Target | str],
+    batches: Iterable[tuple[np.ndarray, np.ndarray | None]],
+    progress: Callable[[int], None] | None = None,
+) -> list[Line]:
+    """A line a target, in their order. A target that is a text is the reason why there is none.
+
+    ``batches``: ``(m, h, w, c) uint8`` images and ``(m,) int64`` labels, or None where nobody knows them. They are read once, so
+    memory does not grow with their number. ``progress`` hears the images done so far.
+    """
+    running = {name: target for name, target in targets.items() if not isinstance(target, str)}
+    tops: dict[str, list[np.ndarray]] = {name: [] for name in running}
+    right, tied, far = dict.fromkeys(running, 0), dict.fromkeys(running, 0), dict.fromkeys(running, 0.0)
+    labelled, n = True, 0
+    for images, labels in batches:
+        answers = {name: target.answer(images) for name, target in running.items()}
+        for name, answer in answers.items():
+            tops[name].append(answer.label())
+            tied[name] += int(answer.tied().sum())
+            if labels is not None:
+                right[name] += int((~answer.fooled(labels)).sum())
+            if REFERENCE in answers:
+                far[name] = max(far[name], distance(answer, answers[REFERENCE]))
+        labelled &= labels is not None
+        n += len(images)
+        if progress:
+            progress(n)
+    top = {name: np.concatenate(parts) if parts else np.empty(0, np.int64) for name, parts in tops.items()}
+    lines = []
+    for name, target in targets.items():
+        if isinstance(target, str):
+            lines.append(Line(name, reason=target))
+            continue
+        flips = {other: int((top[name] != top[other]).sum()) for other in running if other != name}
+        lsb = far[name] if REFERENCE in running and np.isfinite(far[name]) else None
+        lines.append(Line(name, "", n, right[name] if labelled else None, flips, lsb, tied[name]))
+    return lines
+
+
+def distance(answer: Answer, reference: Answer) -> float:
+    """The largest difference of two answers' scores, in steps of ``reference``; infinite where they are not comparable.
+
+    Float logits are compared with quantised probabilities after their softmax.
+    """
+    if "label" in (answer.kind, reference.kind):
+        return np.inf
+    values, wanted = answer.values().astype(np.float64), reference.values().astype(np.float64)
+    if (answer.kind, reference.kind) == ("logits", "probs"):
+        values = np.exp(values - values.max(axis=1, keepdims=True))
+        values /= values.sum(axis=1, keepdims=True)
+    elif answer.kind != reference.kind:
+        return np.inf
+    return float(np.abs(values - wanted).max(initial=0) / (reference.lsb or 1))

@@ -1,0 +1,54 @@
+import io
+
+import pytest
+from rich.console import Console
+from synthetic import make_run
+
+from edgeq.measure.summary import summarise
+from edgeq.report.terminal import render
+from edgeq.runs.store import Run
+
+
+def printed(path, **options):
+    stream = io.StringIO()
+    with Run.open(path) as run:
+        summary = summarise(run)
+    render(summary, Console(file=stream, width=80, highlight=False, **options))
+    return summary, stream.getvalue()
+
+
+@pytest.mark.parametrize("runtimes", [("keras", "litert-xnnpack"), ("keras", "litert-reference", "a very long name of a board indeed")])
+def test_it_fits_eighty_columns_piped_and_in_colour(tmp_path, runtimes):
+    path = make_run(tmp_path / "a.sqlite", n=30, runtimes=runtimes)
+    _, piped = printed(path)
+    assert max(map(len, piped.splitlines())) <= 80
+    assert "\x1b" not in piped
+    _, coloured = printed(path, force_terminal=True, color_system="truecolor")
+    assert "\x1b[1m" in coloured
+
+
+def test_a_line_holds_the_figures_of_its_runtime(tmp_path):
+    summary, text = printed(make_run(tmp_path / "a.sqlite", n=60))
+    cell = next(c for c in summary["cells"] if c["attack"] == "spsa")
+    block = text[text.index("spsa at 1/255 l_inf") :].splitlines()
+    for line in cell["targets"]:
+        shown = next(b for b in block if b.startswith(line["target"])).removeprefix(line["target"]).split()
+        assert float(shown[0]) == pytest.approx(line["clean_accuracy"]["share"], abs=6e-4)
+        assert float(shown[1]) == pytest.approx(line["robust_accuracy"]["share"], abs=6e-4)
+        assert [float(v.strip("[]")) for v in shown[2:4]] == pytest.approx(line["robust_accuracy"]["interval"], abs=6e-3)
+        assert float(shown[4]) == pytest.approx(line["b19_acc"]["share"], abs=6e-4)
+        assert (line["floor"] is None) == (shown[-1] == "-")
+
+
+def test_words_that_a_report_may_not_say(tmp_path):
+    _, text = printed(make_run(tmp_path / "a.sqlite", n=30, finished=0.5))
+    assert "NOT FINISHED" in text
+    assert "at least this weak" in text
+    for word in ("is robust", "compliant", "secure", "safe"):
+        assert word not in text.lower()
+
+
+def test_escape_sequences_in_names_do_not_reach_the_terminal(tmp_path):
+    _, text = printed(make_run(tmp_path / "a.sqlite", n=10, runtimes=("keras", "litert-xnnpack", "\x1b]0;owned\x07[bold]")))
+    assert "\x1b" not in text
+    assert "[bold]" in text  # shown as it is, never read as markup
