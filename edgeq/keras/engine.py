@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -42,5 +43,6 @@ def tensorflow() -> Any:
     """``tensorflow``, with ``tf.keras`` being Keras 2 (about 5 s the first time)."""
     tf = need("tensorflow")
     need("tf_keras")
-    tf.get_logger().setLevel("ERROR")
+    for name in ("tensorflow", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     return tf

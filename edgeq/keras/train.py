@@ -6,6 +6,7 @@ saved as ``.keras``; QAT networks as a SavedModel, as nothing else reloads them.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def fit(model: Any, images: np.ndarray, labels: np.ndarray, how: Fit, seed: int,
 
         def on_train_batch_end(self, step: int, logs: Any = None) -> None:
             if progress:
-                progress(self.epoch * steps + step + 1, total, self.text)
+                progress(min(self.epoch * steps + step + 1, total - 1), total, self.text)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             self.epoch = epoch + 1
@@ -84,9 +85,10 @@ def fit(model: Any, images: np.ndarray, labels: np.ndarray, how: Fit, seed: int,
     return {"epochs": len(history.epoch), "kept": kept + 1, "validation": float(history.history["val_accuracy"][kept]), "n": len(taken)}
 
 
-def network(name: str, width: float, classes: int, shape: tuple[int, int, int], **options: Any) -> Any:
+def network(name: str, width: float, classes: int, shape: tuple[int, ...], seed: int, **options: Any) -> Any:
     """A fresh network of :mod:`edgeq.keras.nets`; :class:`EdgeqError` where the name or the size does not fit."""
     build = plugins.load("network", name)
+    engine.tensorflow().keras.utils.set_random_seed(seed)
     try:
         return build(width=width, classes=classes, input_shape=shape, **options)
     except (ValueError, TypeError) as error:
@@ -143,8 +145,20 @@ def pin_input(quantised: Any) -> None:
                     weight.assign(255.0)
 
 
-def save(model: Any, path: Path) -> None:
-    """Write a float model to ``NAME.keras`` or, where ``path`` has no suffix, a QAT model as a SavedModel directory."""
+def foldable(model: Any, name: str, width: float, classes: int, shape: tuple[int, ...]) -> Any:
+    """The same function as the network ``name`` in the order of layers that TF-MOT folds (``pool_last``), with the weights of ``model``."""
+    if "pool_last" not in inspect.signature(plugins.load("network", name)).parameters:
+        return model
+    twin = network(name, width, classes, shape, 0, pool_last=True)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def save(model: Any, path: Path, images: np.ndarray) -> load.Network:
+    """Write a float model to ``NAME.keras``, or a QAT model to the directory ``path`` as a SavedModel, and read it back.
+
+    :class:`EdgeqError` where it cannot be written, or does not come back with the same answers to ``(n, h, w, c) uint8`` images.
+    """
     try:
         with engine.quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -156,3 +170,8 @@ def save(model: Any, path: Path) -> None:
                 model.save(path, save_format="tf", include_optimizer=False)
     except OSError as error:
         raise EdgeqError(f"{path}: cannot be written ({scan.sentence(error)}); free some space or name another directory") from None
+    again = load.load(path)
+    sample = engine.tensorflow().cast(images[:64], "float32")
+    if not np.array_equal(again.function(sample).numpy(), model(sample, training=False).numpy()):
+        raise EdgeqError(f"{path.name}: the saved network does not answer what the trained one did; please report this")
+    return again

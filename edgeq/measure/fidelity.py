@@ -39,13 +39,13 @@ class Line:
 
     def to_json(self) -> dict[str, Any]:
         if self.reason:
-            return {"runtime": self.name, "cannot run": self.reason}
+            return {"runtime": self.name, "reason": self.reason}
         return {
             "runtime": self.name,
             "n": self.n,
             "accuracy": self.accuracy,
             "flips": dict(self.flips or {}),
-            "largest difference to reference in LSB": self.lsb,
+            "lsb": self.lsb,
             "ties": self.tied,
         }
 

@@ -1,0 +1,80 @@
+"""Files that commands write: all of them or none, with a sidecar ``NAME.edgeq.json`` that says where they come from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import edgeq
+from edgeq.core.errors import EdgeqError
+
+SIDECAR = ".edgeq.json"
+VERSION = edgeq.__version__
+MAX_SIDECAR = 64 << 20
+
+
+@contextlib.contextmanager
+def staging(directory: Path) -> Iterator[Path]:
+    """A folder inside ``directory``; what lies in it at the end moves out, replacing what was there; after an error nothing does."""
+    made = not directory.exists()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".edgeq-", dir=directory))
+    except OSError as error:
+        raise EdgeqError(f"{directory}: cannot be written to ({error.strerror}); name another directory with -o") from None
+    try:
+        yield folder
+        for item in sorted(folder.iterdir(), key=lambda p: p.name.endswith(SIDECAR)):  # the sidecar last: it vouches for the others
+            there = directory / item.name
+            if there.is_dir() and (there / "saved_model.pb").is_file():
+                shutil.rmtree(there)
+            os.replace(item, there)
+    except OSError as error:
+        raise EdgeqError(
+            f"{directory}: nothing was written ({error.strerror or error}); make room or name another directory with -o"
+        ) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if made:
+            with contextlib.suppress(OSError):
+                directory.rmdir()  # only if nothing was moved into it
+
+
+def write_sidecar(path: Path, content: dict[str, Any]) -> None:
+    """``content`` as JSON at ``path``, with the versions of what made it."""
+    path.write_text(json.dumps({"edgeq": VERSION, **content}, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """The sidecar of the file or directory ``path``; ``{}`` where there is none, or none that can be read."""
+    for sidecar in (path.with_name(path.name + SIDECAR), path.with_name(path.stem + SIDECAR)):
+        try:
+            if sidecar.is_file() and sidecar.stat().st_size <= MAX_SIDECAR:
+                value = json.loads(sidecar.read_text("utf-8"))
+                return value if isinstance(value, dict) else {}
+        except (OSError, ValueError, RecursionError):
+            return {}
+    return {}
+
+
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """Versions of the installed packages among ``names``."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """Size and hash of a file, as sidecars name it."""
+    content = path.read_bytes()
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}

@@ -1,0 +1,146 @@
+"""``edgeq train``: a small network, float or quantisation-aware, from images to a file that reloads."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeq.cli import console, files
+
+RAW = "mean=0,std=1"  # edgeq's own networks take raw pixels
+EXAMPLE = """
+\b
+Examples:
+  edgeq train digits_cnn --data digits -o models
+  edgeq train digits_cnn --data digits --quant tfmot:int8 --from models/digits_cnn.keras -o models
+  edgeq train resnet8 --data zip:cifar10.zip --epochs 20 -o models
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("net", metavar="NET")
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    metavar="DATA",
+    help="digits, cifar10[:PATH], svhn:PATH, folder:PATH, zip:PATH or npz:PATH.",
+)
+@click.option("--quant", default="float", show_default=True, metavar="HOW", help="float, or tfmot:int8 (quantisation-aware).")
+@click.option(
+    "--from", "start", metavar="FILE", help="Start from a float .keras or .h5, or 'scratch'. Default of tfmot:int8: train float first."
+)
+@click.option("--epochs", type=click.IntRange(1), help="At most, a training. Default: 30 float, 10 quantisation-aware.")
+@click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
+@click.option(
+    "--width", type=click.FloatRange(0.01, 16), default=1.0, show_default=True, help="Multiplies the number of filters and units."
+)
+@click.option("--n", type=click.IntRange(10), help="Training images, sampled evenly over the classes. Default: all.")
+@click.option("--preprocess", metavar="SPEC", help="How an image comes to the network's size, as in imagenet or stretch.")
+@click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("models"), show_default=True, metavar="DIR")
+def command(**options: Any) -> None:
+    """Train the network NET (digits_cnn, resnet8, b19_cifar10, b19_svhn) and save it in DIR.
+
+    A float network becomes NAME.keras. A quantisation-aware one becomes the directory NAME-int8.savedmodel, as TF-MOT's networks
+    reload from nothing else. Both reload to the same outputs; beside them, NAME.edgeq.json says how they were made.
+    """
+    console.out.print(str(train(**options)), markup=False)
+
+
+def train(
+    net: str,
+    data: str = "digits",
+    quant: str = "float",
+    start: str | None = None,
+    epochs: int | None = None,
+    batch: int = 64,
+    width: float = 1.0,
+    n: int | None = None,
+    preprocess: str | None = None,
+    seed: int = 0,
+    output: Path = Path("models"),
+) -> Path:
+    """Trains and saves; the path of the network. Raises :class:`~edgeq.core.errors.EdgeqError`."""
+    from edgeq import data as sets
+    from edgeq.core import plugins
+
+    plugins.choose("network", net, plugins.names("network"))
+    qat = plugins.choose("quantiser", quant, ["float", "tfmot:int8"]) != "float"
+    taught, asked = sets.open(data, split="train"), sets.open(data, split="test")
+    for note in dict.fromkeys([*taught.notes, *asked.notes]):
+        console.say(note)
+    index = sets.sample(taught, n, seed)
+    classes = len(taught.classes) if taught.classes else int(taught.labels.max()) + 1
+    prepare = _preprocess(net, taught.image(int(index[0])).shape, preprocess)
+    images, labels = sets.decode(taught, index, prepare.apply), taught.labels[index]
+
+    from edgeq.keras import train as keras
+
+    shape, name = (*prepare.size, prepare.channels), net + (f"-w{width:g}" if width != 1 else "")
+    record = {
+        "kind": "network",
+        "net": net,
+        "width": width,
+        "data": data,
+        "preprocess": prepare.spec,
+        "labels": list(taught.classes) if taught.classes else None,
+        "seed": seed,
+        "versions": files.versions(["tensorflow", "tf-keras", "tensorflow-model-optimization", "numpy"]),
+    }
+    with files.staging(output) as folder:
+
+        def teach(model: Any, how: keras.Fit, file: str, quantised: bool) -> None:
+            how = dataclasses.replace(how, batch=batch, epochs=epochs or how.epochs)
+            with console.progress() as show:
+                done = keras.fit(model, images, labels, how, seed, lambda d, t, text: show(f"training {file}", d, t))
+            if quantised:
+                keras.pin_input(model)
+            right, of, low, high = _test(keras.save(model, folder / file, images), prepare, asked)
+            console.say(f"{file}: {right / of:.3f} of {of} test images right ({low:.3f}..{high:.3f}), {done['epochs']} epochs")
+            test = {"n": of, "accuracy": right / of, "wilson95": [low, high]}
+            files.write_sidecar(
+                folder / (file + files.SIDECAR), {**record, "quant": quant if "int8" in file else "float", **done, "test": test}
+            )
+
+        model = keras.network(net, width, classes, shape, seed)
+        if start and start != "scratch":
+            keras.copy_weights(model, Path(start))
+        if not qat or not start:
+            teach(model, keras.FLOAT, f"{name}.keras", False)
+        if qat:
+            record["from"] = start or f"{name}.keras"
+            model = keras.quantise(keras.foldable(model, net, width, classes, shape), images, seed)
+            teach(model, keras.QAT if start != "scratch" else keras.FLOAT, f"{name}-int8.savedmodel", True)
+    return output / (f"{name}-int8.savedmodel" if qat else f"{name}.keras")
+
+
+def _preprocess(net: str, shape: tuple[int, ...], override: str | None) -> Any:
+    """The data's own size up to 64 pixels, else the network's; raw pixels whatever is said of mean and std."""
+    import inspect
+
+    from edgeq.core import plugins
+    from edgeq.pipeline.preprocess import resolve
+
+    size = inspect.signature(plugins.load("network", net)).parameters["input_shape"].default if max(shape[:2]) > 64 else shape
+    found, sentence = resolve(tuple(size[:2]), shape[2], shape, override=override, stated=RAW, where=f"{net} (raw pixels)")
+    console.say(sentence)
+    return dataclasses.replace(found, mean=(0.0,), std=(1.0,))
+
+
+def _test(network: Any, prepare: Any, test: Any) -> tuple[int, int, float, float]:
+    """Test images that the network gets right, of how many, and the Wilson interval."""
+    import numpy as np
+
+    from edgeq import data as sets
+    from edgeq.keras.source import PIXELS, KerasSource
+    from edgeq.measure.intervals import wilson
+
+    source, right = KerasSource(network, PIXELS[:, : prepare.channels], 256), 0
+    for at in range(0, len(test), 256):
+        index = np.arange(at, min(at + 256, len(test)))
+        right += int((~source.answer(sets.decode(test, index, prepare.apply)).fooled(test.labels[index])).sum())
+    return right, len(test), *wilson(right, len(test))
