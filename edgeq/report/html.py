@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from functools import cache
 from typing import Any
@@ -50,13 +51,38 @@ def _page() -> Any:
         compact=text.compact,
         radius=lambda cell: text.radius(cell).replace("l_inf", "l∞"),
     )
-    environment.filters.update(crafted=text.crafted, pretty=_pretty, command=_command, kb=lambda b: f"{b / 1024:.0f} KB")
+    environment.filters.update(
+        crafted=text.crafted,
+        pretty=_pretty,
+        flat=_flat,
+        breakable=_breakable,
+        moment=_moment,
+        command=_command,
+        kb=lambda b: f"{b / 1024:.0f} KB",
+    )
     return environment.get_template("page.html.j2")
 
 
 def _command(value: Any) -> str:
     """A list of arguments as a shell takes it."""
     return shlex.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _flat(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _moment(value: Any) -> str:
+    """``2026-11-20 23:47 UTC`` of an ISO time; anything else as it is."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\+00:00", str(value))
+    return f"{found[1]} {found[2]} UTC" if found else text.plain(value, 40)
+
+
+def _breakable(name: str) -> Any:
+    """A file name that may be broken after its dots, dashes and underscores."""
+    from markupsafe import Markup
+
+    return Markup("<wbr>").join(re.split(r"(?<=[._-])", name))
 
 
 def _pretty(value: Any) -> str:

@@ -13,7 +13,7 @@ from synthetic import make_run
 from edgeq.report.html import render
 from edgeq.report.pictures import pictures
 from edgeq.report.to_json import document, dumps
-from edgeq.runs.store import Run
+from edgeq.runs.store import Artifact, Run
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -24,7 +24,7 @@ HOSTILE = [
     "</style>",
     *"ghij",
 ]
-VOID = {"meta", "link", "img"}
+VOID = {"meta", "link", "img", "wbr"}
 
 
 class Outline(HTMLParser):
@@ -103,6 +103,17 @@ def test_names_from_files_are_text(tmp_path):
     assert "49" not in re.findall(r"<bdi>(.*?)</bdi>", html)  # no template inside a label was run
     assert "\u202e" not in html
     assert "&lt;script&gt;" in html
+
+
+def test_a_hostile_file_name_is_text(tmp_path):
+    path = tmp_path / "a.sqlite"
+    with Run.create(
+        path, shape=(2, 2, 1), n=0, meta={"created": "<b>now</b>", "classes": 7, "command": ["a", "<i>"], "plan": "<u>"}
+    ) as run:
+        run.add(Artifact("<img_src=x.onerror-alert()>", "target", "m", "00", 1))
+    html = page(path)
+    assert "&lt;img_<wbr>src=x.<wbr>onerror-<wbr>alert()&gt;" in html
+    assert not {"img", "b", "i", "u"} & set(parsed(html).tags)
 
 
 def test_the_plot_draws_the_numbers(tmp_path):
