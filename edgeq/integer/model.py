@@ -18,6 +18,8 @@ from edgeq.core.errors import EdgeqError
 
 MAX_FILE = 2**31  # bytes: what flatbuffers and protobuf can address
 
+_NUMBERS = {"bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"}
+
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
@@ -53,11 +55,10 @@ class Tensor:
             packed = np.frombuffer(self.data, np.uint8)
             nibbles = np.stack([packed & 15, packed >> 4], axis=1).reshape(-1)[: self.elements].astype(np.int8)
             flat = nibbles - 16 * (nibbles > 7) if self.dtype == "int4" else nibbles
-        elif np.dtype(self.dtype if self.dtype in np.sctypeDict else "V").kind in "iufb":
-            flat = np.frombuffer(self.data, np.dtype(self.dtype).newbyteorder("<"))
-        else:
+            return flat.reshape(self.shape) if flat.size == self.elements else None
+        if self.dtype not in _NUMBERS or len(self.data) != self.elements * np.dtype(self.dtype).itemsize:
             return None
-        return flat.reshape(self.shape) if flat.size == self.elements else None
+        return np.frombuffer(self.data, np.dtype(self.dtype).newbyteorder("<")).reshape(self.shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,7 +62,8 @@ def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int = 2
         if batched:
             break
     threads = threads or cpu.count()
-    chunk = best_chunk(widest(model), min(64, max(1, batch // threads))) if batched else 1
+    # between Q and DQ the file says float where the optimised graph holds single bytes
+    chunk = best_chunk(widest(model) // 4, min(64, max(1, batch // threads))) if batched else 1
     identity = {
         "engine": "ONNX Runtime",
         "version": runtime.__version__,

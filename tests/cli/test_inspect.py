@@ -1,0 +1,74 @@
+"""``edgeq inspect`` and ``edgeq doctor`` as a user meets them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny_tflite
+from click.testing import CliRunner
+
+from edgeq.cli import doctor, inspect
+from edgeq.core.errors import EdgeqError
+
+
+def run(command, *arguments: str) -> str:
+    result = CliRunner().invoke(command, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_inspect_prints_what_a_person_asks(tmp_path: Path) -> None:
+    file = tmp_path / "m[red].tflite"
+    file.write_bytes(tiny_tflite.classifier(c=3))
+    text = run(inspect.command, str(file))
+    assert max(map(len, text.splitlines())) <= 80
+    for words in ("m[red].tflite", "8x8x3 int8", "read as probs", "q = p - 128", "CONV_2D", "✓ litert-xnnpack", "stm32f469"):
+        assert words in text
+
+
+def test_inspect_json_is_one_document(tmp_path: Path) -> None:
+    file = tmp_path / "m.tflite"
+    file.write_bytes(tiny_tflite.classifier())
+    facts = json.loads(run(inspect.command, str(file), "--json"))
+    assert facts["bytes"] == file.stat().st_size
+    assert facts["macs"] == 8 * 8 * 8 * 9 + 128 * 10
+    assert facts["runtimes"]["litert-reference"] is None
+    assert facts["devices"]["stm32f469"]["flash"] is True
+
+
+def test_inspect_describes_what_nothing_can_run(tmp_path: Path) -> None:
+    file = tmp_path / "m.tflite"
+    file.write_bytes(tiny_tflite.edgetpu())
+    text = run(inspect.command, str(file))
+    assert "Edge TPU" in text
+    assert "edgetpu-custom-op" in text
+    file.write_bytes(b"")
+    with pytest.raises(EdgeqError, match="is empty"):
+        run(inspect.command, str(file))
+
+
+def test_inspect_says_what_a_float_input_needs(tmp_path: Path) -> None:
+    file = tmp_path / "m.tflite"
+    file.write_bytes(tiny_tflite.classifier(dtype="float32"))
+    assert "mean=" in json.loads(run(inspect.command, str(file), "--json"))["pixels"]
+    stated = json.loads(run(inspect.command, str(file), "--json", "--preprocess", "mean=0,std=255"))["pixels"]
+    assert "0..1" in stated
+
+
+def test_doctor_runs_the_runtimes() -> None:
+    facts = json.loads(run(doctor.command, "--json"))
+    assert facts["runtimes"]["litert-xnnpack"] is None, "the base install runs LiteRT"
+    assert facts["packages"]["base"]["numpy"]
+    assert set(facts["runtimes"]) == {"litert-xnnpack", "litert-builtin", "litert-reference", "tflm", "ort", "keras"}
+    for extra, packages in facts["packages"].items():
+        advised = any(f"edgeq[{extra}]" in line for line in facts["advice"])
+        assert advised == (extra != "base" and None in packages.values())
+
+
+def test_doctor_tells_a_person_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda package: None if package == "tflite-micro" else "1.0")
+    text = run(doctor.command)
+    assert "tflite-micro missing" in text
+    assert 'pip install "edgeq[tflm]"' in text

@@ -1,0 +1,60 @@
+"""The reader of ``.onnx`` files, against what onnx itself says and against damage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+
+import onnx
+import tiny_onnx
+
+from edgeq.core.errors import EdgeqError
+from edgeq.integer import model as models
+from edgeq.integer import onnx_file
+
+
+def test_scales_shapes_and_constants_are_found() -> None:
+    content = tiny_onnx.classifier()
+    model = onnx_file.parse(content, "m.onnx")
+    given, answer = model.tensors[model.inputs[0]], model.tensors[model.outputs[0]]
+    assert (given.name, given.shape, given.signature, given.dtype) == ("image", (1, 8, 8, 3), (-1, 8, 8, 3), "int8")
+    assert given.scales.tolist() == [np.float32(1 / 255)]
+    assert given.zeros.tolist() == [-128]
+    assert (answer.scales.tolist(), answer.zeros.tolist()) == ([1 / 256], [-128])
+    proto = onnx.load_model_from_string(content)
+    for constant in proto.graph.initializer:
+        codes = next(t for t in model.tensors if t.name == constant.name).codes()
+        assert np.array_equal(codes, onnx.numpy_helper.to_array(constant))
+
+
+def test_kinds_and_problems() -> None:
+    assert models.output_kind(onnx_file.parse(tiny_onnx.classifier(), "m.onnx")) == "probs"
+    assert models.output_kind(onnx_file.parse(tiny_onnx.classifier(floats=True, softmax=False), "m.onnx")) == "logits"
+    proto = onnx.load_model_from_string(tiny_onnx.classifier())
+    proto.graph.input.append(onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, [1]))
+    assert "2 inputs" in (models.classifier_problem(onnx_file.parse(proto.SerializeToString(), "m.onnx")) or "")
+    proto = onnx.load_model_from_string(tiny_onnx.classifier())
+    proto.graph.node[-1].domain = "org.example"
+    assert "custom op" in (models.classifier_problem(onnx_file.parse(proto.SerializeToString(), "m.onnx")) or "")
+
+
+def test_damage_is_a_sentence() -> None:
+    content, rng = tiny_onnx.classifier(), np.random.default_rng(0)
+    refused = []
+    for i in range(200):
+        damaged = bytearray(content[: int(rng.integers(1, len(content)))] if i % 4 == 0 else content)
+        if i % 4:
+            for at in rng.integers(0, len(content), 2 ** (i % 6)):
+                damaged[at] = int(rng.integers(256))
+        try:
+            model = onnx_file.parse(bytes(damaged), "m.onnx")
+            models.classifier_problem(model)
+            models.output_kind(model)
+            for tensor in model.tensors:
+                tensor.codes()
+        except EdgeqError as error:
+            refused.append(str(error))
+    assert all(text.startswith("m.onnx: ") for text in refused)
+    assert len(refused) > 40

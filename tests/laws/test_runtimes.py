@@ -1,0 +1,155 @@
+"""Every runtime, held to the contract of a target: independent of batch and threads, in order, close to the reference kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_tflite
+
+from edgeq import runtimes
+from edgeq.core.errors import EdgeqError
+from edgeq.core.signature import Signature
+from edgeq.pipeline.codes import PixelCodes, codes_for
+from edgeq.pipeline.preprocess import Preprocess
+
+LITERT = ("litert-xnnpack", "litert-builtin", "litert-reference")
+FILES: dict[str, dict[str, Any]] = {
+    "int8": {},
+    "uint8": {"dtype": "uint8", "c": 3},
+    "float32": {"dtype": "float32"},
+    "logits": {"softmax": False},
+    "label": {"label": True},
+    "fixed batch": {"fixed_batch": True},
+}
+# int8 steps by which scores of these two-layer networks may differ from the reference kernels: each rounds its own way (docs/runtimes.md)
+LSB = {"litert-xnnpack": 3, "litert-builtin": 3, "litert-reference": 0, "tflm": 3}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("files")
+    paths = {}
+    for name, options in FILES.items():
+        paths[name] = folder / f"{name}.tflite"
+        paths[name].write_bytes(tiny_tflite.classifier(**options))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def signatures(files: dict[str, Path]) -> dict[str, Signature]:
+    return {name: runtimes.probe("litert-reference", path) for name, path in files.items()}
+
+
+def codes_of(signature: Signature) -> PixelCodes:
+    h, w, c = signature.input.shape
+    return codes_for(signature.input, Preprocess((h, w), c, mean=(0.0,), std=(255.0,)), "test")
+
+
+def open_target(name: str, path: Path, signature: Signature, **options: Any) -> Any:
+    if name == "tflm":
+        pytest.importorskip("tflite_micro")
+    return runtimes.open(name, path, signature, codes_of(signature), **options)
+
+
+def images_for(signature: Signature, n: int) -> np.ndarray:
+    return np.random.default_rng(7).integers(0, 256, (n, *signature.input.shape), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [*((n, f) for n in LITERT for f in FILES), ("tflm", "int8"), ("tflm", "label")],  # processes start slowly
+)
+def test_answers_depend_on_neither_batch_nor_threads_nor_order(
+    name: str, file: str, files: dict[str, Path], signatures: dict[str, Signature]
+) -> None:
+    signature = signatures[file]
+    images = images_for(signature, 37)
+    kept = images.copy()
+    few = open_target(name, files[file], signature, batch=4, threads=1)
+    many = open_target(name, files[file], signature, batch=32, threads=3)
+    try:
+        alone = np.concatenate([few.answer(images[i : i + 1]).raw for i in range(len(images))])
+        assert len(np.unique(alone, axis=0)) > 5, "the file tells these images apart, so a mix-up would be seen"
+        order = np.random.default_rng(0).permutation(len(images))
+        assert np.array_equal(few.answer(images).raw, alone)
+        assert np.array_equal(many.answer(images).raw, alone)
+        assert np.array_equal(many.answer(images[order]).raw, alone[order])
+        assert np.array_equal(many.answer(images[:5]).raw, alone[:5])
+        assert len(many.answer(images[:0])) == 0
+        assert np.array_equal(images, kept), "images are left alone"
+        assert few.identity() == many.identity()
+    finally:
+        few.close()
+        many.close()
+
+
+@pytest.mark.parametrize("file", ["int8", "uint8", "logits", "float32"])
+@pytest.mark.parametrize("name", [n for n in LSB if n != "litert-reference"])
+def test_agrees_with_the_reference_kernels_within_its_lsb(
+    name: str, file: str, files: dict[str, Path], signatures: dict[str, Signature]
+) -> None:
+    signature = signatures[file]
+    images = images_for(signature, 200)
+    one, other = (open_target(n, files[file], signature) for n in (name, "litert-reference"))
+    try:
+        a, b = one.answer(images), other.answer(images)
+        step = 1 / 256 if file == "float32" else 1
+        assert np.abs(a.raw.astype(np.float64) - b.raw).max() <= LSB[name] * step
+        assert (a.label() == b.label()).mean() > 0.9
+        assert len(np.unique(b.label())) > 1
+    finally:
+        one.close()
+        other.close()
+
+
+def test_float_and_byte_borders_mean_the_same_network(files: dict[str, Path], signatures: dict[str, Signature]) -> None:
+    images = images_for(signatures["int8"], 64)
+    answers = {}
+    for file in ("int8", "float32", "label", "logits", "fixed batch"):
+        target = open_target("litert-reference", files[file], signatures[file])
+        answers[file] = target.answer(images)
+        target.close()
+    assert answers["int8"].lsb == 1 / 256
+    assert answers["float32"].lsb == 0
+    assert np.array_equal(answers["int8"].values(), answers["float32"].values())
+    assert np.array_equal(answers["int8"].raw, answers["fixed batch"].raw)
+    assert np.array_equal(answers["label"].label(), answers["logits"].label()), "ARG_MAX names the lowest of equals"
+    assert answers["int8"].raw.dtype == np.int8
+
+
+def test_a_fixed_batch_is_run_one_image_at_a_time(files: dict[str, Path], signatures: dict[str, Signature]) -> None:
+    fixed = open_target("litert-xnnpack", files["fixed batch"], signatures["fixed batch"])
+    free = open_target("litert-xnnpack", files["int8"], signatures["int8"])
+    assert fixed.chunk == 1
+    assert free.chunk > 1
+    fixed.close()
+    free.close()
+
+
+def test_wrong_images_are_refused(files: dict[str, Path], signatures: dict[str, Signature]) -> None:
+    target = open_target("litert-xnnpack", files["int8"], signatures["int8"])
+    with pytest.raises(ValueError, match="uint8 images of shape"):
+        target.answer(np.zeros((2, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="float32"):
+        target.answer(np.zeros((2, 8, 8, 1), np.float32))
+    target.close()
+
+
+def test_every_runtime_states_its_identity(files: dict[str, Path], signatures: dict[str, Signature]) -> None:
+    for name in [*LITERT, "tflm"]:
+        target = open_target(name, files["int8"], signatures["int8"], threads=1)
+        identity = target.identity()
+        target.close()
+        assert {"engine", "version", "kernels", "cpu", "argmax"} <= identity.keys()
+        assert all(identity.values())
+
+
+def test_a_tflm_worker_that_dies_is_a_sentence(files: dict[str, Path], signatures: dict[str, Signature]) -> None:
+    target = open_target("tflm", files["int8"], signatures["int8"], threads=1)
+    target._lanes[0].process.kill()
+    with pytest.raises(EdgeqError, match="worker process ended"):
+        target.answer(images_for(signatures["int8"], 3))
+    target.close()
