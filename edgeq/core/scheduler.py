@@ -24,7 +24,7 @@ class Finished:
     """Rows that ended together. ``index``: their places in ``rows``."""
 
     index: np.ndarray  # (f,) int64
-    candidates: np.ndarray  # (f, h, w, c) uint8: the query of highest margin; the clean image where nothing was better
+    candidates: np.ndarray  # (f, h, w, c) uint8: the query of highest margin, the latest among equals; the clean image if it was the only one
     queries: np.ndarray  # (f,) int64: images of this row that the target saw
     margin: np.ndarray  # (f,) float32: of the candidate, in raw steps; above 0: fooled
 
@@ -97,7 +97,7 @@ def _advance(
     margins[np.arange(asked.width) < asked.counts[:, None]] = answer.margin(np.repeat(lanes.labels, asked.counts))
     best = margins.argmax(axis=1)
     value = margins[np.arange(len(lanes)), best]
-    better = value > lanes.margin
+    better = value >= lanes.margin  # where scores are flat, the latest iterate is the better guess for other runtimes
     candidates = lanes.candidates
     candidates[better] = asked.images[(np.cumsum(asked.counts) - asked.counts + best)[better]]
     lanes = dataclasses.replace(lanes, candidates=candidates, margin=np.maximum(value, lanes.margin), queries=lanes.queries + asked.counts)
@@ -119,7 +119,9 @@ def _enter(
     labels = rows.labels[fresh]
     state = attack.start(clean, rows[fresh], threat, seed)
     lanes = _Lanes(fresh, labels, clean.copy(), np.ones(len(fresh), np.int64), answer.margin(labels), state)
-    return (yield from _leave(lanes, (lanes.margin > 0) | (budget == 1)))
+    left = yield from _leave(lanes, (lanes.margin > 0) | (budget == 1))
+    # from here on any query is a better candidate than the clean image
+    return None if left is None else dataclasses.replace(left, margin=np.full(len(left), -np.inf, np.float32))
 
 
 def _leave(lanes: _Lanes, over: np.ndarray) -> Generator[Finished, None, _Lanes | None]:
