@@ -4,3 +4,5 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from digits_models import digits_models  # noqa: E402, F401  # a session's trained and exported networks

@@ -72,16 +72,9 @@ def command(
     Examples are crafted on the source's gradients and replayed on every runtime; a query attack (spsa) runs on the first runtime
     and what it found is replayed on the others. Nothing is lost when it is stopped: see edgeq resume.
     """
-    from edgeq.runs.plan import Plan
-    from edgeq.runs.prepare import prepare
-
     profile = running.device(device, target) if device else None
     if profile and not runtimes:
         runtimes = (profile.runtime,)
     attacks = attacks or (("pgd",) if options["source"] or not target.endswith((".tflite", ".onnx")) else ("spsa",))
-    plan = Plan(target=target, runtimes=runtimes, attacks=attacks, **options)  # type: ignore[arg-type]
-    setting = prepare(plan, console.say)
-    path = run_path or running.new_path(target)
-    with setting.create(path, ["edgeq", *sys.argv[1:]]) as run:
-        running.announce(setting, path)
-        running.finish(run, setting, as_json, fail_under)
+    asked = {"target": target, "runtimes": runtimes, "attacks": attacks, **options}
+    running.attack(asked, run_path or running.new_path(target), ["edgeq", *sys.argv[1:]], as_json, fail_under)

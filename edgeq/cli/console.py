@@ -15,7 +15,7 @@ err = Console(stderr=True, highlight=False)
 
 def say(sentence: str, style: str = "") -> None:
     """A note on stderr. File names and labels may hold anything, so nothing in it is read as markup."""
-    err.print(escape(sentence), style=style or None)
+    err.print(escape(sentence), style=style or None, soft_wrap=True)  # the terminal wraps: commands can be copied
 
 
 @contextmanager

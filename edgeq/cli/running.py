@@ -43,6 +43,17 @@ def device(name: str, target: str) -> Device:
     return profile
 
 
+def attack(options: dict[str, Any], path: Path, command: list[str], as_json: bool = False, fail_under: float | None = None) -> None:
+    """A new run at ``path`` from the options of a :class:`~edgeq.runs.plan.Plan`, to its table. ``command``: what was typed."""
+    from edgeq.runs.plan import Plan
+    from edgeq.runs.prepare import prepare
+
+    setting = prepare(Plan(**options), console.say)
+    with setting.create(path, command) as run:
+        announce(setting, path)
+        finish(run, setting, as_json, fail_under)
+
+
 def announce(setting: Setting, path: Path) -> None:
     """The plan, in words, before anything is attacked."""
     plan = setting.plan

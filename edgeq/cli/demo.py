@@ -1,0 +1,56 @@
+"""``edgeq demo``: the main job on digits, from nothing to a report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from edgeq.cli import console, running
+
+FOLDER = Path("runs/demo")
+EPS = ("32/255", "64/255")  # digits have 8 x 8 pixels of high contrast: radii that make a curve there would be glaring on photographs
+
+
+@click.command(epilog="\b\nExample:\n  edgeq demo")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def command(seed: int) -> None:
+    """Train a small network on digits, float and int8, export it, attack it on every runtime, and write the report.
+
+    Everything goes to runs/demo. Takes about two minutes on two cores; needs the extras keras, onnx and tflm.
+    """
+    from edgeq.cli.export import export, render
+    from edgeq.cli.train import train
+
+    start = time.monotonic()
+    _step(1, "train a float network on 1,438 images of digits")
+    floating = train("digits_cnn", "digits", seed=seed, output=FOLDER)
+    _step(2, "train it on, aware of its int8 quantisation")
+    aware = train("digits_cnn", "digits", quant="tfmot:int8", start=str(floating), seed=seed, output=FOLDER)
+    _step(3, "export it, and see whether the runtimes agree")
+    content, lines = export(aware, FOLDER, seed=seed)
+    render(content, lines)
+    _step(4, "attack the .tflite: from the float network's gradients, and by queries to the interpreter")
+    target, run = FOLDER / f"{aware.stem}.tflite", FOLDER / "demo.sqlite"
+    run.unlink(missing_ok=True)
+    asked = {"target": str(target), "source": str(floating), "data": "digits", "n": 200, "seed": seed, "eps": EPS}
+    asked |= {"attacks": ("fgsm", "pgd", "spsa:steps=30"), "max_queries": 2000}
+    running.attack(asked, run, ["edgeq", "demo"])
+    _step(5, "write the report")
+    page = FOLDER / "report.html"
+    _report(run, page)
+    console.say(f"\nDone in {time.monotonic() - start:.0f} s. Open {page} in a browser. Then try:", "bold")
+    console.say(f"  edgeq inspect {target}")
+    console.say(f"  edgeq attack --target {target} --device stm32f469 --attack spsa --eps 8/255,32/255 --n 50")
+    console.say(f"  edgeq pack {run} -o runs/demo/board")
+
+
+def _step(number: int, what: str) -> None:
+    console.say(f"\n{number}/5  {what}", "bold cyan")
+
+
+def _report(run: Path, page: Path) -> None:
+    from edgeq.cli.report import command as report
+
+    report.main([str(run), "-o", str(page)], standalone_mode=False)

@@ -1,0 +1,67 @@
+"""Small networks trained, saved and exported once a session: what the tests that need a real file share."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class DigitsModels:
+    """Paths. ``keras``, ``h5``: float; ``qat``: SavedModel; ``tflite``, ``onnx``: the QAT network exported; ``ptq``: the float one."""
+
+    keras: Path
+    h5: Path
+    qat: Path
+    tflite: Path
+    onnx: Path
+    ptq: Path
+
+
+def make(folder: Path) -> DigitsModels:
+    """Trains what is not there yet. Processes of one session (pytest-xdist) wait for the one that came first."""
+    models = DigitsModels(
+        folder / "digits_cnn.keras",
+        folder / "digits_cnn.h5",
+        folder / "digits_cnn-int8.savedmodel",
+        folder / "digits_cnn-int8.tflite",
+        folder / "digits_cnn-int8.onnx",
+        folder / "digits_cnn.tflite",
+    )
+    done = folder / "done"
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        end = time.monotonic() + 300
+        while not done.exists():
+            if time.monotonic() > end:
+                raise TimeoutError("the process that trains the digits networks did not finish") from None
+            time.sleep(0.2)
+        return models
+    from edgeq.cli.export import export
+    from edgeq.cli.train import train
+    from edgeq.keras.load import keras_model
+
+    train("digits_cnn", quant="tfmot:int8", output=folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        keras_model(models.keras)[1].save(models.h5)
+    export(models.qat, folder)
+    export(models.keras, folder)
+    done.touch()
+    return models
+
+
+@pytest.fixture(scope="session")
+def digits_models(tmp_path_factory: pytest.TempPathFactory) -> DigitsModels:
+    for package in ("tensorflow_model_optimization", "tf2onnx", "onnxruntime"):
+        if find_spec(package) is None:
+            pytest.skip(f'{package} is not installed: pip install "edgeq[keras,onnx]"')
+    base = tmp_path_factory.getbasetemp()
+    return make((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "digits-models")

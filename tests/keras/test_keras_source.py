@@ -1,0 +1,113 @@
+"""Gradients on logits: right, per row, and the same to the last bit whatever other rows stand in the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeq import data
+from edgeq.core import objective
+from edgeq.core.errors import EdgeqError
+from edgeq.core.rows import Rows
+from edgeq.keras import source
+
+pytest.importorskip("tf_keras")
+pytestmark = pytest.mark.tensorflow
+GREY = source.PIXELS[:, :1]
+
+
+@pytest.fixture(scope="module", params=["keras", "qat"])
+def network(request, digits_models):
+    return source.open(getattr(digits_models, request.param), GREY, batch=32)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    dataset = data.open("digits")
+    images = np.stack([dataset.image(i) for i in range(80)])
+    return images, Rows(np.arange(80), dataset.labels[:80])
+
+
+@pytest.mark.parametrize("name", ["ce", "margin"])
+def test_loss_is_the_objective_of_the_logits(network, digits, name) -> None:
+    x = digits[0] / np.float32(255)
+    loss, _ = network.value_and_grad(x, digits[1], name)
+    wanted = objective.evaluate(name, network.answer_float(x).raw, digits[1].labels)
+    assert np.allclose(loss, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ce", "margin"])
+def test_gradient_agrees_with_finite_differences(digits_models, digits, name) -> None:
+    network = source.open(digits_models.keras, GREY, batch=32)
+    rng = np.random.default_rng(1)
+    x = np.clip(digits[0][:32] / np.float32(255), 0.05, 0.95)
+    rows = digits[1][np.arange(32)]
+    _, gradient = network.value_and_grad(x, rows, name)
+    direction = rng.standard_normal(x.shape).astype(np.float32)
+    step = np.float32(1e-3)
+    up, down = (network.value_and_grad(x + sign * step * direction, rows, name)[0] for sign in (1, -1))
+    measured, predicted = (up - down) / (2 * step), (gradient * direction).sum(axis=(1, 2, 3))
+    # a ReLU that changes side within the step makes single rows differ; a wrong formula makes all of them
+    error = np.abs(measured - predicted) / (np.abs(predicted) + 0.1 * np.abs(predicted).mean())
+    assert np.median(error) < 0.02
+    assert (error < 0.2).mean() > 0.8
+
+
+def test_a_row_does_not_see_the_others(network, digits) -> None:
+    x = digits[0] / np.float32(255)
+    loss, gradient = network.value_and_grad(x, digits[1], "ce")
+    for count in (1, 7, 33):
+        fewer = network.value_and_grad(x[:count], digits[1][np.arange(count)], "ce")
+        assert np.array_equal(fewer[0], loss[:count])
+        assert np.array_equal(fewer[1], gradient[:count])
+    order = np.random.default_rng(0).permutation(len(x))
+    mixed = network.value_and_grad(x[order], digits[1][order], "ce")
+    assert np.array_equal(mixed[0], loss[order])
+    assert np.array_equal(mixed[1], gradient[order])
+
+
+def test_answers_are_logits_of_the_real_values_in_the_table(network, digits) -> None:
+    images = digits[0]
+    answer = network.answer(images)
+    assert answer.kind == "logits"
+    tf_input = images.astype(np.float32)
+    wanted = np.concatenate([network.network.logits(tf_input[i : i + 1]).numpy() for i in range(len(images))])
+    assert np.allclose(answer.raw, wanted, atol=1e-3)
+    assert np.allclose(network.answer_float(images / np.float32(255)).raw, answer.raw, atol=1e-3)
+    assert (answer.label() == digits[1].labels).mean() > 0.95
+
+
+def test_the_softmax_does_not_flatten_the_gradient(network, digits) -> None:
+    """Through a saturated softmax, probabilities near 1 would leave nothing of it in float32."""
+    x = digits[0] / np.float32(255)
+    _, gradient = network.value_and_grad(x, digits[1], "margin")
+    assert (np.abs(gradient).max(axis=(1, 2, 3)) > 1e-2).all()
+
+
+def test_the_table_scales_the_gradient(digits_models, digits) -> None:
+    """The same real input reached by a map of half the slope: half the gradient (chain rule)."""
+    x, rows = np.clip(digits[0][:20] / np.float32(255), 0.3, 0.6), digits[1][np.arange(20)]
+    plain = source.open(digits_models.keras, GREY, batch=32)
+    half = source.open(digits_models.keras, GREY / 2 + 40, batch=32)
+    loss, gradient = plain.value_and_grad(x, rows, "ce")
+    inner = (x * 255 - 40) / 127.5
+    loss2, gradient2 = half.value_and_grad(inner.astype(np.float32), rows, "ce")
+    assert np.allclose(loss, loss2, rtol=1e-3, atol=1e-4)
+    assert np.allclose(gradient / 2, gradient2, rtol=1e-2, atol=1e-3 * np.abs(gradient).max())
+
+
+def test_a_table_rounded_to_codes_is_its_line() -> None:
+    rounded = np.rint(np.linspace(-1, 1, 256) / 0.02)[:, None] * 0.02
+    slope, offset = source._affine("x", rounded.astype(np.float32), 1)
+    assert slope == pytest.approx(2, abs=2e-3)
+    assert offset == pytest.approx(-1, abs=2e-3)
+
+
+def test_misfits_are_said(digits_models) -> None:
+    with pytest.raises(EdgeqError, match="1 channels"):
+        source.open(digits_models.keras, source.PIXELS)
+    with pytest.raises(EdgeqError, match="saturate"):
+        source.open(digits_models.keras, np.minimum(GREY, 100))
+    network = source.open(digits_models.keras, GREY)
+    with pytest.raises(EdgeqError, match="images of"):
+        network.answer(np.zeros((2, 9, 9, 1), np.uint8))
