@@ -33,7 +33,7 @@ Examples:
 @click.option(
     "--from", "start", metavar="FILE", help="Start from a float .keras or .h5, or 'scratch'. Default of tfmot:int8: train float first."
 )
-@click.option("--epochs", type=click.IntRange(1), help="At most, a training. Default: 30 float, 10 quantisation-aware.")
+@click.option("--epochs", type=click.IntRange(1), help="At most, a training. Default: 20 float, 10 quantisation-aware.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option(
     "--width", type=click.FloatRange(0.01, 16), default=1.0, show_default=True, help="Multiplies the number of filters and units."

@@ -30,8 +30,8 @@ def quiet() -> Iterator[None]:
 
 def need(name: str, extra: str = "keras") -> Any:
     """The module ``name``; :class:`EdgeqError` naming the extra to install where it is missing."""
-    if name in sys.modules:
-        return sys.modules[name]
+    if (module := sys.modules.get(name)) is not None:
+        return module
     try:
         with quiet():
             return importlib.import_module(name)

@@ -57,25 +57,24 @@ def config(path: Path, text: str | bytes) -> dict[str, Any]:
 def h5(path: Path, stream: io.BytesIO | None = None) -> dict[str, str]:
     """The text attributes of an HDF5 file in which every link stays inside and no more than ``BYTES`` are declared."""
     h5py = engine.need("h5py")
-    total = 0
-
-    def visit(name: str, link: Any) -> None:
-        nonlocal total
-        if not isinstance(link, h5py.HardLink):
-            raise EdgeqError(f"{path}: {name} is a link to another place or file, which is not followed; save the network again")
-        item = file[name]
-        if isinstance(item, h5py.Dataset):
-            if item.external or item.is_virtual:
-                raise EdgeqError(f"{path}: {name} keeps its data in another file, which is not read; save the network again")
-            total += item.size * item.dtype.itemsize
-            if total > BYTES:
-                raise EdgeqError(f"{path}: it declares more than {BYTES >> 30} GiB of weights; that is no network for edgeq")
-
     try:
         with h5py.File(stream or path, "r") as file:
-            file.visititems_links(visit)
+            links: list[tuple[str, Any]] = []
+            file.visititems_links(lambda name, link: links.append((name, link)))  # an error raised in there would crash h5py
+            total = 0
+            for name, link in links:
+                if not isinstance(link, h5py.HardLink):
+                    raise EdgeqError(f"{path}: {name} is a link to another place or file, which is not followed; save the network again")
+                item = file[name]
+                if not isinstance(item, h5py.Dataset):
+                    continue
+                if item.external or item.is_virtual:
+                    raise EdgeqError(f"{path}: {name} keeps its data in another file, which is not read; save the network again")
+                total += item.size * item.dtype.itemsize
+                if total > BYTES:
+                    raise EdgeqError(f"{path}: it declares more than {BYTES >> 30} GiB of weights; that is no network for edgeq")
             return {k: v.decode() if isinstance(v, bytes) else v for k, v in file.attrs.items() if isinstance(v, bytes | str)}
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SystemError) as error:
         raise EdgeqError(f"{path}: damaged or cut short ({sentence(error)}); get the file again") from None
 
 

@@ -28,7 +28,7 @@ Progress = Callable[[int, int, str], None]
 class Fit:
     """How long, how fast. ``rate``: Adam's first learning rate; it falls to 0.3 of itself after each third of the steps."""
 
-    epochs: int = 30
+    epochs: int = 20
     batch: int = 64
     rate: float = 2e-3
     validation: float = 0.1
