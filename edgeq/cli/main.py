@@ -83,10 +83,8 @@ def main() -> None:
     except KeyboardInterrupt:
         _stop(130, "interrupted", debug)
     except click.ClickException as error:
-        if debug:
-            raise
-        error.show()
-        sys.exit(2)
+        where = getattr(getattr(error, "ctx", None), "command_path", "edgeq")
+        _stop(2, f"{error.format_message().rstrip('.')}; see {where} --help", debug)
     except EdgeqError as error:
         _stop(2, str(error), debug)
     except BrokenPipeError:  # the reader of our stdout left: not an error, but Python would complain at exit

@@ -70,7 +70,7 @@ def summarise(run: OpenRun) -> dict[str, Any]:
         "cells": measured,
         "wcar": [_wcar(name, group, clean, seen) for group in _by_radius(attacks) for name in names],
         "agreement": _agreement(names, clean, seen, attacks),
-        "lowest": _lowest(measured),
+        "lowest": _lowest(measured, _sources(run)),
     }
     # what a board left out of its CSV file is no unfinished run
     ours = [t.name for t in targets if t.name in names and not (isinstance(t.identity, dict) and t.identity.get("engine") == "answers.csv")]
@@ -78,6 +78,11 @@ def summarise(run: OpenRun) -> dict[str, Any]:
     summary["threat_model"] = words.threat_model(summary)
     summary["not_shown"] = words.not_shown(summary, run.meta("plan"))
     return summary
+
+
+def _sources(run: OpenRun) -> set[str]:
+    files = {a.name for a in run.artifacts() if a.role == "source"}
+    return {t.name for t in run.targets() if t.artifact in files}
 
 
 def share(k: int, of: int) -> dict[str, Any]:
@@ -226,14 +231,16 @@ def _agree(a: np.ndarray, b: np.ndarray) -> float | None:
     return float((a == b)[both].mean()) if both.any() else None
 
 
-def _lowest(measured: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The lowest robust accuracy on the grid under an attack (noise is none): what ``--fail-under`` looks at."""
+def _lowest(measured: list[dict[str, Any]], sources: set[str]) -> dict[str, Any] | None:
+    """The lowest robust accuracy on the grid under an attack (noise is none): what ``--fail-under`` looks at.
+
+    ``sources``: targets that only lent their gradients; the network that ships is another.
+    """
     found = [
-        {key: cell[key] for key in ("attack", "norm", "eps", "pixels")}
-        | {"target": line["target"], "robust_accuracy": line["robust_accuracy"]["share"]}
+        {"robust_accuracy": line["robust_accuracy"]["share"], "target": line["target"], **{k: cell[k] for k in ("attack", "norm", "eps")}}
         for cell in measured
         for line in cell["targets"]
-        if cell["kind"] != "noise" and not line["before_grid"] and line["n"]
+        if cell["kind"] != "noise" and not line["before_grid"] and line["n"] and line["target"] not in sources
     ]
     return min(found, key=lambda f: f["robust_accuracy"], default=None)
 
