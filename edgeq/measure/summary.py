@@ -237,7 +237,8 @@ def _lowest(measured: list[dict[str, Any]], sources: set[str]) -> dict[str, Any]
     ``sources``: targets that only lent their gradients; the network that ships is another.
     """
     found = [
-        {"robust_accuracy": line["robust_accuracy"]["share"], "target": line["target"], **{k: cell[k] for k in ("attack", "norm", "eps")}}
+        {key: cell[key] for key in ("attack", "norm", "eps", "pixels")}
+        | {"target": line["target"], "robust_accuracy": line["robust_accuracy"]["share"]}
         for cell in measured
         for line in cell["targets"]
         if cell["kind"] != "noise" and not line["before_grid"] and line["n"] and line["target"] not in sources
