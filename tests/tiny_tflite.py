@@ -139,6 +139,21 @@ def classifier(
     return g.done([x], [last], metadata)
 
 
+def floats(h: int = 8, w: int = 8, c: int = 1, classes: int = 10, seed: int = 0) -> bytes:
+    """A classifier without any integers: fully connected and softmax, input 0..1."""
+    rng, g, n = np.random.default_rng(seed), Graph(), h * w * c
+    x, flat = g.tensor("image", (1, h, w, c), "float32"), g.tensor("flat", (1, n), "float32")
+    g.op(B.RESHAPE, [x, g.tensor("shape", (2,), "int32", data=[-1, n])], [flat], schema.ReshapeOptionsT())
+    values = rng.normal(0, 8 / np.sqrt(n), (classes, n))
+    weights = g.tensor("w", (classes, n), "float32", data=values - values.mean(axis=1, keepdims=True))
+    bias, logits = g.tensor("b", (classes,), "float32", data=np.zeros(classes)), g.tensor("logits", (1, classes), "float32")
+    g.op(B.FULLY_CONNECTED, [flat, weights, bias], [logits], schema.FullyConnectedOptionsT())
+    options, out = schema.SoftmaxOptionsT(), g.tensor("probs", (1, classes), "float32")
+    options.beta = 1.0
+    g.op(B.SOFTMAX, [logits], [out], options)
+    return g.done([x], [out])
+
+
 def two_inputs() -> bytes:
     """Adds two images: no classifier."""
     g = Graph()

@@ -104,9 +104,13 @@ def best_chunk(activation_bytes: int, most: int) -> int:
     return int(np.clip(2**19 // max(activation_bytes, 1), 1, max(most, 1)))
 
 
-def check_batching(make: Callable[[], Lane], signature: Signature) -> bool:
-    """Whether a lane's answers to three images at once are, bit by bit, its answers to each alone, in any order."""
-    images = np.random.default_rng(0).integers(0, 256, (3, *signature.input.shape), np.uint8)
+def check_batching(make: Callable[[], Lane], signature: Signature, chunk: int) -> bool:
+    """Whether a lane's answers to several images at once are, bit by bit, its answers to each alone, in any order.
+
+    ``chunk`` images are tried, at least 2 and at most 16: float kernels may sum in another order for another number of rows.
+    """
+    count = min(max(chunk, 2), 16)
+    images = np.random.default_rng(0).integers(0, 256, (count, *signature.input.shape), np.uint8)
     width = signature.classes or 1
 
     def answers(groups: list[np.ndarray]) -> np.ndarray:
@@ -119,9 +123,9 @@ def check_batching(make: Callable[[], Lane], signature: Signature) -> bool:
         finally:
             lane.close()
 
-    alone = answers([images[i : i + 1] for i in range(3)])
+    alone = answers([images[i : i + 1] for i in range(count)])
     try:
         together = answers([images, np.ascontiguousarray(images[::-1])])
     except (RuntimeError, ValueError, EdgeqError):  # a graph whose batch cannot be changed
         return False
-    return np.array_equal(together[:3], alone, equal_nan=True) and np.array_equal(together[3:], alone[::-1], equal_nan=True)
+    return np.array_equal(together, np.concatenate([alone, alone[::-1]]), equal_nan=True)

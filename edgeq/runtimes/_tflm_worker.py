@@ -37,6 +37,8 @@ class Micro:
         else:
             raise refusal
         self.shape = tuple(int(d) for d in self.interpreter.get_input_details(0)["shape"])
+        if self.shape[0] != 1:
+            raise EdgeqError(f"{path}: takes {self.shape[0]} images at once, and tflm runs one at a time; export it with a batch of 1")
 
     def run(self, codes: np.ndarray, out: np.ndarray) -> None:
         """``codes``: images in the input's dtype and layout; ``out``: ``(j, k)`` in the output's dtype."""

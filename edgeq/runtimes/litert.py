@@ -74,9 +74,10 @@ def open(name: str, path: str | Path, signature: Signature, codes: Codes, *, bat
     preserve = name == "litert-builtin" and not _agree(lane(False), lane(True), signature)
     if preserve:
         notes["preserve_all_tensors"] = True
-    batched = check_batching(lambda: lane(preserve), signature)
     threads = threads or cpu.count()
-    chunk = best_chunk(widest(model), min(_MOST[name], max(1, batch // threads))) if batched else 1
+    chunk = best_chunk(widest(model), min(_MOST[name], max(1, batch // threads)))
+    if not check_batching(lambda: lane(preserve), signature, chunk):
+        chunk = 1
     identity = {
         "engine": "LiteRT",
         "version": ai_edge_litert.__version__,

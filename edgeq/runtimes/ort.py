@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -46,24 +47,21 @@ def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int = 2
     content = models.file_bytes(path)
     proto = onnx_file.proto_of(content, str(path))
     model = onnx_file.parse(content, str(path))
-    shape = list(model.tensors[model.inputs[0]].shape[1:])
+    fixed, *shape = model.tensors[model.inputs[0]].shape
+    if fixed > 1:
+        raise EdgeqError(f"{path}: takes {fixed} images at once, no more and no less; export it with a free batch axis or a batch of 1")
     _, layout = models.image_layout((1, *shape)) or ((), "nhwc")
-    session = batched = None
-    for free in (True, False):  # a batch axis fixed at one image is freed, if the graph then still means the same
-        if free and not _free_batch(proto):
-            continue
-        try:
-            session = _session(runtime, proto.SerializeToString() if free else content)
-        except Exception:  # onnxruntime has its own exception classes, none of them public
-            if not free:
-                raise
-            continue
-        batched = free and check_batching(partial(_Lane, session, signature, codes, shape, layout, 3), signature)
-        if batched:
-            break
     threads = threads or cpu.count()
     # between Q and DQ the file says float where the optimised graph holds single bytes
-    chunk = best_chunk(widest(model) // 4, min(64, max(1, batch // threads))) if batched else 1
+    chunk = best_chunk(widest(model) // 4, min(64, max(1, batch // threads)))
+    session = None
+    if chunk > 1 and _free_batch(proto):  # a batch axis fixed at one image is freed, if the graph then still means the same
+        with contextlib.suppress(Exception):  # onnxruntime's exception classes are not public
+            freed = _session(runtime, proto.SerializeToString())
+            if check_batching(partial(_Lane, freed, signature, codes, shape, layout, 16), signature, chunk):
+                session = freed
+    if session is None:
+        session, chunk = _session(runtime, content), 1
     identity = {
         "engine": "ONNX Runtime",
         "version": runtime.__version__,

@@ -23,6 +23,7 @@ FILES: dict[str, dict[str, Any]] = {
     "logits": {"softmax": False},
     "label": {"label": True},
     "fixed batch": {"fixed_batch": True},
+    "no integers": {},
 }
 # Steps by which scores may differ from the reference kernels'. Each kernel set rounds its own way: one step in the logits of these two
 # layers. Softmax moves by at most a quarter of what a logit moves: 16/255 / 4 = 4 of its 1/256 steps, and one for its own rounding.
@@ -35,7 +36,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     paths = {}
     for name, options in FILES.items():
         paths[name] = folder / f"{name}.tflite"
-        paths[name].write_bytes(tiny_tflite.classifier(**options))
+        paths[name].write_bytes(tiny_tflite.floats() if name == "no integers" else tiny_tflite.classifier(**options))
     return paths
 
 
