@@ -1,0 +1,165 @@
+"""``edgeq export``: the files, what stands beside them, and that nothing is written when something fails."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgeq import data, runtimes
+from edgeq.cli.export import command, export
+from edgeq.cli.files import staging
+from edgeq.core.errors import EdgeqError
+from edgeq.pipeline.codes import codes_for
+from edgeq.pipeline.preprocess import Preprocess
+
+pytest.importorskip("tf_keras")
+pytestmark = pytest.mark.tensorflow
+
+
+def sidecar(file: Path) -> dict:
+    return json.loads(file.with_name(file.stem + ".edgeq.json").read_text())
+
+
+@pytest.mark.parametrize("which", ["tflite", "ptq"])
+def test_the_sidecar_vouches_for_the_files(digits_models, which) -> None:
+    file = getattr(digits_models, which)
+    content = sidecar(file)
+    assert {Path(name).suffix for name in content["files"]} == {".tflite", ".onnx"}
+    for name, record in content["files"].items():
+        held = file.with_name(name).read_bytes()
+        assert record["sha256"] == hashlib.sha256(held).hexdigest()
+        assert record["bytes"] == len(held)
+    assert content["signature"]["input"] == {"shape": [8, 8, 1], "dtype": "int8", "scale": 1.0, "zero": -128}
+    assert content["signature"]["output"]["scale"] == 1 / 256
+    assert content["pixels"].startswith("shift q = p - 128; 256 of 256")
+    assert content["labels"] == list("0123456789")
+    assert content["arena_bytes"] is None or content["arena_bytes"] > 1000
+    onnx = content["files"][file.with_suffix(".onnx").name]
+    assert onnx["made_from"] == file.name
+    assert onnx["integer_kernels"]["QLinearConv"] == 2
+    assert not onnx["float_kernels"]
+    if which == "ptq":
+        assert content["recipe"]["n"] == 200
+        assert content["recipe"]["split"] == "train"
+        assert len(content["recipe"]["sha256"]) == 64
+    else:
+        assert content["recipe"] == {"method": "quantisation-aware training"}
+
+
+@pytest.mark.parametrize("which", ["tflite", "onnx", "ptq"])
+def test_the_file_is_as_right_as_the_network(digits_models, which) -> None:
+    """Measured here with the runtimes themselves; and what the sidecar's fidelity table says of it is the same."""
+    file = getattr(digits_models, which)
+    name = "ort" if which == "onnx" else "litert-xnnpack"
+    dataset = data.open("digits")
+    images = np.stack([dataset.image(i) for i in range(len(dataset))])
+    signature = runtimes.probe(name, file)
+    target = runtimes.open(name, file, signature, codes_for(signature.input, Preprocess((8, 8), 1), file.name))
+    right = float((~target.answer(images).fooled(dataset.labels)).mean())
+    target.close()
+    said = {line["runtime"]: line for line in sidecar(file)["fidelity"]["runtimes"]}
+    assert right > 0.97
+    assert said[name]["accuracy"][0] == pytest.approx(right)
+    assert abs(right - said["keras"]["accuracy"][0]) <= 0.01
+    assert said["litert-reference"]["lsb"] == 0
+    assert said["keras"]["flips"]["litert-reference"] <= 0.02 * len(dataset)
+
+
+@pytest.mark.parametrize("which", ["keras", "qat"])
+def test_exporting_twice_gives_the_same_bytes(digits_models, tmp_path, which) -> None:
+    model = getattr(digits_models, which)
+    for part in ("a", "b"):
+        export(model, tmp_path / part, n=50)
+    names = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert names == sorted(model.stem + suffix for suffix in (".tflite", ".onnx", ".edgeq.json"))
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    if which == "qat":  # nothing of it depends on the sample
+        assert (tmp_path / "a" / f"{model.stem}.tflite").read_bytes() == digits_models.tflite.read_bytes()
+
+
+def test_another_seed_is_another_calibration(digits_models, tmp_path) -> None:
+    first, _ = export(digits_models.keras, tmp_path / "a", formats="tflite", n=40, seed=1)
+    second, _ = export(digits_models.keras, tmp_path / "b", formats="tflite", n=40, seed=2)
+    assert first["recipe"]["sha256"] != second["recipe"]["sha256"]
+    assert first["recipe"]["n"] == 40
+    assert not (tmp_path / "a" / "digits_cnn.onnx").exists()
+
+
+def test_a_float_network_of_nowhere_needs_images_and_a_meaning_of_its_pixels(digits_models, tmp_path) -> None:
+    model = tmp_path / "model.h5"
+    model.write_bytes(digits_models.h5.read_bytes())
+    with pytest.raises(EdgeqError, match="--calibrate DATA"):
+        export(model, tmp_path / "out")
+    with pytest.raises(EdgeqError, match="--preprocess mean"):
+        export(model, tmp_path / "out", calibrate="digits")
+    assert not (tmp_path / "out").exists()
+    content, lines = export(model, tmp_path / "out", calibrate="digits", preprocess="mean=0,std=1", formats="tflite", n=30)
+    assert content["source"]["form"] == "Keras 2 h5"
+    assert next(line for line in lines if line.name == "litert-xnnpack").accuracy[0] > 0.9
+
+
+def test_without_test_images_random_ones_are_compared_without_accuracy(digits_models, tmp_path) -> None:
+    import shutil
+
+    shutil.copytree(digits_models.qat, tmp_path / "model")
+    content, lines = export(tmp_path / "model", tmp_path / "out", formats="tflite", n=64)
+    assert content["fidelity"]["data"] == "uniform random images"
+    assert all(line.accuracy is None and line.n == 64 for line in lines if not line.reason)
+    assert max(line.lsb for line in lines if line.name == "litert-xnnpack") < 64
+
+
+def test_an_onnx_file_that_computes_in_floats_is_refused_and_nothing_stays(digits_models, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(runtimes, "integer_kernels", lambda *_: ({"QLinearConv": 1}, {"Conv": 1}))
+    with pytest.raises(EdgeqError, match="1 Conv in floats"):
+        export(digits_models.qat, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_runtime_cannot_run_is_a_row(digits_models, tmp_path, monkeypatch) -> None:
+    honest = runtimes.probe_all
+
+    def probe_all(names, path, output=None, timeout=60):
+        found = honest(names, path, output, timeout)
+        return {k: EdgeqError(f"{path}: tflm cannot run it: hybrid") if k == "tflm" else v for k, v in found.items()}
+
+    monkeypatch.setattr(runtimes, "probe_all", probe_all)
+    result = CliRunner().invoke(command, [str(digits_models.qat), "-o", str(tmp_path / "out"), "--format", "tflite", "--n", "20"])
+    assert result.exit_code == 0, result.output
+    assert "tflm: digits_cnn-int8.tflite: tflm cannot run it: hybrid" in result.stdout
+    assert "litert-xnnpack" in result.stdout
+    assert sidecar(tmp_path / "out" / "digits_cnn-int8.tflite")["arena_bytes"] is None
+
+
+def test_json_is_one_document(digits_models, tmp_path) -> None:
+    result = CliRunner().invoke(command, [str(digits_models.qat), "-o", str(tmp_path), "--format", "tflite", "--n", "20", "--json"])
+    assert json.loads(result.stdout)["files"].keys() == {"digits_cnn-int8.tflite"}
+
+
+def test_unknown_formats_and_missing_files(digits_models, tmp_path) -> None:
+    with pytest.raises(EdgeqError, match="did you mean onnx"):
+        export(digits_models.qat, tmp_path / "out", formats="tflite,onxx")
+    with pytest.raises(EdgeqError, match="no such file"):
+        export(tmp_path / "none.h5", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EdgeqError, match="cannot be written"), staging(tmp_path / "file" / "out"):
+        pass
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path) -> None:
+    (tmp_path / "model.tflite").write_text("old")
+    with pytest.raises(EdgeqError, match="nothing was written"), staging(tmp_path) as folder:
+        (folder / "model.tflite").write_text("new")
+        raise OSError(28, os.strerror(28))
+    assert [p.name for p in tmp_path.iterdir()] == ["model.tflite"]
+    assert (tmp_path / "model.tflite").read_text() == "old"
