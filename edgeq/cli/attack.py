@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgeq.cli import console, running
+from edgeq.cli import running
 
 EXAMPLE = """
 \b

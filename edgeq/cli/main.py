@@ -103,5 +103,3 @@ def _stop(code: int, sentence: str, debug: bool) -> None:
         raise  # inside the handlers of main
     click.echo(f"edgeq: {' '.join(sentence.split())}", err=True)
     sys.exit(code)
-
-

@@ -24,7 +24,7 @@ class Finished:
     """Rows that ended together. ``index``: their places in ``rows``."""
 
     index: np.ndarray  # (f,) int64
-    candidates: np.ndarray  # (f, h, w, c) uint8: the query of highest margin, the latest among equals; the clean image if it was the only one
+    candidates: np.ndarray  # (f, h, w, c) uint8: the query of highest margin, the latest among equals
     queries: np.ndarray  # (f,) int64: images of this row that the target saw
     margin: np.ndarray  # (f,) float32: of the candidate, in raw steps; above 0: fooled
 
