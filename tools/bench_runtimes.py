@@ -91,9 +91,9 @@ def target_of(name: str, path: str, text: str | None, threads: int | None = None
     return runtimes.open(name, path, signature, codes, threads=threads)
 
 
-def asker(target: Any, seconds: float) -> Callable[[], int]:
-    """Asks the target whole batches of random images for about so long."""
-    images = np.random.default_rng(0).integers(0, 256, (target.batch, *target.signature.input.shape), np.uint8)
+def asker(target: Any, seconds: float, count: int | None = None) -> Callable[[], int]:
+    """Asks the target whole batches (or ``count``) of random images for about so long."""
+    images = np.random.default_rng(0).integers(0, 256, (count or target.batch, *target.signature.input.shape), np.uint8)
     target.answer(images)
     start = time.perf_counter()
     target.answer(images)
@@ -131,7 +131,7 @@ def bench_litert(name: str, path: str, text: str | None, seconds: float, rounds:
 
 def bench_tflm(path: str, text: str | None, seconds: float, rounds: int) -> None:
     targets = {f"{n}": target_of("tflm", path, text, threads=n) for n in (1, 2)}
-    final = interleaved({n: asker(t, seconds) for n, t in targets.items()}, rounds)
+    final = interleaved({n: asker(t, seconds, 64) for n, t in targets.items()}, rounds)
     for target in targets.values():
         target.close()
     print(f"{'tflm':17} {final['2']:9,.0f}/s on 2 processes, {final['1']:,.0f}/s on 1  ratio {final['2'] / final['1']:.3f}")
