@@ -108,7 +108,8 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     for name, file in found.items():
         answer = signatures[name]
         if isinstance(answer, EdgeqError):
-            targets.append(RunTarget(name, file.name, "cannot run", str(answer)))
+            reason = str(answer).removeprefix(f"{file}: ").removeprefix(f"{name} cannot run it: ")
+            targets.append(RunTarget(name, file.name, "cannot run", reason))
             continue
         codes = pixel_codes.codes_for(answer.input, preprocess, str(file))
         main_codes = main_codes or codes
