@@ -6,7 +6,6 @@ So the softmax at its end is found and cut off in one way for all, and the graph
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
+from edgeq.core.files import sha256
 from edgeq.core.signature import Signature, Tensor
 from edgeq.keras import engine, scan
 
@@ -47,13 +47,13 @@ def load(path: str | Path) -> Network:
     path = Path(path)
     if not path.exists():
         raise EdgeqError(f"{path}: there is no such file")
-    return _load(path, digest(path))
+    return _load(path, sha256(path))
 
 
 @lru_cache(maxsize=2)  # a command looks at a network's signature before it opens the same network as a source
-def _load(path: Path, sha256: str) -> Network:
+def _load(path: Path, content: str) -> Network:
     form, called = _open(path)
-    return freeze(path, form, sha256, called)
+    return freeze(path, form, content, called)
 
 
 def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
@@ -72,18 +72,6 @@ def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
     quantised = any(n.op.startswith("FakeQuant") for n in graph.node)
     signature = Signature(Tensor(shape, "float32"), Tensor((classes,), "float32"), kind)
     return Network(path, form, sha256, _single(function), found, function, signature, note, batch, quantised)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file; of a directory, over the sorted relative names and contents of its files."""
-    total = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        if path.is_dir():
-            total.update(file.relative_to(path).as_posix().encode() + b"\0" + file.stat().st_size.to_bytes(8, "big"))
-        with open(file, "rb") as stream:
-            while chunk := stream.read(1 << 20):
-                total.update(chunk)
-    return total.hexdigest()
 
 
 def _open(path: Path) -> tuple[str, Any]:

@@ -102,7 +102,7 @@ def test_every_network_takes_tf_mots_int8_scheme(name) -> None:
     images = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3)).astype(np.uint8)
     model = train.network(name, 0.1, 4, (16, 16, 3), 0)
     quantised = train.quantise(train.foldable(model, name, 0.1, 4, (16, 16, 3)), images, 0)
-    low, high = (next(w for w in quantised.weights if w.name.endswith(f"quantize_layer_{end}:0")) for end in ("min", "max"))
+    low, high = (next(w for w in quantised.layers[1].weights if w.name.endswith(f"_{end}:0")) for end in ("min", "max"))
     assert (float(low.numpy()), float(high.numpy())) == (0, 255)
     assert quantised(images.astype(np.float32)).shape == (16, 4)
 
@@ -129,7 +129,9 @@ def test_resnet8_is_mlperf_tinys_layer_by_layer() -> None:
     keys = ("filters", "kernel_size", "strides", "padding", "activation", "pool_size", "units", "epsilon", "momentum", "use_bias")
 
     def described(model):
-        return [(type(v).__name__, v.output_shape[-3:], {k: v.get_config()[k] for k in keys if k in v.get_config()}) for v in model.layers[1:]]
+        return [
+            (type(v).__name__, v.output_shape[-3:], {k: v.get_config()[k] for k in keys if k in v.get_config()}) for v in model.layers[1:]
+        ]
 
     assert described(ours) == described(theirs)
     train.copy_weights(ours, RESNET)

@@ -1,0 +1,87 @@
+"""PGD on a float Keras network: edgeq's numpy loop beside a hand-written loop that is one ``tf.function`` from start to end.
+
+Both take the same number of steps from the same images, on logits, l_inf 8/255, without XLA; they alternate within one run, so that
+whatever else the machine does falls on both. edgeq's loop also keeps each row's best gridded candidate, which the other does not.
+
+    python tools/bench_pgd.py ../shared/models/pretrainedResnet.h5 --data zip:../shared/data/cifar10-jpeg.zip
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq import data
+from edgeq.attacks.pgd import PGD
+from edgeq.core.rows import Rows, row_id
+from edgeq.core.threat import Threat
+from edgeq.keras import engine
+from edgeq.keras.load import keras_model
+from edgeq.keras.source import PIXELS, open
+
+
+def by_hand(path: Path, x0: np.ndarray, labels: np.ndarray, eps: float, steps: int, size: float) -> Callable[[], np.ndarray]:
+    """The loop that a practitioner would write, on the Keras model itself with its softmax taken off."""
+    tf = engine.tensorflow()
+    model: Any = keras_model(path)[1]
+    model.layers[-1].activation = tf.keras.activations.linear
+    images, truth = tf.constant(x0), tf.constant(labels)
+
+    @tf.function(autograph=False)
+    def loop() -> Any:
+        def body(step: Any, x: Any) -> tuple[Any, Any]:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(truth, model(x * 255.0, training=False))
+            x = x + size * tf.sign(tape.gradient(loss, x))
+            return step + 1, tf.clip_by_value(tf.clip_by_value(x, images - eps, images + eps), 0.0, 1.0)
+
+        start = tf.clip_by_value(images + tf.random.uniform(images.shape, -eps, eps), 0.0, 1.0)
+        return tf.while_loop(lambda step, _: step < steps, body, (0, start))[1]
+
+    return lambda: loop().numpy()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="a Keras .h5 or .keras that takes raw pixels and ends in softmax")
+    parser.add_argument("--data", required=True, help="images of the network's size")
+    parser.add_argument("--n", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+
+    dataset = data.open(arguments.data)
+    index = data.sample(dataset, arguments.n, 0)
+    images = data.decode(dataset, index, lambda image: image)
+    rows = Rows(np.array([row_id(dataset.names[i]) for i in index]), dataset.labels[index])
+    source = open(arguments.model, PIXELS[:, : images.shape[3]], batch=arguments.n)
+    threat, attack = Threat("linf", 8 / 255), PGD(steps=arguments.steps)
+    ours = lambda: attack.craft(source, images, rows, threat, 0).candidates  # noqa: E731
+    theirs = by_hand(arguments.model, images / np.float32(255), rows.labels, threat.eps, attack.steps, attack.step * threat.eps)
+
+    times: dict[str, list[float]] = {"edgeq": [], "all tf.function": []}
+    found: dict[str, np.ndarray] = {}
+    for turn in range(arguments.rounds + 1):
+        for name, run in (("edgeq", ours), ("all tf.function", theirs)):
+            begin = time.perf_counter()
+            found[name] = run()
+            if turn:  # the first round traces and warms up
+                times[name].append(time.perf_counter() - begin)
+    ratios = [a / b for a, b in zip(times["edgeq"], times["all tf.function"], strict=True)]
+    found["all tf.function"] = np.rint(found["all tf.function"] * 255).astype(np.uint8)
+    for name, seconds in times.items():
+        right = 1 - source.answer(found[name]).fooled(rows.labels).mean()
+        print(f"{name:16} median {statistics.median(seconds):6.2f} s, best {min(seconds):6.2f} s; adversarial accuracy {right:.3f}")
+    print(f"ratio of medians {statistics.median(times['edgeq']) / statistics.median(times['all tf.function']):.3f}, "
+          f"of each round {min(ratios):.3f}..{max(ratios):.3f}; {arguments.steps} steps, n = {arguments.n}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
