@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeq.cli import console, files
 from edgeq.core.errors import EdgeqError
+from edgeq.pipeline import sidecar
 
 if TYPE_CHECKING:
     from edgeq.keras.load import Network
@@ -71,7 +72,7 @@ def export(
     from edgeq.keras import convert
     from edgeq.keras.load import load
 
-    recorded = files.read_sidecar(model)
+    recorded = sidecar.read(model)[0]
     calibrate, data = calibrate or _text(recorded, "data"), data or calibrate or _text(recorded, "data")
     network = load(model)
     console.say(f"{model.name}: {network.form}, {'quantisation-aware' if network.quantised else 'float'}; {network.kind_note}")
@@ -114,8 +115,8 @@ def export(
         if "tflite" not in wanted:
             tflite.unlink()
             made.pop(tflite.name)
-        files.write_sidecar(folder / (stem + files.SIDECAR), content)
-    console.say(f"wrote {', '.join(str(output / name) for name in (*made, stem + files.SIDECAR))}")
+        files.write_sidecar(folder / (stem + sidecar.SUFFIX), content)
+    console.say(f"wrote {', '.join(str(output / name) for name in (*made, stem + sidecar.SUFFIX))}")
     return content, lines
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -15,10 +14,10 @@ from typing import Any
 
 import edgeq
 from edgeq.core.errors import EdgeqError
+from edgeq.core.files import sha256
+from edgeq.pipeline import sidecar
 
-SIDECAR = ".edgeq.json"
 VERSION = edgeq.__version__
-MAX_SIDECAR = 64 << 20
 
 
 @contextlib.contextmanager
@@ -32,7 +31,7 @@ def staging(directory: Path) -> Iterator[Path]:
         raise EdgeqError(f"{directory}: cannot be written to ({error.strerror}); name another directory with -o") from None
     try:
         yield folder
-        for item in sorted(folder.iterdir(), key=lambda p: p.name.endswith(SIDECAR)):  # the sidecar last: it vouches for the others
+        for item in sorted(folder.iterdir(), key=lambda p: p.name.endswith(sidecar.SUFFIX)):  # the sidecar last: it vouches for the others
             there = directory / item.name
             if there.is_dir() and (there / "saved_model.pb").is_file():
                 shutil.rmtree(there)
@@ -53,18 +52,6 @@ def write_sidecar(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps({"edgeq": VERSION, **content}, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
-def read_sidecar(path: Path) -> dict[str, Any]:
-    """The sidecar of the file or directory ``path``; ``{}`` where there is none, or none that can be read."""
-    for sidecar in (path.with_name(path.name + SIDECAR), path.with_name(path.stem + SIDECAR)):
-        try:
-            if sidecar.is_file() and sidecar.stat().st_size <= MAX_SIDECAR:
-                value = json.loads(sidecar.read_text("utf-8"))
-                return value if isinstance(value, dict) else {}
-        except (OSError, ValueError, RecursionError):
-            return {}
-    return {}
-
-
 def versions(names: Sequence[str]) -> dict[str, str]:
     """Versions of the installed packages among ``names``."""
     found = {}
@@ -76,5 +63,4 @@ def versions(names: Sequence[str]) -> dict[str, str]:
 
 def file_record(path: Path) -> dict[str, Any]:
     """Size and hash of a file, as sidecars name it."""
-    content = path.read_bytes()
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    return {"sha256": sha256(path), "bytes": path.stat().st_size}

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edgeq.cli import console, files
+from edgeq.pipeline import sidecar
 
 RAW = "mean=0,std=1"  # edgeq's own networks take raw pixels
 EXAMPLE = """
@@ -103,7 +104,7 @@ def train(
             console.say(f"{file}: {right / of:.3f} of {of} test images right ({low:.3f}..{high:.3f}), {done['epochs']} epochs")
             test = {"n": of, "accuracy": right / of, "wilson95": [low, high]}
             files.write_sidecar(
-                folder / (file + files.SIDECAR), {**record, "quant": quant if "int8" in file else "float", **done, "test": test}
+                folder / (file + sidecar.SUFFIX), {**record, "quant": quant if "int8" in file else "float", **done, "test": test}
             )
 
         model = keras.network(net, width, classes, shape, seed)

@@ -7,7 +7,6 @@ behind the model. Files are untrusted: every offset is checked, and damaged meta
 from __future__ import annotations
 
 import io
-import json
 import struct
 import zipfile
 import zlib
@@ -17,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
+from edgeq.pipeline import sidecar
 from edgeq.pipeline.preprocess import Preprocess
 
-SIDECAR = ".edgeq.json"
-MAX_SIDECAR, MAX_LABELS, MAX_MODEL = 64 << 20, 4 << 20, 1 << 30
+MAX_LABELS, MAX_MODEL = 4 << 20, 1 << 30
 _NORMALIZATION = 1  # ProcessUnitOptions
 _AXIS_LABELS = 2  # AssociatedFileType TENSOR_AXIS_LABELS
 _DAMAGE = (struct.error, ValueError, zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError)
@@ -43,22 +42,12 @@ def stated(path: str | Path) -> tuple[str | None, list[str] | None, str]:
 
 
 def _sidecar(path: Path) -> tuple[str | None, list[str] | None, str]:
-    """Of ``model.tflite``: ``model.edgeq.json``, which the siblings ``.tflite`` and ``.onnx`` share, or ``model.tflite.edgeq.json``."""
-    for sidecar in (path.with_name(path.stem + SIDECAR), path.with_name(path.name + SIDECAR)):
-        if not sidecar.is_file():
-            continue
-        try:
-            if sidecar.stat().st_size > MAX_SIDECAR:
-                raise ValueError("too large")
-            value = json.loads(sidecar.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise EdgeqError(f"{sidecar}: is not a sidecar that can be read ({error}); remove it or export again") from None
-        spec, labels = (value.get("preprocess"), value.get("labels")) if isinstance(value, dict) else (0, 0)
-        names = labels if isinstance(labels, list) and all(isinstance(v, str) for v in labels) else None
-        if not isinstance(spec, str | None) or (labels is not None and names is None):
-            raise EdgeqError(f"{sidecar}: preprocess must be a text and labels a list of texts; remove it or export again")
-        return spec or None, names or None, sidecar.name
-    return None, None, ""
+    value, where = sidecar.read(path)
+    spec, labels = value.get("preprocess"), value.get("labels")
+    names = labels if isinstance(labels, list) and all(isinstance(v, str) for v in labels) else None
+    if not isinstance(spec, str | None) or (labels is not None and names is None):
+        raise EdgeqError(f"{path.with_name(where)}: preprocess must be a text and labels a list of texts; remove it or export again")
+    return spec or None, names or None, where
 
 
 def _tflite(path: Path) -> tuple[str | None, list[str] | None]:

@@ -41,6 +41,7 @@ def estimate(targets: dict[str, Target], source: Any, cells: Iterable[Cell], att
 
 
 def _rate(target: Target, images: np.ndarray) -> float:
+    target.answer(images[:1])  # workers start, caches fill
     m = 1
     while True:
         start = time.perf_counter()

@@ -18,6 +18,7 @@ import numpy as np
 from edgeq import data, runtimes
 from edgeq.core import plugins, scheduler
 from edgeq.core.errors import EdgeqError
+from edgeq.core.files import sha256
 from edgeq.core.protocols import Target
 from edgeq.core.rows import Rows, row_id
 from edgeq.core.signature import Signature
@@ -27,7 +28,7 @@ from edgeq.pipeline.preprocess import Preprocess
 from edgeq.runs.estimate import Estimate, estimate
 from edgeq.runs.format import BEFORE_GRID, Cell, RunTarget
 from edgeq.runs.plan import Plan
-from edgeq.runs.prepare import KERAS, Setting, open_data, sha256
+from edgeq.runs.prepare import KERAS, Setting, open_data
 from edgeq.runs.store import Run
 
 CHUNK = 256  # rows decoded, answered and committed at once

@@ -5,8 +5,6 @@ Whatever is wrong with the files or the options is found here, before the run fi
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +16,11 @@ import numpy as np
 import edgeq
 from edgeq import data, runtimes
 from edgeq.core.errors import EdgeqError
+from edgeq.core.files import sha256
 from edgeq.core.signature import Signature
 from edgeq.data import Images
 from edgeq.pipeline import codes as pixel_codes
-from edgeq.pipeline import metadata
+from edgeq.pipeline import metadata, sidecar
 from edgeq.pipeline.codes import PixelCodes
 from edgeq.pipeline.preprocess import Preprocess, resolve
 from edgeq.runs.format import Artifact, Cell, RunTarget
@@ -29,7 +28,6 @@ from edgeq.runs.plan import Plan, cells
 from edgeq.runs.store import Run
 
 KERAS = "keras"
-SIDECAR = ".edgeq.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,12 +144,9 @@ def _candidates(plan: Plan, target: Path, artifacts: list[Artifact]) -> dict[str
 
 def _sibling(target: Path) -> Path | None:
     """The ``.onnx`` that edgeq export wrote beside ``target``, if both are still the files it wrote."""
-    sidecar = target.with_name(target.stem + SIDECAR)
-    try:
-        files = json.loads(sidecar.read_text())["files"]
-        named = {k: v["sha256"] for k, v in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    files = sidecar.read(target)[0].get("files")
+    entries = files.items() if isinstance(files, dict) else ()
+    named = {name: entry.get("sha256") for name, entry in entries if isinstance(entry, dict)}
     other = next((target.with_name(Path(k).name) for k in named if k.endswith(".onnx")), None)
     if other is None or not other.is_file():
         return None
@@ -211,18 +206,3 @@ def _source(
 def _artifact(path: Path, role: str) -> Artifact:
     size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
     return Artifact(path.name, role, str(path.absolute()), sha256(path), size)
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes; of a folder's (a SavedModel's) file names and bytes in order."""
-    digest = hashlib.sha256()
-    try:
-        for file in sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]:
-            if path.is_dir():
-                digest.update(str(file.relative_to(path)).encode() + b"\0")
-            with file.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-    except OSError as error:
-        raise EdgeqError(f"{path}: cannot be read ({error.strerror})") from None
-    return digest.hexdigest()

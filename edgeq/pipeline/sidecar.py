@@ -1,0 +1,33 @@
+"""``NAME.edgeq.json`` beside a model: what edgeq train and edgeq export know of it. Read here only; strangers may have edited it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edgeq.core.errors import EdgeqError
+
+SUFFIX = ".edgeq.json"
+_MOST = 64 << 20  # bytes
+
+
+def read(path: Path) -> tuple[dict[str, Any], str]:
+    """The content of the sidecar of the model ``path`` and the sidecar's name; ``({}, "")`` where there is none.
+
+    ``model.keras.edgeq.json`` speaks for one file; ``model.edgeq.json`` for all that were exported as ``model``.
+    Raises :class:`EdgeqError` for one that cannot be read.
+    """
+    for sidecar in (path.with_name(path.name + SUFFIX), path.with_name(path.stem + SUFFIX)):
+        if not sidecar.is_file():
+            continue
+        try:
+            if sidecar.stat().st_size > _MOST:
+                raise ValueError("too large")
+            value = json.loads(sidecar.read_text("utf-8"))
+            if not isinstance(value, dict):
+                raise ValueError("no JSON object")
+        except (OSError, ValueError, RecursionError) as error:
+            raise EdgeqError(f"{sidecar}: is not a sidecar that can be read ({error}); remove it or export again") from None
+        return value, sidecar.name
+    return {}, ""
