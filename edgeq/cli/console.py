@@ -36,13 +36,17 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=err, transient=False) as bars:
         tasks: dict[str, TaskID] = {}
         began: dict[str, float] = {}
+        over: set[str] = set()
 
         def show(stage: str, done: int, total: int) -> None:
+            if stage in over:
+                return
             if stage not in tasks:
                 began[stage] = time.monotonic()
                 tasks[stage] = bars.add_task(escape(stage), total=total)
             bars.update(tasks[stage], completed=done)
             if done >= total:  # finished stages leave the live display and stay as a line
+                over.add(stage)
                 bars.remove_task(tasks.pop(stage))
                 bars.console.print(f"[green]✓[/green] {escape(stage)} [dim]{total} in {time.monotonic() - began.pop(stage):.0f} s[/dim]")
 
@@ -51,11 +55,14 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
 def _lines() -> Callable[[str, int, int], None]:
     began: dict[str, float] = {}
+    over: set[str] = set()
 
     def show(stage: str, done: int, total: int) -> None:
         began.setdefault(stage, time.monotonic())
         seconds = time.monotonic() - began[stage]
-        if done >= total and seconds >= 1:
-            err.print(f"{escape(stage)}: {total} in {seconds:.0f} s", soft_wrap=True)
+        if done >= total and stage not in over:
+            over.add(stage)
+            if seconds >= 1:
+                err.print(f"{escape(stage)}: {total} in {seconds:.0f} s", soft_wrap=True)
 
     return show

@@ -78,6 +78,8 @@ def cells(plan: Plan, gradients_from: str | None, queries_to: str) -> list[Cell]
             if name == "noise":
                 continue
             query = attack.needs != "gradients"
+            if query and not threat.reaches_integers:
+                raise EdgeqError(f"{name} shows whole pixels to the target, and none fits into eps = {threat.eps:.3g}; use 1/255 or more")
             on, kind = (queries_to, "query") if query else (str(gradients_from), "gradient")
             found.append(Cell(len(found), name, asdict(attack), threat.norm, threat.eps, on, attack.needs, kind))
     return found
