@@ -106,7 +106,7 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     for name, file in found.items():
         answer = signatures[name]
         if isinstance(answer, EdgeqError):
-            reason = str(answer).removeprefix(f"{file}: ").removeprefix(f"{name} cannot run it: ")
+            reason = str(answer).removeprefix(f"{file}: ").removeprefix(f"{name} cannot run it: ").removeprefix(f"{name}: ")
             targets.append(RunTarget(name, file.name, "cannot run", reason))
             continue
         codes = pixel_codes.codes_for(answer.input, preprocess, str(file))
