@@ -32,10 +32,10 @@ def gather(file: Path, preprocess: str | None = None, output: str | None = None)
     from edgeq import runtimes
     from edgeq.core import devices
     from edgeq.core.signature import Signature
-    from edgeq.integer import model as models
     from edgeq.integer.describe import describe
+    from edgeq.integer.read import read
 
-    description = describe(models.read(file))
+    description = describe(read(file))
     facts: dict[str, Any] = description.to_json()
     names = ("ort",) if description.format == "onnx" else tuple(n for n in runtimes.NAMES if n != "ort")
     found = {} if description.problem else runtimes.probe_all(names, file, output)

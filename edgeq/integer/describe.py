@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.integer import model as models
+from edgeq.integer import classifier
 from edgeq.integer.model import Model, Op, Tensor
 
 _BITS = {"int2": 2, "int4": 4, "uint4": 4, "int8": 8, "uint8": 8, "bool": 8, "int16": 16, "uint16": 16, "float16": 16, "bfloat16": 16}
@@ -71,8 +71,8 @@ class Description:
 
 
 def describe(model: Model) -> Description:
-    """The description of a model that :func:`edgeq.integer.model.read` returned."""
-    problem = models.classifier_problem(model)
+    """The description of a model that :func:`edgeq.integer.read.read` returned."""
+    problem = classifier.classifier_problem(model)
     counted: set[int] = set()  # weights that two ops share count once
     layers = tuple(_layer(model, op, counted) for op in model.ops if op.name not in _CONVERSIONS)
     return Description(
@@ -82,7 +82,7 @@ def describe(model: Model) -> Description:
         model.description,
         tuple(_border(model.tensors[i]) for i in model.inputs),
         tuple(_border(model.tensors[i]) for i in model.outputs),
-        None if problem else models.output_kind(model),
+        None if problem else classifier.output_kind(model),
         problem,
         layers,
         sum(layer.parameters for layer in layers),

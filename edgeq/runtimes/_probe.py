@@ -16,7 +16,9 @@ import numpy as np
 from edgeq.core.answer import Kind
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature, Tensor
+from edgeq.integer import classifier
 from edgeq.integer import model as models
+from edgeq.integer.read import format_of, read
 
 _A = {"tflite": "a .tflite", "onnx": "an .onnx"}
 MEMORY = 8 * 2**30  # bytes of address space; a phone's model needs a tenth
@@ -51,18 +53,18 @@ def limit(seconds: float) -> None:
 def signature_of(model: models.Model, output: str | None) -> Signature:
     """The signature of an image classifier, from its file. Raises :class:`EdgeqError`."""
     path = model.path
-    if problem := models.classifier_problem(model):
+    if problem := classifier.classifier_problem(model):
         raise EdgeqError(f"{path}: {problem}")
     given, answer = model.tensors[model.inputs[0]], model.tensors[model.outputs[0]]
     kind = _kind(model, output)
-    layout = models.image_layout(given.shape)
+    layout = classifier.image_layout(given.shape)
     assert layout is not None  # classifier_problem has looked
     shape = () if kind == "label" else (max(answer.shape[1:]),)
     return Signature(_border(path, given, layout[0]), _border(path, answer, shape), kind)
 
 
 def _kind(model: models.Model, output: str | None) -> Kind:
-    found = models.output_kind(model)
+    found = classifier.output_kind(model)
     is_label = model.tensors[model.outputs[0]].dtype in ("int32", "int64")
     if output is None and found is None:
         raise EdgeqError(
@@ -113,10 +115,10 @@ def main() -> None:
     try:
         data = models.file_bytes(path)
         wanted = "onnx" if name == "ort" else "tflite"
-        if (found := models.format_of(path, data)) != wanted:
+        if (found := format_of(path, data)) != wanted:
             raise EdgeqError(f"{path}: {name} runs {_A[wanted]} file, and this is {_A[found]} file")
         del data
-        signature = signature_of(models.read(path), request["output"])
+        signature = signature_of(read(path), request["output"])
         answer_once(name, path, signature, request["measure"])
         reply = {"signature": signature.to_json()}
         if name == "ort" and request["measure"]:

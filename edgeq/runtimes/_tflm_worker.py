@@ -17,6 +17,7 @@ import numpy as np
 
 from edgeq.core.errors import EdgeqError
 from edgeq.integer import model as models
+from edgeq.integer.read import read
 
 
 class Micro:
@@ -28,7 +29,7 @@ class Micro:
         except ModuleNotFoundError:
             raise EdgeqError('tflm: TFLite Micro is not installed; pip install "edgeq[tflm]" (Linux on x86-64 only)') from None
         content = models.file_bytes(path)
-        for arena in _arenas(models.read(path)):
+        for arena in _arenas(read(path)):
             try:
                 self.interpreter: Any = runtime.Interpreter.from_bytes(content, arena_size=arena)
                 break

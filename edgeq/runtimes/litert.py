@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.signature import Signature
+from edgeq.integer import classifier
 from edgeq.integer import model as models
+from edgeq.integer.read import read
 from edgeq.runtimes import cpu
 from edgeq.runtimes._lanes import Codes, Lanes, best_chunk, check_batching
 
@@ -63,8 +65,8 @@ def open(name: str, path: str | Path, signature: Signature, codes: Codes, *, bat
     import ai_edge_litert
 
     content = models.file_bytes(path)
-    model = models.read(path)
-    _, layout = models.image_layout(model.tensors[model.inputs[0]].shape) or ((), "nhwc")
+    model = read(path)
+    _, layout = classifier.image_layout(model.tensors[model.inputs[0]].shape) or ((), "nhwc")
     notes: dict[str, Any] = {}
 
     def lane(preserve: bool = False) -> _Lane:

@@ -12,8 +12,8 @@ import numpy as np
 
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
+from edgeq.integer import classifier, onnx_file
 from edgeq.integer import model as models
-from edgeq.integer import onnx_file
 from edgeq.runtimes import cpu
 from edgeq.runtimes._lanes import Codes, Lanes, best_chunk, check_batching
 from edgeq.runtimes.litert import as_images, widest
@@ -50,7 +50,7 @@ def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int = 2
     fixed, *shape = model.tensors[model.inputs[0]].shape
     if fixed > 1:
         raise EdgeqError(f"{path}: takes {fixed} images at once, no more and no less; export it with a free batch axis or a batch of 1")
-    _, layout = models.image_layout((1, *shape)) or ((), "nhwc")
+    _, layout = classifier.image_layout((1, *shape)) or ((), "nhwc")
     threads = threads or cpu.count()
     # between Q and DQ the file says float where the optimised graph holds single bytes
     chunk = best_chunk(widest(model) // 4, min(64, max(1, batch // threads)))

@@ -14,7 +14,8 @@ import numpy as np
 
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
-from edgeq.integer import model as models
+from edgeq.integer import classifier
+from edgeq.integer.read import read
 from edgeq.runtimes import arena_bytes, cpu, python_child
 from edgeq.runtimes._lanes import Codes, Lanes
 from edgeq.runtimes.litert import as_images
@@ -102,8 +103,8 @@ class _Lane:
 
 def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int = 256, threads: int | None = None) -> Lanes:
     """The ``.tflite`` file as a target of ``threads`` worker processes, by default one a core."""
-    model = models.read(path)
-    _, layout = models.image_layout(model.tensors[model.inputs[0]].shape) or ((), "nhwc")
+    model = read(path)
+    _, layout = classifier.image_layout(model.tensors[model.inputs[0]].shape) or ((), "nhwc")
     threads = threads or cpu.count()
     chunk = max(1, min(CHUNK, batch // threads))
     lanes: list[_Lane] = []

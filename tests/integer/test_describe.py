@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tiny_tflite
 
-from edgeq.integer import model as models
 from edgeq.integer import tflite_file
 from edgeq.integer.describe import describe, weight_levels
+from edgeq.integer.read import read
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
 
@@ -55,7 +55,7 @@ def test_a_model_that_is_no_classifier_is_described_all_the_same() -> None:
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/models")
 def test_resnet8_has_its_published_size() -> None:
-    found = describe(models.read(SHARED / "pretrainedResnet_quant.tflite"))
+    found = describe(read(SHARED / "pretrainedResnet_quant.tflite"))
     assert round(found.macs / 1e6, 1) == 12.5  # MLPerf-Tiny
     assert found.parameters == 77_706
     assert {layer.bits_used for layer in found.layers if layer.bits_used} == {8}

@@ -11,8 +11,7 @@ import onnx
 import tiny_onnx
 
 from edgeq.core.errors import EdgeqError
-from edgeq.integer import model as models
-from edgeq.integer import onnx_file
+from edgeq.integer import classifier, onnx_file
 
 
 def test_scales_shapes_and_constants_are_found() -> None:
@@ -30,14 +29,14 @@ def test_scales_shapes_and_constants_are_found() -> None:
 
 
 def test_kinds_and_problems() -> None:
-    assert models.output_kind(onnx_file.parse(tiny_onnx.classifier(), "m.onnx")) == "probs"
-    assert models.output_kind(onnx_file.parse(tiny_onnx.classifier(floats=True, softmax=False), "m.onnx")) == "logits"
+    assert classifier.output_kind(onnx_file.parse(tiny_onnx.classifier(), "m.onnx")) == "probs"
+    assert classifier.output_kind(onnx_file.parse(tiny_onnx.classifier(floats=True, softmax=False), "m.onnx")) == "logits"
     proto = onnx.load_model_from_string(tiny_onnx.classifier())
     proto.graph.input.append(onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, [1]))
-    assert "2 inputs" in (models.classifier_problem(onnx_file.parse(proto.SerializeToString(), "m.onnx")) or "")
+    assert "2 inputs" in (classifier.classifier_problem(onnx_file.parse(proto.SerializeToString(), "m.onnx")) or "")
     proto = onnx.load_model_from_string(tiny_onnx.classifier())
     proto.graph.node[-1].domain = "org.example"
-    assert "custom op" in (models.classifier_problem(onnx_file.parse(proto.SerializeToString(), "m.onnx")) or "")
+    assert "custom op" in (classifier.classifier_problem(onnx_file.parse(proto.SerializeToString(), "m.onnx")) or "")
 
 
 def test_damage_is_a_sentence() -> None:
@@ -50,8 +49,8 @@ def test_damage_is_a_sentence() -> None:
                 damaged[at] = int(rng.integers(256))
         try:
             model = onnx_file.parse(bytes(damaged), "m.onnx")
-            models.classifier_problem(model)
-            models.output_kind(model)
+            classifier.classifier_problem(model)
+            classifier.output_kind(model)
             for tensor in model.tensors:
                 tensor.codes()
         except EdgeqError as error:

@@ -12,8 +12,9 @@ import tiny_tflite
 from ai_edge_litert.interpreter import Interpreter
 
 from edgeq.core.errors import EdgeqError
+from edgeq.integer import classifier, tflite_file
 from edgeq.integer import model as models
-from edgeq.integer import tflite_file
+from edgeq.integer.read import read
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
 
@@ -46,14 +47,14 @@ def test_kinds_and_problems() -> None:
     def parse(content: bytes) -> models.Model:
         return tflite_file.parse(content, "m.tflite")
 
-    kinds = {models.output_kind(parse(tiny_tflite.classifier(dtype=d, softmax=s))) for d in ("int8", "uint8", "float32") for s in [True]}
+    kinds = {classifier.output_kind(parse(tiny_tflite.classifier(dtype=d))) for d in ("int8", "uint8", "float32") for s in [True]}
     assert kinds == {"probs"}
-    assert models.output_kind(parse(tiny_tflite.classifier(dtype="float32", softmax=False))) == "logits"
-    assert models.output_kind(parse(tiny_tflite.classifier(label=True))) == "label"
-    assert models.output_kind(parse(tiny_tflite.puzzling())) is None
-    assert models.classifier_problem(parse(tiny_tflite.classifier())) is None
+    assert classifier.output_kind(parse(tiny_tflite.classifier(dtype="float32", softmax=False))) == "logits"
+    assert classifier.output_kind(parse(tiny_tflite.classifier(label=True))) == "label"
+    assert classifier.output_kind(parse(tiny_tflite.puzzling())) is None
+    assert classifier.classifier_problem(parse(tiny_tflite.classifier())) is None
     bad = (tiny_tflite.two_inputs, tiny_tflite.detector, tiny_tflite.segmentation, tiny_tflite.autoencoder, tiny_tflite.edgetpu)
-    assert len({models.classifier_problem(parse(make())) for make in bad} - {None}) == len(bad)
+    assert len({classifier.classifier_problem(parse(make())) for make in bad} - {None}) == len(bad)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_kinds_and_problems() -> None:
     ],
 )
 def test_image_layouts(shape: tuple[int, ...], expected: object) -> None:
-    assert models.image_layout(shape) == expected
+    assert classifier.image_layout(shape) == expected
 
 
 def test_damage_is_a_sentence() -> None:
@@ -84,7 +85,7 @@ def test_damage_is_a_sentence() -> None:
             damaged[4:8] = b"TFL3"
         try:
             model = tflite_file.parse(bytes(damaged), "m.tflite")
-            models.classifier_problem(model)
+            classifier.classifier_problem(model)
             for tensor in model.tensors:
                 tensor.codes()
         except EdgeqError as error:
@@ -121,9 +122,9 @@ def test_a_vector_that_claims_four_billion_entries_costs_nothing() -> None:
 def test_what_is_no_model_is_told_apart(name: str, content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(EdgeqError, match=words):
-        models.read(tmp_path / name)
+        read(tmp_path / name)
     with pytest.raises(EdgeqError, match="is not a file"):
-        models.read(tmp_path)
+        read(tmp_path)
 
 
 def test_int4_is_unpacked_low_nibble_first() -> None:
@@ -136,9 +137,9 @@ def test_int4_is_unpacked_low_nibble_first() -> None:
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/models")
 def test_real_files() -> None:
-    resnet = models.read(SHARED / "pretrainedResnet_quant.tflite")
-    assert (models.output_kind(resnet), models.classifier_problem(resnet), len(resnet.ops)) == ("probs", None, 16)
-    mobilenet = models.read(SHARED / "mobilenet_v1_0.25_128_quant.tflite")
-    assert models.classifier_problem(mobilenet) is None
+    resnet = read(SHARED / "pretrainedResnet_quant.tflite")
+    assert (classifier.output_kind(resnet), classifier.classifier_problem(resnet), len(resnet.ops)) == ("probs", None, 16)
+    mobilenet = read(SHARED / "mobilenet_v1_0.25_128_quant.tflite")
+    assert classifier.classifier_problem(mobilenet) is None
     assert mobilenet.tensors[mobilenet.outputs[0]].shape == (1, 1001)
     assert "TFLITE_METADATA" in mobilenet.metadata
