@@ -36,6 +36,9 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 )
 @click.option("--label-column", metavar="NAME", help="The column of labels.csv that holds the classes.")
 @click.option("--class-map", metavar="FILE", help="JSON or CSV: class of the data -> class of the model.")
+@click.option(
+    "--class-names", metavar="FILE", help="The model's class names, a line each; data classes of these names are matched to them."
+)
 @click.option("--n", type=click.IntRange(1), default=500, show_default=True, help="Images, sampled evenly over the classes.")
 @click.option(
     "--attack",

@@ -31,6 +31,7 @@ class Plan:
     output: str | None = None  # label | probs | logits, where the file does not tell
     label_column: str | None = None
     class_map: str | None = None
+    class_names: str | None = None  # a file with the model's names, a line a class
     threads: int | None = None
 
     def to_json(self) -> dict[str, Any]:

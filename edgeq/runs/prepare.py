@@ -90,6 +90,7 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
         raise next(error for error in signatures.values() if isinstance(error, EdgeqError))
 
     spec, names, where = metadata.stated(target)
+    names = list(data.read_names(plan.class_names)) if plan.class_names else names
     dataset = open_data(plan, signature.classes, names)
     index = data.sample(dataset, plan.n, plan.seed)
     if not len(index):
