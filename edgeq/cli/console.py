@@ -13,9 +13,12 @@ out = Console(highlight=False, soft_wrap=False)
 err = Console(stderr=True, highlight=False)
 
 
-def say(sentence: str, style: str = "") -> None:
-    """A note on stderr. File names and labels may hold anything, so nothing in it is read as markup."""
-    err.print(escape(sentence), style=style or None, soft_wrap=True)  # the terminal wraps: commands can be copied
+def say(sentence: str, style: str = "", command: bool = False) -> None:
+    """A note on stderr, wrapped at words on a terminal. ``command``: it is to be copied, and stays on one line.
+
+    File names and labels may hold anything, so nothing in it is read as markup.
+    """
+    err.print(escape(sentence), style=style or None, soft_wrap=command or not err.is_terminal)
 
 
 @contextmanager

@@ -41,9 +41,9 @@ def command(seed: int) -> None:
     page = FOLDER / "report.html"
     _report(run, page)
     console.say(f"\nDone in {time.monotonic() - start:.0f} s. Open {page} in a browser. Then try:", "bold")
-    console.say(f"  edgeq inspect {target}")
-    console.say(f"  edgeq attack --target {target} --device stm32f469 --attack spsa --eps 8/255,32/255 --n 50")
-    console.say(f"  edgeq pack {run} -o runs/demo/board")
+    console.say(f"  edgeq inspect {target}", command=True)
+    console.say(f"  edgeq attack --target {target} --device stm32f469 --attack spsa --eps 8/255,32/255 --n 50", command=True)
+    console.say(f"  edgeq pack {run} -o runs/demo/board", command=True)
 
 
 def _step(number: int, what: str) -> None:

@@ -85,7 +85,7 @@ def finish(run: Run, setting: Setting | None, as_json: bool, fail_under: float |
         with console.progress() as show:
             execute(run, setting, show, _say_time)
     except KeyboardInterrupt:
-        console.say(f"\nstopped; every finished row is kept. Go on with: edgeq resume {run.path}")
+        console.say(f"\nstopped; every finished row is kept. Go on with: edgeq resume {run.path}", command=True)
         sys.exit(130)
     summary = summarise(run)
     if as_json:
@@ -96,7 +96,7 @@ def finish(run: Run, setting: Setting | None, as_json: bool, fail_under: float |
         from edgeq.report.terminal import render
 
         render(summary, console.out)
-        console.say(f"run: {run.path}; as a page: edgeq report {run.path}")
+        console.say(f"run: {run.path}; as a page: edgeq report {run.path}", command=True)
     if fail_under is not None:
         gate(summary, fail_under)
 
