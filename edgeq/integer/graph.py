@@ -1,0 +1,84 @@
+"""The integer graph: a deployed network as a small immutable value.
+
+``.tflite`` and ``.onnx`` files are read into it, frozen Keras networks become it, files are written from it, and
+:mod:`edgeq.integer.simulate` runs it with any runtime's rounding. Activations are NHWC and carry no batch axis in their shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+KINDS = frozenset(
+    "conv depthwise dense add sub mul average_pool max_pool mean pad reshape softmax logistic tanh relu relu6 relu_n1_to_1 leaky_relu "
+    "hard_swish concatenation quantize dequantize transpose minimum maximum strided_slice resize_bilinear resize_nearest".split()
+)
+"""What an op can be. Its options, where it has any:
+
+``conv``, ``depthwise``: ``stride (h, w)``, ``dilation (h, w)``, ``padding`` "same" or "valid", ``activation``; weights ``(out, kh, kw, in)``,
+for ``depthwise`` ``(1, kh, kw, out)`` with ``multiplier``; inputs: activation, weights, bias (int32) or -1.
+``dense``: ``activation``; weights ``(out, in)``. ``average_pool``, ``max_pool``: ``window (h, w)``, ``stride``, ``padding``, ``activation``.
+``add``, ``sub``, ``mul``: ``activation``. ``mean``: ``axes`` (of the NHWC batch), ``keep``. ``pad``: ``before``, ``after`` per axis without
+the batch. ``reshape``: ``shape``. ``softmax``: ``beta``. ``leaky_relu``: ``alpha``. ``concatenation``: ``axis``, ``activation``.
+``transpose``: ``order``. ``strided_slice``: ``begin``, ``end``, ``stride``. ``resize_*``: ``size``, ``align_corners``, ``half_pixel_centers``.
+``activation`` is "none", "relu", "relu6" or "relu_n1_to_1". Axes count without the batch, from 0.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """``value = scale * (code - zero)``.
+
+    ``shape``: of one image's activation, or of a constant. ``dtype``: int8, uint8, int16, int32, float32, or int4 for constants, whose ``data``
+    is then held as int8. ``scale`` ``(1,)`` or, along ``axis`` of a constant, ``(channels,)`` float32, empty where the tensor is not quantised;
+    ``zero`` int64 of the same length. ``data``: a constant's codes in ``shape``, not writeable; None for activations.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    zero: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    axis: int = 0
+    data: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for array in (self.scale, self.zero, self.data):
+            if array is not None:
+                array.flags.writeable = False
+
+    @property
+    def quantised(self) -> bool:
+        return len(self.scale) > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One operation. ``inputs``: indices into the graph's tensors, -1 for an absent bias; ``output``: one index."""
+
+    kind: str
+    inputs: tuple[int, ...]
+    output: int
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"there is no op of kind {self.kind!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Ops in an order in which they can run; one image goes in, one vector of scores (or one more image) comes out."""
+
+    tensors: tuple[Tensor, ...]
+    ops: tuple[Op, ...]
+    input: int
+    output: int
+    name: str = ""
+
+    def constants(self) -> Iterator[tuple[int, Tensor]]:
+        return ((i, t) for i, t in enumerate(self.tensors) if t.data is not None)
