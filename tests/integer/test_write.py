@@ -1,0 +1,119 @@
+"""The writers: what they write runs, means the same everywhere, and is stored as it should be."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from random_graphs import TFLITE, Builder, interpret, random_codes, random_graph
+
+from edgeq.core.errors import EdgeqError
+from edgeq.integer import tflite_file
+from edgeq.integer.graph import Graph
+from edgeq.integer.write_tflite import write_tflite
+
+
+def test_a_portable_graph_is_one_function_on_every_tflite_runtime() -> None:
+    alive = 0
+    for seed in range(20):
+        graph = random_graph(seed, portable=True)
+        content, codes = write_tflite(graph), random_codes(graph, 16, seed)
+        answers = [interpret(name, content, codes) for name in TFLITE]
+        alive += len(np.unique(answers[0])) > 5  # a dead network would agree too
+        for name, answer in zip(TFLITE, answers, strict=True):
+            assert np.array_equal(answer, answers[0]), (seed, name)
+    assert alive > 15
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_an_ordinary_graph_runs_everywhere_and_stays_close(bits: int) -> None:
+    for seed in range(10):
+        graph = random_graph(seed, bits=bits)
+        content, codes = write_tflite(graph), random_codes(graph, 16, seed)
+        answers = np.stack([interpret(name, content, codes) for name in TFLITE]).astype(int)
+        assert np.ptp(answers, axis=0).max() <= 16, seed  # each rounding is one step apart at most; several layers carry it on
+        assert np.mean(np.ptp(answers, axis=0) > 1) < 0.2, seed
+
+
+def test_what_is_in_the_file_is_what_was_in_the_graph() -> None:
+    graph = random_graph(3, bits=4)
+    content = write_tflite(graph, {"NOTE": b"hello"})
+    model = tflite_file.parse(content, "m.tflite")
+    assert content == write_tflite(random_graph(3, bits=4), {"NOTE": b"hello"})
+    assert bytes(model.metadata["NOTE"]) == b"hello"
+    for ours, theirs in zip(graph.tensors, model.tensors, strict=False):
+        assert theirs.name == ours.name
+        assert theirs.dtype == ours.dtype
+        assert np.array_equal(theirs.scales, ours.scale)
+        assert np.array_equal(theirs.zeros, ours.zero)
+        if ours.data is not None:
+            assert theirs.axis == ours.axis
+            assert np.array_equal(theirs.codes(), ours.data)
+        else:
+            assert theirs.shape == (1, *ours.shape)
+
+
+def test_constants_begin_at_multiples_of_sixteen() -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = write_tflite(random_graph(0))
+    model = schema.Model.GetRootAs(content, 0)
+    starts = [b._tab.Vector(b._tab.Offset(4)) for b in map(model.Buffers, range(model.BuffersLength())) if b.DataLength()]
+    assert len(starts) > 5
+    assert all(start % 16 == 0 for start in starts)
+
+
+def test_the_file_states_its_true_bits() -> None:
+    b = Builder(0)
+    x = b.image()
+    codes = b.rng.choice([-40, 0, 40], (4, 3, 3, 3))
+    codes[0] = codes[0] // 40 * 7  # another step in every channel
+    y = b.linear(x, "conv", weights=codes, out=(1.0, 127 - 3))
+    y = b.linear(b.flat(y), "dense", 5, bits=4, activation="none", out=(0.1, 0))
+    stated = json.loads(bytes(tflite_file.parse(write_tflite(b.done()), "m.tflite").metadata["edgeq"]))
+    w1, w2 = (b.tensors[op.inputs[1]].name for op in b.ops if op.kind != "reshape")
+    assert stated["weights"][w1] == {"levels": 3, "bits": 2, "stored": 8}
+    assert stated["weights"][w2] == {"levels": 15, "bits": 4, "stored": 4}
+    assert {"levels": 4, "bits": 2} in stated["activations"].values()
+
+
+def test_four_bits_are_packed() -> None:
+    def size(bits: int) -> int:
+        b = Builder(1)
+        b.linear(b.flat(b.image((16, 16, 3))), "dense", 64, bits=bits, activation="none", weights=b.rng.integers(-7, 8, (64, 768)))
+        return len(write_tflite(b.done()))
+
+    assert 24_000 < size(8) - size(4) <= 24_576  # half of 64 x 768
+
+
+def test_weights_beyond_int4_are_refused() -> None:
+    b = Builder(0)
+    b.linear(b.image(), bits=4, weights=np.full((4, 3, 3, 3), 15))
+    with pytest.raises(EdgeqError, match="do not fit INT4"):
+        write_tflite(b.done())
+
+
+def _weight_only() -> tuple[Graph, np.ndarray]:
+    """DEQUANTIZE(scale 1) -> float dense -> MUL -> ADD on integer-valued weights: FINDINGS' form that TFLM computes rightly."""
+    b = Builder(2)
+    x = b.image((4, 4, 1))
+    flat = b.flat(x)
+    real = b.op("dequantize", (flat,), b.tensor((16,), dtype="float32"))
+    codes = b.rng.integers(-7, 8, (5, 16))
+    w = b.op("dequantize", (b.tensor((5, 16), 1.0, 0, "int8", codes),), b.tensor((5, 16), dtype="float32"))
+    y = b.op("dense", (real, w, -1), b.tensor((5,), dtype="float32"), activation="none")
+    scale = b.tensor((5,), dtype="float32", data=2.0 ** b.rng.integers(-4, 4, 5))
+    y = b.op("mul", (y, scale), b.tensor((5,), dtype="float32"), activation="none")
+    bias = b.tensor((5,), dtype="float32", data=b.rng.integers(-8, 8, 5))
+    y = b.op("add", (y, bias), b.tensor((5,), dtype="float32"), activation="none")
+    graph = b.done(x, y)
+    images = random_codes(graph, 8)
+    expected = (images.reshape(8, -1) + 128.0) @ codes.T / 256 * graph.tensors[scale].data + graph.tensors[bias].data
+    return graph, expected.astype(np.float32)
+
+
+@pytest.mark.parametrize("name", TFLITE)
+def test_weights_alone_through_dequantize(name: str) -> None:
+    graph, expected = _weight_only()
+    assert np.array_equal(interpret(name, write_tflite(graph), random_codes(graph, 8)), expected)
