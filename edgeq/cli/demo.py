@@ -20,8 +20,9 @@ def command(seed: int) -> None:
 
     Everything goes to runs/demo. Takes about two minutes on two cores; needs the extras keras, onnx and tflm.
     """
-    from edgeq.cli.export import export, render
+    from edgeq.cli.export import export
     from edgeq.cli.train import train
+    from edgeq.report.fidelity import render
 
     start = time.monotonic()
     _step(1, "train a float network on 1,438 images of digits")
@@ -30,7 +31,7 @@ def command(seed: int) -> None:
     aware = train("digits_cnn", "digits", quant="tfmot:int8", start=str(floating), seed=seed, output=FOLDER)
     _step(3, "export it, and see whether the runtimes agree")
     content, lines = export(aware, FOLDER, seed=seed)
-    render(content, lines)
+    render(content, lines, console.out)
     _step(4, "attack the .tflite: from the float network's gradients, and by queries to the interpreter")
     target, run = FOLDER / f"{aware.stem}.tflite", FOLDER / "demo.sqlite"
     run.unlink(missing_ok=True)

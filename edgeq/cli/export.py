@@ -51,7 +51,9 @@ def command(model: Path, output: Path, as_json: bool, **options: Any) -> None:
 
         print(json.dumps(content, allow_nan=False))
     else:
-        render(content, lines)
+        from edgeq.report.fidelity import render
+
+        render(content, lines, console.out)
 
 
 def export(
@@ -257,42 +259,3 @@ def _compare(
             if not isinstance(target, str):
                 target.close()
     return lines, {**tested, "n": total}
-
-
-def render(content: dict[str, Any], lines: list[Line]) -> None:
-    """The fidelity table on stdout: accuracy, score difference and ties; then who flips against whom. Fits 80 columns."""
-    n, ran = content["fidelity"]["n"], [line for line in lines if not line.reason]
-    rows = []
-    for line in ran:
-        accuracy = "{:.3f} ({:.3f}..{:.3f})".format(*line.accuracy) if line.accuracy else "-"
-        lsb = "-" if line.lsb is None else f"{line.lsb:.3g}"
-        rows.append([line.name, accuracy, _share((line.flips or {}).get("keras"), n), lsb, _share(line.tied, n)])
-    title = f"Fidelity on {n} clean images of {content['fidelity']['data']}"
-    _table(title, ["runtime", "accuracy (95 %)", "flips\nto keras", "LSB to\nreference", "ties"], rows)
-    heads = [line.name.replace("litert-", "") for line in ran]
-    rows = [[line.name, *("" if other is line else _share((line.flips or {}).get(other.name), n) for other in ran)] for line in ran]
-    _table("Clean flip rate: share of the images with another top class", ["", *heads], rows)
-    for line in lines:
-        if line.reason:
-            console.out.print(f"{line.name}: {line.reason}", markup=False)
-    for name, record in content["files"].items():
-        console.out.print(f"{name}: {record['bytes']:,} bytes", markup=False)
-    if content["arena_bytes"]:
-        console.out.print(f"TFLM arena: {content['arena_bytes']:,} bytes on this host, an upper estimate for a 32-bit device", markup=False)
-
-
-def _table(title: str, heads: list[str], rows: list[list[str]]) -> None:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1))
-    for at, head in enumerate(heads):
-        table.add_column(head, justify="right" if at else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console.out.print(table)
-
-
-def _share(count: int | None, n: int) -> str:
-    return "-" if count is None or not n else f"{count / n:.3f}"

@@ -121,10 +121,10 @@ def test_rows_do_not_depend_on_threads(finished, place):
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(place):
     run = place / "interrupted.sqlite"
     slow = ["--runtime", "litert-xnnpack", "--n", "300", "--attack", "spsa:steps=5000:batch=64", "--eps", "1/255"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "edgeq", "attack", "--target", "model.tflite", *slow, "--run", str(run)],
-        cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    # a shell that runs the tests in the background has SIGINT ignored, and children inherit that
+    script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from edgeq.cli.main import main; main()"
+    command = [sys.executable, "-c", script, "attack", "--target", "model.tflite", *slow, "--run", str(run)]
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
     while time.monotonic() < until and not (run.exists() and run.stat().st_size > 60_000):
         time.sleep(0.05)
