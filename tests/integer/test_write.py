@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from random_graphs import TFLITE, Builder, interpret, random_codes, random_graph
 
 from edgeq.core.errors import EdgeqError
-from edgeq.integer import tflite_file
+from edgeq.integer import onnx_file, tflite_file
 from edgeq.integer.graph import Graph
+from edgeq.integer.write_onnx import write_onnx
 from edgeq.integer.write_tflite import write_tflite
+from edgeq.runtimes import integer_kernels
 
 
 def test_a_portable_graph_is_one_function_on_every_tflite_runtime() -> None:
@@ -117,3 +120,76 @@ def _weight_only() -> tuple[Graph, np.ndarray]:
 def test_weights_alone_through_dequantize(name: str) -> None:
     graph, expected = _weight_only()
     assert np.array_equal(interpret(name, write_tflite(graph), random_codes(graph, 8)), expected)
+
+
+# -- ONNX -------------------------------------------------------------------------------------------------------------------------------
+
+
+def _same_on_ort(graph: Graph, seed: int = 0) -> np.ndarray:
+    codes = random_codes(graph, 16, seed)
+    answer = interpret("ort", write_onnx(graph), codes)
+    assert np.array_equal(answer, interpret("litert-xnnpack", write_tflite(graph), codes))
+    return answer
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_onnx_runtime_computes_as_xnnpack_does(portable: bool) -> None:
+    for seed in range(20):
+        _same_on_ort(random_graph(seed, portable), seed)
+
+
+def test_a_certified_range_of_codes_is_the_same_in_onnx() -> None:
+    for activation, out in [("relu", (1.0, 127 - 15)), ("relu_n1_to_1", (1 / 8, 128 - 8)), ("relu6", (6 / 15, -128))]:
+        b = Builder(5)
+        x = b.image((7, 7, 3))
+        y = b.linear(x, "conv", 6, activation=activation, out=out, multipliers=np.full(6, 5e-4 / out[0]))
+        y = b.pool(b.pool(y, "average_pool", 3, 2, "same"), "max_pool", 2, 1)
+        assert len(np.unique(_same_on_ort(b.done(x, y)))) > 8
+
+
+def test_a_mean_over_all_pixels_and_softmax_in_onnx() -> None:
+    b = Builder(6)
+    x = b.image((8, 8, 3))
+    y = b.linear(x, "conv", 6)
+    t = b.tensors[y]
+    y = b.op("mean", (y,), b.tensor((6,), float(t.scale[0]) / 2, -100), axes=(1, 2), keep=False)
+    assert len(np.unique(_same_on_ort(b.done(x, y)))) > 10
+    graph = b.done(x, b.softmax(b.linear(y, "dense", 5, out=(0.1, 0), activation="none")))
+    codes = random_codes(graph, 16)
+    ours, theirs = interpret("ort", write_onnx(graph), codes), interpret("litert-xnnpack", write_tflite(graph), codes)
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+    assert len(np.unique(theirs)) > 10
+
+
+def test_weights_alone_in_onnx() -> None:
+    graph, expected = _weight_only()
+    assert np.array_equal(interpret("ort", write_onnx(graph), random_codes(graph, 8)), expected)
+
+
+def test_the_kernels_of_the_onnx_are_integers(tmp_path: Path) -> None:
+    b = Builder(7)
+    x = b.image((8, 8, 3))
+    y = b.linear(x, "conv", 4)
+    y = b.add(b.linear(y, "depthwise", 1, out=(0.1, -128)), b.linear(y, "conv", 4, 1, out=(0.1, -128)))
+    y = b.linear(b.flat(b.pool(y)), "dense", 5, activation="none", out=(0.1, 0))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(write_onnx(b.done(x, y)))
+    assert integer_kernels(path) == ({"QLinearConv": 4, "QLinearAdd": 1}, {})
+
+
+def test_weights_are_int8_where_no_pair_of_products_overflows_16_bits() -> None:
+    b = Builder(8)
+    x = b.image()
+    y = b.linear(x, "conv", out=(1.0, 127 - 15))
+    y = b.linear(y, "conv")
+    file = onnx_file.parse(write_onnx(b.done(x, y)), "m.onnx")
+    convs = [op for op in file.ops if op.name == "QLinearConv"]
+    assert [file.tensors[op.inputs[3]].dtype for op in convs] == ["uint8", "int8"]  # codes to 255, and to 15
+
+
+def test_what_onnx_cannot_say_is_refused() -> None:
+    b = Builder(9)
+    x = b.image()
+    b.op("logistic", (x,), b.like(x, (6, 6, 3)))
+    with pytest.raises(EdgeqError, match="logistic has no integer form"):
+        write_onnx(b.done())
