@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli import console, files
+from edgeq.core.errors import EdgeqError
 from edgeq.pipeline import sidecar
+
+if TYPE_CHECKING:
+    from edgeq.keras.quantizers import Ends
 
 RAW = "mean=0,std=1"  # edgeq's own networks take raw pixels
 EXAMPLE = """
@@ -17,6 +21,8 @@ EXAMPLE = """
 Examples:
   edgeq train digits_cnn --data digits -o models
   edgeq train digits_cnn --data digits --quant tfmot:int8 --from models/digits_cnn.keras -o models
+  edgeq train digits_cnn --data digits --quant lsq:w4a4 --from models/digits_cnn.keras -o models
+  edgeq train b19_cifar10 --data cifar10 --quant dorefa:w2a32 --preset b19 --width 0.25 -o models
   edgeq train resnet8 --data zip:cifar10.zip --epochs 20 -o models
 """
 
@@ -30,11 +36,28 @@ Examples:
     metavar="DATA",
     help="digits, cifar10[:PATH], svhn:PATH, folder:PATH, zip:PATH or npz:PATH.",
 )
-@click.option("--quant", default="float", show_default=True, metavar="HOW", help="float, or tfmot:int8 (quantisation-aware).")
 @click.option(
-    "--from", "start", metavar="FILE", help="Start from a float .keras or .h5, or 'scratch'. Default of tfmot:int8: train float first."
+    "--quant",
+    default="float",
+    show_default=True,
+    metavar="HOW",
+    help="float, tfmot:int8, lsq:w4a4, dorefa:w2a32, pact:w4a4 (DoReFa weights), pact+lsq:w4a4, binarynet or binaryconnect; "
+    "w and a: bits of weights and activations, a32 for float ones; ':channel' behind them for one step a channel.",
 )
-@click.option("--epochs", type=click.IntRange(1), help="At most, a training. Default: 20 float, 10 quantisation-aware.")
+@click.option(
+    "--ends", type=click.Choice(["int8", "float"]), help="First and last layer: 8-bit weights, or as in B19 not quantised.  [default: int8]"
+)
+@click.option("--preset", type=click.Choice(["b19"]), help="B19's recipe: Adam, staircase decay, 50 epochs from scratch, float ends.")
+@click.option(
+    "--from",
+    "start",
+    metavar="FILE",
+    help="Start from a float .keras or .h5, or 'scratch'. Default of a quantised network: train float first.",
+)
+@click.option("--epochs", type=click.IntRange(1), help="At most, a training. Default: 20, of tfmot:int8 10.")
+@click.option(
+    "--rate", type=click.FloatRange(0, 1, min_open=True), help="Adam's first rate. Default: 2e-3 float, 1e-3 low-bit, 2e-4 tfmot."
+)
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option(
     "--width", type=click.FloatRange(0.01, 16), default=1.0, show_default=True, help="Multiplies the number of filters and units."
@@ -46,8 +69,9 @@ Examples:
 def command(**options: Any) -> None:
     """Train the network NET (digits_cnn, resnet8, b19_cifar10, b19_svhn) and save it in DIR.
 
-    A float network becomes NAME.keras. A quantisation-aware one becomes the directory NAME-int8.savedmodel, as TF-MOT's networks
-    reload from nothing else. Both reload to the same outputs; beside them, NAME.edgeq.json says how they were made.
+    A float network becomes NAME.keras. A quantisation-aware one becomes a directory such as NAME-int8.savedmodel or
+    NAME-lsq-w4a4.savedmodel, as TF-MOT's networks reload from nothing else. Both reload to the same outputs; beside them,
+    NAME.edgeq.json says how they were made.
     """
     console.out.print(str(train(**options)), markup=False)
 
@@ -58,19 +82,31 @@ def train(
     quant: str = "float",
     start: str | None = None,
     epochs: int | None = None,
+    rate: float | None = None,
     batch: int = 64,
     width: float = 1.0,
     n: int | None = None,
     preprocess: str | None = None,
     seed: int = 0,
     output: Path = Path("models"),
+    ends: Ends | None = None,
+    preset: str | None = None,
 ) -> Path:
     """Trains and saves; the path of the network. Raises :class:`~edgeq.core.errors.EdgeqError`."""
     from edgeq import data as sets
     from edgeq.core import plugins
+    from edgeq.keras import quantizers
 
     plugins.choose("network", net, plugins.names("network"))
-    qat = plugins.choose("quantiser", quant, ["float", "tfmot:int8"]) != "float"
+    qat, scheme = quant != "float", None if quant in ("float", "tfmot:int8") else quantizers.parse(quant)
+    if ends and not scheme:
+        raise EdgeqError(f"--ends is about low-bit networks; {quant} treats all layers alike")
+    if preset and quant == "tfmot:int8":
+        raise EdgeqError(f"--preset {preset} has no int8 networks of TF-MOT's; write lsq:w8a8, or leave the preset out")
+    if preset:
+        ends, start = ends or "float", start or "scratch"
+    for note in scheme.notes if scheme else ():
+        console.say(note)
     taught, asked = sets.open(data, split="train"), sets.open(data, split="test")
     for note in dict.fromkeys([*taught.notes, *asked.notes]):
         console.say(note)
@@ -86,37 +122,47 @@ def train(
         "kind": "network",
         "net": net,
         "width": width,
+        "shape": list(shape),
+        "classes": classes,
+        "preset": preset,
         "data": data,
         "preprocess": prepare.spec,
         "labels": list(taught.classes) if taught.classes else None,
         "seed": seed,
         "versions": files.versions(["tensorflow", "tf-keras", "tensorflow-model-optimization", "numpy"]),
     }
+    kind = ("int8" if scheme is None else scheme.slug + ("-float-ends" if ends == "float" else "")) if qat else ""
     with files.staging(output) as folder:
 
-        def teach(model: Any, how: keras.Fit, file: str, quantised: bool) -> None:
-            how = dataclasses.replace(how, batch=batch, epochs=epochs or how.epochs)
+        def teach(model: Any, how: keras.Fit, file: str, said: dict[str, Any], check: Any = None) -> None:
+            how = keras.B19 if preset else how
+            how = dataclasses.replace(how, batch=batch, epochs=epochs or how.epochs, rate=rate or how.rate)
             with console.progress() as show:
-                done = keras.fit(model, images, labels, how, seed, lambda d, t, text: show(f"training {file}", d, t))
-            if quantised:
+                done = keras.fit(model, images, labels, how, seed, lambda d, t, text: show(f"training {file}", d, t), check)
+            if said["quant"] == "tfmot:int8":
                 keras.pin_input(model)
             right, of, low, high = _test(keras.save(model, folder / file, images), prepare, asked)
             console.say(f"{file}: {right / of:.3f} of {of} test images right ({low:.3f}..{high:.3f}), {done['epochs']} epochs")
             test = {"n": of, "accuracy": right / of, "wilson95": [low, high]}
-            files.write_sidecar(
-                folder / (file + sidecar.SUFFIX), {**record, "quant": quant if "int8" in file else "float", **done, "test": test}
-            )
+            fit = {"optimiser": "Adam", "rate": how.rate, "decay": how.decay, "stairs": how.stairs, "batch": how.batch}
+            files.write_sidecar(folder / (file + sidecar.SUFFIX), {**record, **said, **done, "fit": fit, "test": test})
 
         model = keras.network(net, width, classes, shape, seed)
         if start and start != "scratch":
             keras.copy_weights(model, Path(start))
         if not qat or not start:
-            teach(model, keras.FLOAT, f"{name}.keras", False)
+            teach(model, keras.FLOAT, f"{name}.keras", {"quant": "float"})
         if qat:
-            record["from"] = start or f"{name}.keras"
-            model = keras.quantise(keras.foldable(model, net, width, classes, shape), images, seed)
-            teach(model, keras.QAT if start != "scratch" else keras.FLOAT, f"{name}-int8.savedmodel", True)
-    return output / (f"{name}-int8.savedmodel" if qat else f"{name}.keras")
+            said: dict[str, Any] = {"from": start or f"{name}.keras", "quant": quant}
+            model, how, check = keras.foldable(model, net, width, classes, shape), keras.QAT, None
+            if scheme:
+                said |= {"quant": str(scheme), "ends": ends or "int8"}
+                model, how = keras.lower(model, scheme, ends or "int8", images, seed), keras.LOWBIT
+                check = keras.watch(model, images)
+            else:
+                model = keras.quantise(model, images, seed)
+            teach(model, how if start != "scratch" else keras.FLOAT, f"{name}-{kind}.savedmodel", said, check)
+    return output / (f"{name}-{kind}.savedmodel" if qat else f"{name}.keras")
 
 
 def _preprocess(net: str, shape: tuple[int, ...], override: str | None) -> Any:

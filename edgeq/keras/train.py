@@ -1,7 +1,8 @@
-"""Training: float, and quantisation-aware (QAT) through TF-MOT's int8 scheme.
+"""Training: float, and quantisation-aware (QAT) through TF-MOT's int8 scheme or the methods of :mod:`edgeq.keras.quantizers`.
 
 Cross-entropy and Adam with a staircase decay (B19, section 4.2); the best epoch on a validation share is kept. Float networks are
 saved as ``.keras``; QAT networks as a SavedModel, as nothing else reloads them. Both come back with the same outputs, bit by bit.
+A low-bit network comes back as a Keras model too (:func:`restore`), for what needs its layers and not only its answers.
 """
 
 from __future__ import annotations
@@ -18,30 +19,44 @@ import numpy as np
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
 from edgeq.keras import engine, load, scan
+from edgeq.keras.quantizers import Ends, Scheme, parse
+from edgeq.pipeline import sidecar
 
-QUANT = ("float", "tfmot:int8")
 Progress = Callable[[int, int, str], None]
 """``(steps done, steps at most, "epoch 3: validation .973")``."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How long, how fast. ``rate``: Adam's first learning rate; it falls to 0.3 of itself after each third of the steps."""
+    """How long, how fast. ``rate``: Adam's first learning rate; it falls to ``decay`` of itself after each of ``stairs`` equal parts."""
 
     epochs: int = 20
     batch: int = 64
     rate: float = 2e-3
+    decay: float = 0.3
+    stairs: int = 3
     validation: float = 0.1
     patience: int = 8
 
 
-FLOAT, QAT = Fit(), Fit(epochs=10, rate=2e-4, patience=4)
+FLOAT, QAT, LOWBIT = Fit(), Fit(epochs=10, rate=2e-4, patience=4), Fit(rate=1e-3)
+B19 = Fit(epochs=50, rate=1e-3, decay=0.3, stairs=5, patience=50)
+"""B19, section 4.2: cross-entropy, Adam, staircase decay, from scratch, first and last layer float. It gives no numbers: these are ours."""
 
 
-def fit(model: Any, images: np.ndarray, labels: np.ndarray, how: Fit, seed: int, progress: Progress | None = None) -> dict[str, Any]:
+def fit(
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    how: Fit,
+    seed: int,
+    progress: Progress | None = None,
+    check: Callable[[bool], None] | None = None,
+) -> dict[str, Any]:
     """Train ``model`` in place on ``(n, h, w, c) uint8`` images; what was reached: ``{"epochs", "validation", "n"}``.
 
-    The pixels stay uint8 in memory and become float32 a batch at a time.
+    The pixels stay uint8 in memory and become float32 a batch at a time. ``check``: called after each epoch, and with True at the end;
+    what it raises ends the training. Raises :class:`EdgeqError` as soon as the loss is not finite.
     """
     tf = engine.tensorflow()
     if len(images) < 10:
@@ -65,20 +80,28 @@ def fit(model: Any, images: np.ndarray, labels: np.ndarray, how: Fit, seed: int,
         epoch, text = 0, "epoch 1"
 
         def on_train_batch_end(self, step: int, logs: Any = None) -> None:
+            if not np.isfinite(logs["loss"]):
+                if check:
+                    check(False)  # knows more
+                raise EdgeqError(
+                    f"the training diverged in epoch {self.epoch + 1}: its loss is not finite; lower --rate, or check the data"
+                )
             if progress:
                 progress(min(self.epoch * steps + step + 1, total - 1), total, self.text)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             self.epoch = epoch + 1
             self.text = f"epoch {epoch + 1}: validation {logs['val_accuracy']:.3f}"
+            if check:
+                check(False)
 
-    rate = tf.keras.optimizers.schedules.ExponentialDecay(how.rate, max(1, -(-total // 3)), 0.3, staircase=True)
+    rate = tf.keras.optimizers.schedules.ExponentialDecay(how.rate, max(1, -(-total // how.stairs)), how.decay, staircase=True)
     model.compile(tf.keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", ["accuracy"])
     best = tf.keras.callbacks.EarlyStopping("val_loss", patience=how.patience, restore_best_weights=True)
     report = Report()
     history = model.fit(feed(taken, True), epochs=how.epochs, validation_data=feed(held, False), callbacks=[best, report], verbose=0)
-    if not np.isfinite(history.history["loss"]).all():
-        raise EdgeqError("the training diverged: its loss is not finite; lower the rate or check the data")
+    if check:
+        check(True)
     if progress:
         progress(total, total, report.text)
     kept = int(np.argmin(history.history["val_loss"]))
@@ -134,6 +157,40 @@ def quantise(model: Any, images: np.ndarray, seed: int) -> Any:
     return quantised
 
 
+def lower(model: Any, scheme: Scheme, ends: Ends, images: np.ndarray, seed: int) -> Any:
+    """``model`` with ``scheme`` around its layers, its weights kept, its steps and clips set by ``(n, h, w, c) uint8`` images."""
+    from edgeq.keras.quantizers import wrap
+
+    engine.tensorflow().keras.utils.set_random_seed(seed)
+    quantised = wrap.wrap(model, scheme, ends)
+    wrap.begin(quantised, images[np.random.default_rng(seed).permutation(len(images))[:512]])
+    return quantised
+
+
+def watch(model: Any, images: np.ndarray) -> Callable[[bool], None]:
+    """For :func:`fit`: raises :class:`EdgeqError` for a step or clip that ran away, and for a layer dead at the end or twice running.
+
+    Dead: it has one value, whatever the image; ``(n, h, w, c) uint8``, of which 64 are tried.
+    """
+    from edgeq.keras.quantizers import wrap
+
+    pulse, before = wrap.Pulse(model, images[:64]), set[str]()
+
+    def check(last: bool) -> None:
+        nonlocal before
+        if said := wrap.exploded(model):
+            raise EdgeqError(f"the training failed: {said[0]}")
+        dead = pulse.dead()
+        if still := [name for name in dead if last or name in before]:
+            raise EdgeqError(
+                f"the training failed: {still[0]} is dead, its output is the same for every image; "
+                "take more bits for activations, lower the rate, or start from a float network"
+            )
+        before = set(dead)
+
+    return check
+
+
 def pin_input(quantised: Any) -> None:
     """Set the input quantiser to exactly 0..255, whatever pixels the training saw: then the codes are the shift q = p - 128."""
     for layer in quantised.layers:
@@ -152,6 +209,35 @@ def foldable(model: Any, name: str, width: float, classes: int, shape: tuple[int
     twin = network(name, width, classes, shape, 0, pool_last=True)
     twin.set_weights(model.get_weights())
     return twin
+
+
+def restore(path: Path) -> tuple[Any, dict[str, Any]]:
+    """The Keras model of a low-bit SavedModel that ``edgeq train`` wrote, with its quantised layers, and its sidecar.
+
+    The network is built again as the sidecar says and takes the SavedModel's weights; :class:`EdgeqError` where the two do not fit.
+    """
+    said, name = sidecar.read(path)
+    try:
+        net, width, classes, shape = str(said["net"]), float(said["width"]), int(said["classes"]), tuple(int(d) for d in said["shape"])
+        quant, ends = str(said["quant"]), said["ends"]
+        if not (0 < width <= 16 and 1 < classes <= 10**6 and len(shape) == 3 and 0 < min(shape) <= max(shape) <= 4096):
+            raise ValueError
+        if ends not in ("int8", "float"):
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise EdgeqError(
+            f"{path}: {name or 'its .edgeq.json'} does not tell what network this is; train it with edgeq train --quant"
+        ) from None
+    from edgeq.keras.quantizers import wrap
+
+    scan.saved_model(path)
+    model = wrap.wrap(foldable(network(net, width, classes, shape, 0), net, width, classes, shape), parse(quant), ends)
+    try:
+        with engine.quiet():
+            model.load_weights(str(path / "variables" / "variables")).assert_existing_objects_matched().expect_partial()
+    except Exception as error:  # TensorFlow's, of any kind
+        raise EdgeqError(f"{path}: its weights are not those of {quant} {net} ({scan.sentence(error)}); train it again") from None
+    return model, said
 
 
 def save(model: Any, path: Path, images: np.ndarray) -> load.Network:

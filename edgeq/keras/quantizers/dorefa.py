@@ -1,0 +1,55 @@
+"""DoReFa-Net (Zhou, Wu, Ni, Zhou, Wen, Zou 2016; arXiv:1606.06160), the method of B19 for 2 to 4 bits.
+
+Forward, with Q of B19's equation 3, ``Q(x, n) = round((2^n - 1) x) / (2^n - 1)`` for x in [0, 1]::
+
+    weights (equation 9):       w_q = 2 Q(tanh(w) / (2 max|tanh(w)|) + 1/2, n) - 1
+    one-bit weights (eq. 7):    w_q = sign(w) mean|w|
+    activations (section 2.5):  a_q = Q(clip(a, 0, 1), n)
+
+Pseudo-gradient: round and sign pass it on (dQ/dx = 1; at one bit dw_q/dw = 1), tanh and clip are differentiated, the maximum is a constant.
+So the levels of weights are the odd multiples of 1 / (2^n - 1) up to 1: codes -(2^n - 1), ..., -1, 1, ..., 2^n - 1, and never zero.
+Gradients are not quantised here: that serves cheap training, not the network that ships.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeq.keras.quantizers._base import TINY, Quantizer, rounded, straight, tf
+
+
+class Weights(Quantizer):
+    def __init__(self, bits: int, axis: int | None = None) -> None:
+        super().__init__(bits, axis)
+        self.high = 2**bits - 1
+        self.low = -self.high
+
+    def split(self, x: Any, variables: dict[str, Any]) -> tuple[Any, Any]:
+        axes, keep = self._axes(x.shape), self.axis is not None
+        if self.bits == 1:
+            mean = tf.stop_gradient(tf.maximum(tf.reduce_mean(tf.abs(x), axes, keepdims=keep), TINY))
+            return straight(tf.where(x >= 0, 1.0, -1.0), x / mean), mean
+        squashed = tf.tanh(x)
+        largest = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(squashed), axes, keepdims=keep), TINY))
+        codes = 2 * rounded(self.high * (squashed / (2 * largest) + 0.5)) - self.high
+        return codes, tf.ones_like(largest) / self.high
+
+
+class Activations(Quantizer):
+    def __init__(self, bits: int) -> None:
+        super().__init__(bits)
+        self.low, self.high = 0, 2**bits - 1
+
+    def split(self, x: Any, variables: dict[str, Any]) -> tuple[Any, Any]:
+        return rounded(self.high * tf.clip_by_value(x, 0.0, 1.0)), tf.constant(1 / self.high)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"bits": self.bits}
+
+
+def weights(bits: int, axis: int | None) -> Quantizer:
+    return Weights(bits, axis)
+
+
+def activations(bits: int) -> Quantizer:
+    return Activations(bits)

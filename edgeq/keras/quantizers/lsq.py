@@ -1,0 +1,51 @@
+"""LSQ: learned step size quantisation (Esser, McKinstry, Bablani, Appuswamy, Modha 2020, ICLR; arXiv:1902.08153).
+
+Forward (equations 1 and 2), with Qn, Qp = 2^(b-1), 2^(b-1) - 1 for weights and signed sums, 0, 2^b - 1 behind a ReLU::
+
+    v_bar = round(clip(v / s, -Qn, Qp)),    v_hat = v_bar s
+
+Pseudo-gradient (equations 3 and 5)::
+
+    dv_hat/dv = 1 where -Qn < v/s < Qp, else 0
+    dv_hat/ds = g (round(v/s) - v/s) inside, -g Qn below, g Qp above;    g = 1 / sqrt(N Qp)
+
+N: the weights under one step, or the features of one image. Start: 2 mean|v| / sqrt(Qp), at most max|v| / Qp (at 8 bits the paper's start
+would reach far beyond the data). The step is stored as start times gain; under Adam, which does not see the size of gradients, g and
+that factor matter little. 8-bit codes end at -127, so that a negated channel fits int8 too.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from edgeq.keras.quantizers._base import Quantizer, rounded, tf
+
+
+class LSQ(Quantizer):
+    """``signed``: weights and sums; else what comes out of a ReLU. ``images``: the first axis counts images, and not features."""
+
+    learned = True
+
+    def __init__(self, bits: int, axis: int | None = None, signed: bool = True, images: bool = False) -> None:
+        super().__init__(bits, axis)
+        self.signed, self.images = signed, images
+        self.low, self.high = (-min(2 ** (bits - 1), 127), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+    def split(self, x: Any, variables: dict[str, Any]) -> tuple[Any, Any]:
+        counted = x.shape[1:] if self.images else [x.shape[i] for i in self._axes(x.shape)]
+        g = (max(math.prod(counted), 1) * self.high) ** -0.5
+        size = self.size(variables)
+        step = tf.stop_gradient(size) + g * (size - tf.stop_gradient(size))
+        return rounded(tf.clip_by_value(x / step, float(self.low), float(self.high))), step
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "signed": self.signed, "images": self.images}
+
+
+def weights(bits: int, axis: int | None) -> Quantizer:
+    return LSQ(bits, axis)
+
+
+def activations(bits: int) -> Quantizer:
+    return LSQ(bits, signed=False, images=True)

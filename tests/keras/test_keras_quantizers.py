@@ -1,0 +1,344 @@
+"""Each quantiser is its paper's formula, forward and backward; networks around them train, fail with a sentence, and come back exactly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeq import data
+from edgeq.core.errors import EdgeqError
+from edgeq.keras import engine, train
+from edgeq.keras.load import load
+from edgeq.keras.quantizers import KNOWN, parse
+
+pytest.importorskip("tensorflow_model_optimization")
+pytestmark = pytest.mark.tensorflow
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def tf():
+    return engine.tensorflow()
+
+
+def layer_of(quantizer, shape, **values):
+    """The quantiser's variables on a bare layer, with ``values`` in them."""
+    layer = engine.tensorflow().keras.layers.Layer()
+    variables = quantizer.build(shape, "x", layer)
+    for name, value in values.items():
+        variables[name].assign(np.reshape(np.float32(value), variables[name].shape))
+    return variables
+
+
+def value_and_gradients(tf, quantizer, x, variables):
+    x = tf.constant(x, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = quantizer(x, True, weights=variables)
+    wanted = [x, variables["gain"]] if variables else [x]
+    return [y.numpy(), *(g.numpy() for g in tape.gradient(y, wanted))]
+
+
+# ---- formulas, on values worked out by hand
+
+
+def test_lsq_weights(tf) -> None:
+    from edgeq.keras.quantizers.lsq import LSQ
+
+    x = np.float32([-9.0, -1.3, -0.2, 0.3, 0.7, 2.0])  # in steps of 0.5: -18, -2.6, -0.4, 0.6, 1.4, 4
+    q = LSQ(3)
+    y, dx, ds = value_and_gradients(tf, q, x, layer_of(q, x.shape, start=0.5))
+    assert y.tolist() == [-2, -1.5, 0, 0.5, 0.5, 1.5]
+    assert dx.tolist() == [0, 1, 1, 1, 1, 0]
+    g = 1 / np.sqrt(6 * 3)  # N weights, Qp = 3
+    by_hand = g * (-4 + (-3 + 2.6) + (0 + 0.4) + (1 - 0.6) + (1 - 1.4) + 3)
+    assert ds == pytest.approx(0.5 * by_hand, rel=1e-5)  # the step is start * gain
+
+
+def test_lsq_activations_count_the_features_of_one_image(tf) -> None:
+    from edgeq.keras.quantizers.lsq import activations
+
+    x = np.float32([[0.0, 0.3, 5.0], [0.6, 0.2, 1.0]])
+    q = activations(2)
+    y, dx, ds = value_and_gradients(tf, q, x, layer_of(q, x.shape, start=0.5))
+    assert np.array_equal(y, np.float32([[0, 0.5, 1.5], [0.5, 0, 1]]))
+    assert dx.tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert ds == pytest.approx(0.5 / np.sqrt(3 * 3) * (0 + (1 - 0.6) + 3 + (1 - 1.2) + (0 - 0.4) + 0), rel=1e-5)
+
+
+def test_pact(tf) -> None:
+    from edgeq.keras.quantizers.pact import activations
+
+    x = np.float32([-1.0, 0.4, 1.4, 2.9, 3.5, 8.0])
+    q = activations(2)
+    y, dx, da = value_and_gradients(tf, q, x, layer_of(q, x.shape, start=3.0))
+    assert y.tolist() == [0, 0, 1, 3, 3, 3]
+    assert dx.tolist() == [0, 1, 1, 1, 0, 0]
+    assert da == pytest.approx(3.0 * 2)  # 1 for each of the two beyond the clip; alpha = start * gain
+
+
+def test_dorefa(tf) -> None:
+    from edgeq.keras.quantizers.dorefa import Activations, Weights
+
+    w = np.float32([-2.0, -0.3, 0.1, 0.5])
+    t = np.tanh(w) / (2 * np.tanh(2.0)) + 0.5  # 0, .349, .552, .740
+    y, dw = value_and_gradients(tf, Weights(2), w, {})
+    assert y == pytest.approx(2 * np.rint(3 * t) / 3 - 1)
+    assert y == pytest.approx([-1, -1 / 3, 1 / 3, 1 / 3])
+    assert dw == pytest.approx((1 - np.tanh(w) ** 2) / np.tanh(2.0), rel=1e-5)
+    y, dw = value_and_gradients(tf, Weights(1), w, {})
+    assert y == pytest.approx([-0.725, -0.725, 0.725, 0.725])
+    assert dw.tolist() == [1, 1, 1, 1]
+    y, da = value_and_gradients(tf, Activations(2), np.float32([-0.2, 0.1, 0.4, 0.9, 1.2]), {})
+    assert y == pytest.approx([0, 0, 1 / 3, 1, 1])
+    assert da.tolist() == [0, 1, 1, 1, 0]
+
+
+def test_binary(tf) -> None:
+    from edgeq.keras.quantizers import binaryconnect, binarynet
+
+    x = np.float32([-1.5, -0.4, 0.0, 0.9, 1.1])
+    y, dx = value_and_gradients(tf, binarynet.activations(1), x, {})
+    assert y.tolist() == [-1, -1, 1, 1, 1]
+    assert dx.tolist() == [0, 1, 1, 1, 0]
+    q = binaryconnect.weights(1, None)
+    variables = layer_of(q, (3, 3, 2, 4))
+    y, dx = value_and_gradients(tf, q, x, variables)
+    h = np.sqrt(1.5 / (9 * (2 + 4)))
+    assert y == pytest.approx(h * np.float32([-1, -1, 1, 1, 1]))
+    assert dx == pytest.approx(h * np.float32([0, 1, 1, 1, 0]))
+
+
+# ---- levels
+
+
+def some(name: str, bits: int, axis: int | None = None):
+    from importlib import import_module
+
+    return import_module(f"edgeq.keras.quantizers.{name}").weights(bits, axis)
+
+
+@pytest.mark.parametrize("axis", [None, -1])
+@pytest.mark.parametrize(
+    ("name", "bits", "count"),
+    [("lsq", b, 255 if b == 8 else 2**b) for b in range(2, 9)]
+    + [("dorefa", b, 2**b) for b in range(1, 9)]
+    + [("binaryconnect", 1, 2), ("binarynet", 1, 2)],
+)
+def test_weights_have_the_methods_levels_and_training_uses_just_them(name, bits, count, axis) -> None:
+    q = some(name, bits, axis)
+    w = RNG.normal(size=(3, 3, 64, 40)).astype(np.float32) * np.geomspace(0.05, 2, 40, dtype=np.float32)
+    variables = layer_of(q, w.shape)
+    if variables:
+        variables["start"].assign(q.begin(w) * 0.3)
+    codes, step = q.levels(w, variables)
+    assert codes.dtype == np.int32
+    assert len(np.unique(codes)) == count
+    assert (codes.min(), codes.max()) == (q.low, q.high)
+    assert step.shape == ((40,) if axis is not None and name in ("lsq", "dorefa") else ())
+    assert np.array_equal(codes.astype(np.float32) * step, q(w, False, weights=variables))
+    if name == "dorefa":
+        assert (codes % 2 != 0).all()
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("name", ["lsq", "pact", "dorefa"])
+def test_activations_have_two_to_the_b_levels(name, bits) -> None:
+    from importlib import import_module
+
+    q = import_module(f"edgeq.keras.quantizers.{name}").activations(bits)
+    x = np.linspace(-1, 4, 5000, dtype=np.float32)[None]
+    variables = layer_of(q, x.shape)
+    if variables:
+        variables["start"].assign(q.begin(x))
+    y = q(x, False, weights=variables).numpy()
+    codes, step = q.levels(x, variables)
+    assert np.unique(codes).tolist() == list(range(2**bits))
+    assert np.array_equal(codes.astype(np.float32) * step, y)
+    assert q.step(variables) == step
+
+
+def test_a_step_below_its_floor_is_the_same_clamped_step_in_training_and_export(tf) -> None:
+    from edgeq.keras.quantizers._base import FLOOR, Bounds
+    from edgeq.keras.quantizers.lsq import LSQ
+
+    q, x = LSQ(4), RNG.normal(size=50).astype(np.float32)
+    variables = layer_of(q, x.shape, start=0.5, gain=-3.0)
+    codes, step = q.levels(x, variables)
+    assert step == np.float32(0.5 * FLOOR)
+    assert q.step(variables) == step
+    assert np.array_equal(codes * step, q(x, True, weights=variables))
+    assert float(Bounds()(variables["gain"])) == FLOOR
+
+
+# ---- spelling
+
+
+@pytest.mark.parametrize(
+    "text", ["lsq:w4a4", "lsq:w2a32", "lsq:w3a1:channel", "dorefa:w1a8", "pact+lsq:w4a4", "pact+dorefa:w2a2", "binarynet", "binaryconnect"]
+)
+def test_a_schemes_spelling_comes_back(text) -> None:
+    assert str(parse(text)) == text
+    assert parse(str(parse("pact:w4a4"))) == parse("pact:w4a4") == parse("pact+dorefa:w4a4")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lsqq:w4a4", "did you mean lsq"),
+        ("lsq:w1a4", "the nearest is lsq:w2a4"),
+        ("lsq:w4a12:channel", "the nearest is lsq:w4a8:channel"),
+        ("dorefa:w9a32", "the nearest is dorefa:w8a32"),
+        ("dorefa:w0a0", "the nearest is dorefa:w1a1"),
+        ("pact:w4a32", "write dorefa:w4a32"),
+        ("pact+lsq:w1a32", "write lsq:w2a32"),
+        ("lsq", "write lsq:w4a4"),
+        ("lsq:a4w4", "write lsq:w4a4"),
+        ("lsq:w4a4:w4a4", "write lsq:w4a4"),
+        ("binarynet:w2a2", "write binarynet"),
+        ("tfmot:int4", "write tfmot:int8"),
+        ("", "choose one of"),
+    ],
+)
+def test_what_no_method_has_is_refused_with_the_nearest(text, said) -> None:
+    with pytest.raises(EdgeqError, match=said):
+        parse(text)
+
+
+# ---- networks
+
+
+def digits(n: int):
+    dataset = data.open("digits", split="train")
+    return np.stack([dataset.image(i) for i in range(n)]), dataset.labels[:n]
+
+
+@pytest.mark.parametrize("quant", ["lsq:w4a4", "binarynet"])
+def test_training_learns_and_reloads_bit_by_bit(quant, tmp_path) -> None:
+    from edgeq.cli.train import train as command
+    from edgeq.keras.quantizers import wrap
+
+    path = command("digits_cnn", quant=quant, start="scratch", epochs=2, output=tmp_path)
+    said = json.loads(Path(f"{path}.edgeq.json").read_text())
+    assert (said["quant"], said["ends"], said["preset"]) == (quant, "int8", None)
+    assert said["test"]["accuracy"] > (0.9 if quant == "lsq:w4a4" else 0.5)  # chance: 0.1
+    model, _ = train.restore(path)
+    images = RNG.integers(0, 256, (40, 8, 8, 1)).astype(np.float32)
+    network = load(path)
+    assert np.array_equal(model(images, training=False), network.function(engine.tensorflow().constant(images)))
+    kernels = [k for layer in model.layers if (k := wrap.kernel(layer))]
+    assert [k.bits for k in kernels] == [8, parse(quant).w, 8]
+    assert len(np.unique(kernels[1].codes)) == 2 ** parse(quant).w
+
+
+def test_gradients_reach_the_pixels_of_a_saved_network(tmp_path, tf) -> None:
+    images, labels = digits(64)
+    model = train.lower(train.network("digits_cnn", 0.5, 10, (8, 8, 1), 0), parse("lsq:w2a2"), "int8", images, 0)
+    network = train.save(model, tmp_path / "net.savedmodel", images)
+    x, truth, loss = tf.cast(images, tf.float32), labels.astype(np.int64), tf.nn.sparse_softmax_cross_entropy_with_logits
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        saved, here = loss(truth, network.logits(x)), tf.keras.losses.sparse_categorical_crossentropy(truth, model(x, training=False))
+    assert np.abs(tape.gradient(saved, x)).max() > 1e-6
+    assert tape.gradient(saved, x).numpy() == pytest.approx(tape.gradient(here, x).numpy(), rel=1e-3, abs=1e-7)
+
+
+@pytest.mark.parametrize("ends", ["int8", "float"])
+@pytest.mark.parametrize(("name", "kernels", "grids"), [("resnet8", 10, 7 + 3 + 1), ("b19_cifar10", 9, 8), ("digits_cnn", 3, 2)])
+def test_every_network_is_quantised_where_it_should_be(name, kernels, grids, ends, tf) -> None:
+    from edgeq.keras.quantizers import wrap
+
+    images = RNG.integers(0, 256, (16, 16, 16, 3)).astype(np.uint8)
+    floating = train.foldable(train.network(name, 0.1, 4, (16, 16, 3), 0), name, 0.1, 4, (16, 16, 3))
+    model = train.lower(floating, parse("lsq:w3a3:channel"), ends, images, 0)
+    held = [wrap.kernel(layer) for layer in model.layers if hasattr(layer, "kernel") or type(wrap._inner(layer)).__name__ in wrap.WEIGHTS]
+    assert len(held) == kernels
+    inner = [3] * (kernels - 2)
+    assert [k.bits if k else 32 for k in held] == ([8, *inner, 8] if ends == "int8" else [32, *inner, 32])
+    assert sum(wrap.grid(layer) is not None for layer in model.layers) == grids
+    outputs = tf.keras.Model(model.input, [layer.output for layer in model.layers[1:]])(images.astype(np.float32))
+    for layer, out in zip(model.layers[1:], outputs, strict=True):
+        if g := wrap.grid(layer):
+            codes = out.numpy() / g.step
+            assert np.abs(codes - np.rint(codes)).max() < 1e-4, layer.name
+            reach = 2 if isinstance(layer, wrap.QuantizedAdd) else 1
+            assert reach * g.low <= np.rint(codes).min() < np.rint(codes).max() <= reach * g.high
+
+
+def test_weights_alone_leave_activations_float(tf) -> None:
+    from edgeq.keras.quantizers import wrap
+
+    images, _ = digits(64)
+    floating = train.network("digits_cnn", 0.5, 10, (8, 8, 1), 0)
+    model = train.lower(floating, parse("lsq:w8a32:channel"), "int8", images, 0)
+    assert not any(wrap.grid(layer) for layer in model.layers)
+    trained = [k for layer in model.layers if (k := wrap.kernel(layer))]
+    given = [layer.kernel.numpy() for layer in floating.layers if hasattr(layer, "kernel")]
+    for k, w in zip(trained, given, strict=True):  # the weights it started from are kept, to half a step
+        assert (np.abs(k.codes * k.step - w) <= 0.501 * k.step).all()
+
+
+def test_a_dead_clip_an_exploding_step_and_a_diverging_loss_are_said() -> None:
+    from edgeq.keras.quantizers import wrap
+
+    images, labels = digits(128)
+
+    def fresh(text):
+        return train.lower(train.network("digits_cnn", 0.5, 10, (8, 8, 1), 0), parse(text), "int8", images, 0)
+
+    model = fresh("pact:w2a2")
+    variables = next(v for _, q, v in wrap.quantizers(model) if type(q).__name__ == "PACT")
+    variables["start"].assign(1e6)  # everything rounds to zero
+    with pytest.raises(EdgeqError, match=r"re_lu.* is dead"):
+        train.fit(model, images, labels, train.Fit(epochs=2), 0, check=train.watch(model, images))
+    model = fresh("lsq:w4a4")
+    wrap.quantizers(model)[1][2]["gain"].assign(100.0)
+    with pytest.raises(EdgeqError, match=r"re_lu.*: its step grew to .* times its start; lower the rate"):
+        train.fit(model, images, labels, train.Fit(epochs=1), 0, check=train.watch(model, images))
+    model = fresh("lsq:w4a4")
+    model.layers[2].gamma.assign(np.full(8, np.nan))
+    with pytest.raises(EdgeqError, match="diverged in epoch 1"):
+        train.fit(model, images, labels, train.Fit(epochs=1), 0)
+
+
+def test_what_cannot_be_quantised_names_the_layer(tf) -> None:
+    from edgeq.keras.quantizers import wrap
+
+    layers, image = tf.keras.layers, tf.keras.Input((8, 8, 1))
+
+    def build(middle, fused=None):
+        x = middle(layers.Conv2D(2, 3)(image))
+        x = layers.Conv2D(2, 3, activation=fused, name="second")(x)
+        return tf.keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(x)))
+
+    with pytest.raises(EdgeqError, match="leaky: edgeq has no quantised form of LeakyReLU"):
+        wrap.wrap(build(layers.LeakyReLU(name="leaky")), parse("lsq:w4a4"))
+    with pytest.raises(EdgeqError, match="second: its activation is fused"):
+        wrap.wrap(build(layers.ReLU(), "relu"), parse("lsq:w4a4"))
+
+
+def test_a_sidecar_that_does_not_fit_is_refused(tmp_path, tf) -> None:
+    images, _ = digits(64)
+    path = tmp_path / "net.savedmodel"
+    train.save(train.lower(train.network("digits_cnn", 0.5, 10, (8, 8, 1), 0), parse("lsq:w2a2"), "int8", images, 0), path, images)
+    with pytest.raises(EdgeqError, match="does not tell what network"):
+        train.restore(path)
+    said = {"net": "digits_cnn", "width": 1.0, "classes": 10, "shape": [8, 8, 1], "quant": "lsq:w2a2", "ends": "int8"}
+    Path(f"{path}.edgeq.json").write_text(json.dumps(said))
+    with pytest.raises(EdgeqError, match="its weights are not those of"):
+        train.restore(path)
+    Path(f"{path}.edgeq.json").write_text(json.dumps({**said, "width": 0.5}))
+    assert train.restore(path)[0].name == "digits_cnn"
+    Path(f"{path}.edgeq.json").write_text(json.dumps({**said, "shape": [10**9, 8, 1]}))
+    with pytest.raises(EdgeqError, match="does not tell what network"):
+        train.restore(path)
+
+
+def test_every_name_has_its_file() -> None:
+    import edgeq.keras.quantizers as package
+
+    files = {p.stem for p in Path(package.__path__[0]).glob("[a-z]*.py")} - {"wrap"}
+    assert files == {part for name in KNOWN for part in name.split("+")}
