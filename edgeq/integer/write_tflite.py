@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -18,9 +17,10 @@ import numpy as np
 from edgeq.core.errors import EdgeqError
 from edgeq.integer.describe import weight_levels
 from edgeq.integer.graph import Graph, Op, Tensor
+from edgeq.integer.rewrite import dense_int4_as_conv, with_biases
 
 METADATA = "edgeq"
-_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int16": 7, "int8": 9, "int4": 17}
+_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int16": 7, "int8": 9, "int4": 17}
 _ACTIVATIONS = {"none": 0, "relu": 1, "relu_n1_to_1": 2, "relu6": 3}
 # kind: (builtin operator, options table, version). A version is the lowest whose kernel does int8: what old resolvers accept, new ones do.
 _OPS: dict[str, tuple[str, str | None, int]] = {
@@ -60,15 +60,17 @@ _INT4_VERSIONS = {"conv": 7, "depthwise": 6, "dense": 10}
 def write_tflite(graph: Graph, metadata: Mapping[str, bytes] = MappingProxyType({})) -> bytes:
     """The file's content. It takes batches of any size through ``resize_tensor_input``, and states one image.
 
-    INT4 constants are packed, low nibble first. ``metadata``: further named buffers; the one named "edgeq" is written here, see
-    :func:`bits`. A dense layer with INT4 weights and a scale a channel becomes the 1x1 convolution that TensorFlow Lite Micro runs as well.
+    INT4 constants are packed, low nibble first. ``metadata``: further named buffers; into the one named "edgeq", a JSON object, goes
+    what :func:`bits` says. A dense layer with INT4 weights and a scale a channel becomes the 1x1 convolution that TensorFlow Lite Micro
+    runs as well, and a layer without a bias gets one of zeros.
     Raises :class:`EdgeqError` for what no ``.tflite`` can say.
     """
-    graph = _dense_int4_as_conv(graph)
+    graph = dense_int4_as_conv(with_biases(graph))
     writer = _Writer(graph)
     for op in graph.ops:
         writer.op(op)
-    own = {METADATA: json.dumps(bits(graph), sort_keys=True, separators=(",", ":")).encode()}
+    stated = {**_object(metadata.get(METADATA, b"{}")), **bits(graph)}
+    own = {METADATA: json.dumps(stated, sort_keys=True, separators=(",", ":")).encode()}
     return writer.done({**dict(sorted(metadata.items())), **own})
 
 
@@ -92,6 +94,14 @@ def bits(graph: Graph) -> dict[str, dict[str, dict[str, int]]]:
     return {"weights": weights, "activations": activations}
 
 
+def _object(content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {}
+
+
 def _bits(levels: int) -> int:
     return max(1, math.ceil(math.log2(levels)))
 
@@ -109,29 +119,6 @@ def clamp_range(tensor: Tensor, activation: str) -> tuple[int, int]:
 def _away(value: float) -> int:
     """Rounded as C's ``round``: half away from zero."""
     return int(math.copysign(math.floor(abs(value) + 0.5), value))
-
-
-def _dense_int4_as_conv(graph: Graph) -> Graph:
-    """FINDINGS of the runtimes: TensorFlow Lite Micro fails on a FULLY_CONNECTED with INT4 weights and a scale a channel."""
-    tensors, ops = list(graph.tensors), []
-    for op in graph.ops:
-        w = tensors[op.inputs[1]] if op.kind == "dense" else None
-        if w is None or w.dtype != "int4" or len(w.scale) == 1:
-            ops.append(op)
-            continue
-        x, y = tensors[op.inputs[0]], tensors[op.output]
-        wide, tall = replace(x, name=x.name + "/1x1", shape=(1, 1, w.shape[1])), replace(y, name=y.name + "/1x1", shape=(1, 1, w.shape[0]))
-        assert w.data is not None
-        tensors[op.inputs[1]] = replace(w, shape=(w.shape[0], 1, 1, w.shape[1]), data=w.data.reshape(w.shape[0], 1, 1, w.shape[1]))
-        n = len(tensors)
-        tensors += [wide, tall]
-        options = {"stride": (1, 1), "dilation": (1, 1), "padding": "valid", "activation": op.options["activation"]}
-        ops += [
-            Op("reshape", op.inputs[:1], n, MappingProxyType({"shape": wide.shape})),
-            Op("conv", (n, *op.inputs[1:]), n + 1, MappingProxyType(options)),
-            Op("reshape", (n + 1,), op.output, MappingProxyType({"shape": y.shape})),
-        ]
-    return replace(graph, tensors=tuple(tensors), ops=tuple(ops))
 
 
 class _Writer:
