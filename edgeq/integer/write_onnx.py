@@ -67,7 +67,7 @@ class _Writer:
         self._leave(y)
         image = helper.make_tensor_value_info("image", self.types[x.dtype], ["n", *x.shape])
         answer = helper.make_tensor_value_info("answer", self.types[y.dtype], ["n", *y.shape])
-        proto = helper.make_graph(self.nodes, g.name or "edgeq", [image], [answer], list(self.constants.values()))
+        proto = helper.make_graph(self.nodes, "edgeq", [image], [answer], list(self.constants.values()))
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
         model = helper.make_model(proto, opset_imports=opsets, ir_version=8, producer_name="edgeq")
         return bytes(model.SerializeToString(deterministic=True))

@@ -181,7 +181,7 @@ class _Writer:
         graph, model = schema.SubGraphT(), schema.ModelT()
         graph.name, graph.tensors, graph.operators = b"main", self.tensors, self.operators
         graph.inputs, graph.outputs = [self.source.input], [self.source.output]
-        model.version, model.description, model.subgraphs = 3, (self.source.name or "edgeq").encode(), [graph]
+        model.version, model.description, model.subgraphs = 3, b"edgeq", [graph]
         model.operatorCodes = []
         for name, version in self.codes:
             code = schema.OperatorCodeT()
