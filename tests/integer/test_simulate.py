@@ -1,0 +1,124 @@
+import json
+import subprocess
+import sys
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import one_op_files
+import pytest
+from one_op_files import answers, make
+from tiny_tflite import classifier
+
+from edgeq.core.errors import EdgeqError
+from edgeq.integer import read_tflite, tflite_file
+from edgeq.integer.graph import Graph
+from edgeq.integer.rounding import RUNTIMES
+from edgeq.integer.simulate import EXACT, simulate
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+RESNET, MOBILENET = SHARED / "models/pretrainedResnet_quant.tflite", SHARED / "models/mobilenet_v1_0.25_128_quant.tflite"
+
+
+def _graph(content: bytes) -> Graph:
+    return read_tflite.from_model(tflite_file.parse(content, "one.tflite"))
+
+
+def _codes(graph: Graph, rng: np.random.Generator, n: int) -> np.ndarray:
+    t = graph.tensors[graph.input]
+    return rng.integers(-128 if t.dtype == "int8" else 0, 128 if t.dtype == "int8" else 256, (n, *t.shape)).astype(t.dtype)
+
+
+def _tflm(runtime: str) -> None:
+    if runtime == "tflm":
+        pytest.importorskip("tflite_micro")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("kind", list(one_op_files.MAKERS))
+def test_one_op_equals_the_interpreter(kind: str, dtype: str, runtime: str) -> None:
+    _tflm(runtime)
+    if runtime == "tflm" and (dtype == "uint8" or kind == "relu_n1_to_1"):
+        pytest.skip("TFLite Micro has no such kernel")
+    tolerance = EXACT.get((kind, runtime), 0)
+    for seed in range(8 if kind in ("conv", "depthwise", "dense", "add", "average_pool", "mean") else 4):
+        rng = np.random.default_rng([seed, 7])
+        content = make(kind, rng, dtype)
+        graph = _graph(content)
+        images = _codes(graph, rng, 4)
+        theirs, ours = answers(content, runtime, images), simulate(graph, images, runtime)
+        assert isinstance(ours, np.ndarray)
+        assert ours.dtype == theirs.dtype
+        assert ours.shape == theirs.shape
+        if tolerance:
+            assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= tolerance
+        else:
+            np.testing.assert_array_equal(ours, theirs, f"seed {seed}")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_whole_classifier(runtime: str) -> None:
+    _tflm(runtime)
+    content = classifier(8, 8, 3, seed=3)
+    graph = _graph(content)
+    images = _codes(graph, np.random.default_rng(0), 20)
+    np.testing.assert_array_equal(simulate(graph, images, runtime), answers(content, runtime, images))
+
+
+def test_chunks_do_not_matter_and_keep_gives_every_tensor() -> None:
+    graph = _graph(classifier(8, 8, 3))
+    images = _codes(graph, np.random.default_rng(0), 7)
+    kept = simulate(graph, images, "tflm", keep=True, chunk=3)
+    assert isinstance(kept, dict)
+    assert set(kept) == {graph.input, *(op.output for op in graph.ops)}
+    np.testing.assert_array_equal(kept[graph.output], simulate(graph, images, "tflm", chunk=64))
+    assert all(kept[op.output].shape == (7, *graph.tensors[op.output].shape) for op in graph.ops)
+
+
+def test_no_images() -> None:
+    graph = _graph(classifier(8, 8, 3))
+    out = simulate(graph, np.empty((0, 8, 8, 3), np.int8))
+    assert isinstance(out, np.ndarray)
+    assert out.shape == (0, 10)
+
+
+def test_wrong_runtime_and_wrong_codes() -> None:
+    graph = _graph(classifier(8, 8, 3))
+    with pytest.raises(EdgeqError, match="one of litert-xnnpack"):
+        simulate(graph, np.zeros((1, 8, 8, 3), np.int8), "ort")
+    with pytest.raises(ValueError, match="input codes"):
+        simulate(graph, np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def _photos(archive: Path, n: int, size: int) -> np.ndarray:
+    from PIL import Image
+
+    with zipfile.ZipFile(archive) as z:
+        names = sorted(k for k in z.namelist() if k.lower().endswith((".jpg", ".jpeg", ".png")))
+        names = names[:: max(1, len(names) // n)][:n]
+        return np.stack([np.asarray(Image.open(BytesIO(z.read(k))).convert("RGB").resize((size, size))) for k in names])
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not RESNET.exists(), reason="the models beside the project are absent")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_mlperf_resnet(runtime: str) -> None:
+    _tflm(runtime)
+    images = (_photos(SHARED / "data/cifar10-jpeg.zip", 12, 32).astype(np.int16) - 128).astype(np.int8)
+    np.testing.assert_array_equal(simulate(read_tflite.read(RESNET), images, runtime), answers(RESNET.read_bytes(), runtime, images))
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not MOBILENET.exists(), reason="the models beside the project are absent")
+@pytest.mark.parametrize("runtime", RUNTIMES[:3])
+def test_uint8_mobilenet(runtime: str) -> None:
+    images = _photos(SHARED / "data/imagenet-sample-200.zip", 3, 128)
+    np.testing.assert_array_equal(simulate(read_tflite.read(MOBILENET), images, runtime), answers(MOBILENET.read_bytes(), runtime, images))
+
+
+def test_the_simulator_needs_no_interpreter() -> None:
+    code = "import json, sys; import edgeq.integer.simulate; print(json.dumps(sorted(sys.modules)))"
+    loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
+    assert not {"tensorflow", "ai_edge_litert", "scipy"} & set(loaded)
