@@ -146,8 +146,8 @@ def _linear(w: _Writer, op: Op) -> str:
     x, weights, y = (w.tensor(i) for i in (op.inputs[0], op.inputs[1], op.output))
     if not y.quantised:
         return _float_linear(w, op)
-    if weights.data is None or weights.dtype not in ("int8", "int4") or np.any(weights.zero) or x.dtype == "int16":
-        raise EdgeqError(f"{y.name}: ONNX Runtime's integer kernels want int8 weights with zero point 0, and 8-bit activations")
+    if weights.data is None or weights.dtype not in ("int8", "int4", "uint8") or np.ptp(weights.zero) or x.dtype == "int16":
+        raise EdgeqError(f"{y.name}: ONNX Runtime's integer kernels want constant weights, one zero point for all, and 8-bit activations")
     name, attributes = w.names[op.inputs[0]], {}
     if op.kind == "dense":
         data = weights.data[:, :, None, None]
@@ -156,10 +156,10 @@ def _linear(w: _Writer, op: Op) -> str:
         data = weights.data.transpose((3, 0, 1, 2) if op.kind == "depthwise" else _NCHW)
         attributes = {"group": x.shape[2] // data.shape[1], **_window(op, x.shape, data.shape[2:])}
     out = len(data)
-    signed = 2 * w.high[op.inputs[0]] * int(np.abs(data.astype(int)).max(initial=0)) < 2**15
-    dtype, shift = ("int8", 0) if signed else ("uint8", 128)
+    fits = 2 * w.high[op.inputs[0]] * int(np.abs(data.astype(int)).max(initial=0)) < 2**15
+    dtype, shift = ("uint8", 0) if weights.dtype == "uint8" else ("int8", 0) if fits else ("uint8", 128)
     scales = w.constant(np.broadcast_to(weights.scale, out), "float32")
-    kernel = [w.constant(data.astype(int) + shift, dtype), scales, w.constant(np.full(out, shift), dtype)]
+    kernel = [w.constant(data.astype(int) + shift, dtype), scales, w.constant(np.full(out, weights.zero[0] + shift), dtype)]
     inputs = [name, *w.step(op.inputs[0]), *kernel, *w.step(op.output)]
     if len(op.inputs) > 2 and op.inputs[2] >= 0:
         inputs.append(w.constant(w.tensor(op.inputs[2]).data, "int32"))
