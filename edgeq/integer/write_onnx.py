@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeq.core.errors import EdgeqError
 from edgeq.integer.graph import Graph, Op, Tensor
-from edgeq.integer.write_tflite import clamp_range
+from edgeq.integer.ops import Call, clamp_range, padding
 
 OPSET = 17
 _NCHW, _NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
@@ -60,7 +60,7 @@ class _Writer:
             out = g.tensors[op.output]
             if out.quantised:
                 passes = op.kind in _PASSES and op.inputs[0] in self.low
-                low, high = clamp_range(out, op.options.get("activation", "none"))
+                low, high = clamp_range(Call(op, (), out, "litert-xnnpack"))
                 self.low[op.output] = self.low[op.inputs[0]] if passes else low
                 self.high[op.output] = min(high - self.low[op.output], self.high[op.inputs[0]] if passes else 255)
             self.names[op.output] = self._activate(op, _OPS[op.kind](self, op))
@@ -120,7 +120,7 @@ class _Writer:
                 return name
             low, high = {"relu": (0, np.inf), "relu6": (0, 6), "relu_n1_to_1": (-1, 1)}[activation]
             return self.node("Clip", name, self.constant(low, "float32"), self.constant(high, "float32"))
-        (low, high), start = clamp_range(y, activation), self.low[op.output]
+        (low, high), start = clamp_range(Call(op, (), y, "litert-xnnpack")), self.low[op.output]
         if low > start:
             name = self.node("Max", name, self.constant(low - start, "uint8"))
         return self.node("Min", name, self.constant(high - start, "uint8")) if high < start + 255 else name
@@ -131,14 +131,11 @@ def _first(tensor: Tensor) -> int:
 
 
 def _window(op: Op, size: Sequence[int], kernel: Sequence[int]) -> dict[str, Any]:
-    """Attributes of a sliding window. TensorFlow's SAME puts the odd line of padding below and to the right."""
-    dilation = op.options.get("dilation", (1, 1))
-    total = [0, 0]
-    if op.options["padding"] == "same":
-        axes = zip(size, kernel, op.options["stride"], dilation, strict=False)
-        total = [max(0, (-(-n // s) - 1) * s + (k - 1) * d + 1 - n) for n, k, s, d in axes]
-    pads = [t // 2 for t in total] + [t - t // 2 for t in total]
-    return {"strides": op.options["stride"], "pads": pads} | ({"dilations": dilation} if dilation != (1, 1) else {})
+    """Attributes of a sliding window, padded as TensorFlow does."""
+    stride, dilation = op.options["stride"], op.options.get("dilation", (1, 1))
+    (top, bottom), (left, right) = padding((size[0], size[1]), (kernel[0], kernel[1]), stride, dilation, op.options["padding"] == "same")
+    attributes = {"strides": stride, "pads": [top, left, bottom, right]}
+    return attributes | ({"dilations": dilation} if tuple(dilation) != (1, 1) else {})
 
 
 def _linear(w: _Writer, op: Op) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from edgeq.core.errors import EdgeqError
 from edgeq.integer.describe import weight_levels
 from edgeq.integer.graph import Graph, Op, Tensor
+from edgeq.integer.ops import Call, clamp_range
 from edgeq.integer.rewrite import dense_int4_as_conv, with_biases
 
 METADATA = "edgeq"
@@ -81,15 +82,16 @@ def bits(graph: Graph) -> dict[str, dict[str, dict[str, int]]]:
     ``bits = ceil(log2(levels))``.
     """
     weights, activations = {}, {}
+    stored = {op.output: op.inputs[0] for op in graph.ops if op.kind == "dequantize"}  # behind the weights of float layers
     for op in graph.ops:
         if op.kind not in ("conv", "depthwise", "dense"):
             continue
-        w, y = graph.tensors[op.inputs[1]], graph.tensors[op.output]
+        w, y = graph.tensors[stored.get(op.inputs[1], op.inputs[1])], graph.tensors[op.output]
         if w.data is not None and w.dtype in ("int4", "int8"):
             levels = weight_levels(w.data, w.axis if len(w.scale) > 1 else None)
             weights[w.name] = {"levels": levels, "bits": _bits(levels), "stored": 4 if w.dtype == "int4" else 8}
         if y.quantised:
-            low, high = clamp_range(y, op.options["activation"])
+            low, high = clamp_range(Call(op, (), y, "tflm"))
             activations[y.name] = {"levels": high - low + 1, "bits": _bits(high - low + 1)}
     return {"weights": weights, "activations": activations}
 
@@ -104,21 +106,6 @@ def _object(content: bytes) -> dict[str, Any]:
 
 def _bits(levels: int) -> int:
     return max(1, math.ceil(math.log2(levels)))
-
-
-def clamp_range(tensor: Tensor, activation: str) -> tuple[int, int]:
-    """The lowest and the highest code that a fused ``activation`` leaves in a quantised ``tensor``."""
-    bounds, scale, zero = np.iinfo(tensor.dtype), float(tensor.scale[0]), int(tensor.zero[0])
-    low, high = {"none": (None, None), "relu": (0.0, None), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0)}[activation]
-    return (
-        bounds.min if low is None else max(bounds.min, zero + _away(low / scale)),
-        bounds.max if high is None else min(bounds.max, zero + _away(high / scale)),
-    )
-
-
-def _away(value: float) -> int:
-    """Rounded as C's ``round``: half away from zero."""
-    return int(math.copysign(math.floor(abs(value) + 0.5), value))
 
 
 class _Writer:

@@ -141,6 +141,23 @@ def test_certified_layers_are_the_trained_ones_on_the_kernels(kind: str, signed:
         assert np.array_equal(interpret("ort", write_onnx(graph), codes)[..., proven], expected[..., proven]), (w, a)
 
 
+def test_a_sign_is_two_equal_thresholds() -> None:
+    """BinaryNet with its zero padding: inputs, weights and outputs are -1 and +1, and no accumulator may give 0."""
+    rng = np.random.default_rng(3)
+    values, weights = rng.choice([-1, 1], (40, 8, 8, 16)), rng.choice([-1, 1], (18, 3, 3, 16))
+    thresholds = rng.integers(-15, 16, (18, 1))
+    c = certify_layer(weights, np.repeat(thresholds, 2, axis=1), (-1, 1), low=-1)
+    assert c.share == 1
+    b = Builder()
+    x = b.image((8, 8, 16), 1.0, 0)
+    b.linear(x, "conv", 18, activation="relu_n1_to_1", out=(1.0, 0), weights=c.weights, multipliers=c.scale, bias=c.bias)
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), axis=(1, 2))
+    expected = np.where(np.einsum("nhwcij,oijc->nhwo", windows, weights) >= thresholds[:, 0], 1, -1)
+    for name in TFLITE:
+        assert np.array_equal(interpret(name, write_tflite(b.done()), values.astype(np.int8)), expected), name
+    assert np.array_equal(interpret("ort", write_onnx(b.done()), values.astype(np.int8)), expected)
+
+
 def test_the_naive_export_is_not() -> None:
     graph, codes, expected, _ = _layer("conv", 3, 3, signed=False, certified=False)
     wrong = [np.mean(interpret(name, write_tflite(graph), codes) != expected) for name in TFLITE]

@@ -16,7 +16,7 @@ from edgeq.integer.graph import Graph
 from edgeq.integer.rewrite import scales_behind_layers
 from edgeq.integer.simulate import simulate
 from edgeq.integer.write_onnx import write_onnx
-from edgeq.integer.write_tflite import write_tflite
+from edgeq.integer.write_tflite import bits, write_tflite
 from edgeq.runtimes import integer_kernels
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
@@ -34,10 +34,10 @@ def test_a_portable_graph_is_one_function_on_every_tflite_runtime() -> None:
     assert alive > 15
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_an_ordinary_graph_runs_everywhere_and_stays_close(bits: int) -> None:
+@pytest.mark.parametrize("width", [4, 8])
+def test_an_ordinary_graph_runs_everywhere_and_stays_close(width: int) -> None:
     for seed in range(10):
-        graph = random_graph(seed, bits=bits)
+        graph = random_graph(seed, bits=width)
         content, codes = write_tflite(graph), random_codes(graph, 16, seed)
         answers = np.stack([interpret(name, content, codes) for name in TFLITE]).astype(int)
         assert np.ptp(answers, axis=0).max() <= 16, seed  # each rounding is one step apart at most; several layers carry it on
@@ -87,9 +87,9 @@ def test_the_file_states_its_true_bits() -> None:
 
 
 def test_four_bits_are_packed() -> None:
-    def size(bits: int) -> int:
+    def size(width: int) -> int:
         b = Builder(1)
-        b.linear(b.flat(b.image((16, 16, 3))), "dense", 64, bits=bits, activation="none", weights=b.rng.integers(-7, 8, (64, 768)))
+        b.linear(b.flat(b.image((16, 16, 3))), "dense", 64, bits=width, activation="none", weights=b.rng.integers(-7, 8, (64, 768)))
         return len(write_tflite(b.done()))
 
     assert 24_000 < size(8) - size(4) <= 24_576  # half of 64 x 768
@@ -161,6 +161,7 @@ def test_scales_behind_layers_are_what_micro_needs(kind: str) -> None:
     for name in TFLITE:
         assert interpret(name, safe, codes) == pytest.approx(expected, abs=1e-5)
     assert interpret("ort", write_onnx(graph), codes) == pytest.approx(expected, abs=1e-5)
+    assert [*bits(graph)["weights"]] == [*bits(scales_behind_layers(graph))["weights"]] == [graph.tensors[stored].name]
 
 
 def test_write_read_write_is_a_fixed_point() -> None:
