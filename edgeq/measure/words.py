@@ -50,8 +50,10 @@ def threat_model(summary: dict[str, Any]) -> list[str]:
         name = _and(list(dict.fromkeys(attacks)))
         if kind == "query":
             held, seen = "nothing of the network", f"{access or 'answers'} of {on}, by queries"
-        else:
+        elif on.startswith("keras"):
             held, seen = f"{on} with its {access or 'gradients'}", "no runtime is queried while crafting"
+        else:
+            held, seen = f"the file, differentiated straight through the roundings of {on}", "no runtime is queried while crafting"
         said.append(f"{name}: abstraction level: the attacker holds {held}; physical level: {seen}.{replay}")
     if any(c["kind"] == "noise" for c in summary["cells"]):
         said.append("Uniform noise of the same radius is a baseline, not an attack: it is in no worst case.")

@@ -23,17 +23,24 @@ class Estimate:
     queries: float
 
 
-def estimate(targets: dict[str, Target], source: Any, cells: Iterable[Cell], attacks: dict[int, Any], shape: tuple[int, ...], n: int,
-             budget: int | None) -> Estimate:  # fmt: skip
-    """``source``: the Differentiable, None where no cell needs gradients."""
+def estimate(
+    targets: dict[str, Target],
+    sources: dict[str, Any],
+    cells: Iterable[Cell],
+    attacks: dict[int, Any],
+    shape: tuple[int, ...],
+    n: int,
+    budget: int | None,
+) -> Estimate:
+    """``sources``: the Differentiables that cells were crafted on, by name."""
     images = np.random.default_rng(0).integers(0, 256, (256, *shape), dtype=np.uint8)
     rates = {name: _rate(target, images) for name, target in targets.items()}
-    gradient = _gradient_seconds(source, images) if source is not None else 0.0
+    gradient = {name: _gradient_seconds(source, images) for name, source in sources.items()}
     sure = queries = 0.0
     for cell in cells:
         sure += sum(n / rate for rate in rates.values())
         if cell.kind == "gradient":
-            sure += attacks[cell.cell].evaluations() * -(-n // source.batch) * gradient
+            sure += attacks[cell.cell].evaluations() * -(-n // sources[cell.crafted_on].batch) * gradient[cell.crafted_on]
         elif cell.kind == "query":
             most = 1 + attacks[cell.cell].queries()
             queries += n * min(most, budget or most) / rates[cell.crafted_on]

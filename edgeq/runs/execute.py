@@ -40,13 +40,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """The opened targets of a run, by name; the one named ``keras`` is also the source of gradients."""
+    """The opened targets of a run, and the sources of gradients that its cells name: ``keras``, or the file as a runtime computes it."""
 
     targets: dict[str, Target]
-
-    @property
-    def source(self) -> Any:
-        return self.targets[KERAS]
+    sources: dict[str, Any]
 
 
 @contextmanager
@@ -70,7 +67,8 @@ def opened(run: Run, plan: Plan) -> Iterator[Bench]:
                 )
             run.add(replace(record, identity=target.identity()))
             targets[record.name] = target
-        yield Bench(targets)
+        named = {c.crafted_on for c in run.cells() if c.kind == "gradient"}
+        yield Bench(targets, {name: targets[KERAS] if name == KERAS else _white_box(run, name) for name in named})
 
 
 def _open(record: RunTarget, file: Path, plan: Plan) -> Target:
@@ -80,6 +78,16 @@ def _open(record: RunTarget, file: Path, plan: Plan) -> Target:
 
         return source.open(file, codes.real)
     return runtimes.open(record.name, file, Signature.from_json(record.signature), codes, batch=CHUNK, threads=plan.threads)
+
+
+def _white_box(run: Run, runtime: str) -> Any:
+    """The target's file, differentiable, forwards as ``runtime`` computes it."""
+    from edgeq.integer import read_tflite
+    from edgeq.keras.ste.source import SteSource
+
+    record = next(t for t in run.targets() if t.name == runtime)
+    file = next(a.file for a in run.artifacts() if a.name == record.artifact)
+    return SteSource(read_tflite.read(file), PixelCodes.from_json(record.codes), runtime)
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -103,8 +111,7 @@ def execute(
     attacks = {c.cell: plugins.load("attack", c.attack)(**c.params) for c in cells if c.kind != "clean"}
     with opened(run, plan) as bench:
         if announce is not None:
-            source = bench.source if any(c.kind == "gradient" for c in cells) else None
-            announce(estimate(bench.targets, source, cells, attacks, run.shape, run.n, plan.max_queries))
+            announce(estimate(bench.targets, bench.sources, cells, attacks, run.shape, run.n, plan.max_queries))
         _write_rows(run, plan, setting, progress)
         rows = Rows(run.ids(), run.labels())
         for cell in cells:
@@ -140,11 +147,11 @@ def _write_rows(run: Run, plan: Plan, setting: Setting | None, progress: Progres
 
 def _craft(run: Run, cell: Cell, attack: Any, bench: Bench, rows: Rows, plan: Plan, progress: Progress) -> None:
     threat, stage = Threat(cell.norm, cell.eps), label(cell)  # type: ignore[arg-type]
-    gradients = attack.needs == "gradients"
-    size = bench.source.batch if gradients else CHUNK
+    source = bench.sources[cell.crafted_on] if attack.needs == "gradients" else None
+    size = CHUNK if source is None else source.batch
     done = run.done(cell.cell)
-    before = KERAS + BEFORE_GRID
-    if gradients and not any(t.name == before for t in run.targets()):
+    before = KERAS + BEFORE_GRID if cell.crafted_on == KERAS else None
+    if before and not any(t.name == before for t in run.targets()):
         keras = next(t for t in run.targets() if t.name == KERAS)
         run.add(replace(keras, name=before))
     for chunk in _chunks(np.arange(run.n), size):
@@ -152,11 +159,12 @@ def _craft(run: Run, cell: Cell, attack: Any, bench: Bench, rows: Rows, plan: Pl
         if done[chunk].all():
             continue
         clean = run.images(chunk)
-        made = attack.craft(bench.source if gradients else None, clean, rows[chunk], threat, plan.seed)
+        made = attack.craft(source, clean, rows[chunk], threat, plan.seed)
         with run.transaction():
             run.add_candidates(cell.cell, chunk, made.candidates, clean, 0, made.loss)
-            if gradients:
-                run.add_answers(cell.cell, before, chunk, bench.source.answer_float(made.iterates), rows.labels[chunk])
+            if before and source is not None:
+                run.add_answers(cell.cell, before, chunk, source.answer_float(made.iterates), rows.labels[chunk])
+            if source is not None:
                 zero = {**run.meta("zero_gradients", {}), f"{cell.cell}/{chunk[0]}": int(made.zero.sum())}
                 run.set_meta("zero_gradients", zero)
     progress(stage, run.n, run.n)

@@ -48,6 +48,12 @@ class Plan:
         return [Threat(self.norm, parse_eps(text)) for text in dict.fromkeys(self.eps)]
 
     @property
+    def white_box(self) -> str | None:
+        """``"the file"`` where gradients have to come from the file alone: an attack follows them, and no source is given."""
+        asked = any(plugins.load("attack", text.split(":")[0]).needs == "gradients" for text in self.attacks)
+        return "the file" if asked and self.source is None and self.target.endswith(".tflite") else None
+
+    @property
     def float_only(self) -> bool:
         """The target is a Keras network: no integer input stands between an iterate and it."""
         return not self.target.endswith((".tflite", ".onnx"))

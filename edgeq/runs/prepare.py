@@ -71,7 +71,7 @@ class Setting:
 def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     """Raises :class:`EdgeqError`. ``say`` hears what takes time."""
     target = Path(plan.target)
-    cells(plan, KERAS if plan.source or plan.float_only else None, "")  # what no file can make right is said first
+    cells(plan, KERAS if plan.source or plan.float_only else plan.white_box, "")  # what no file can make right is said first
     if not target.exists():
         raise EdgeqError(f"{target}: there is no such file")
     if target.is_dir() and not (target / "saved_model.pb").is_file():
@@ -117,6 +117,8 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     notes.append(f"pixels enter as {main_codes.describe()}; the output is read as {signature.kind}")
     source = _source(plan, preprocess, main_codes, artifacts, targets, notes)
     running = [t.name for t in targets if t.runs and t.name != KERAS] or [KERAS]
+    if source is None and plan.white_box:
+        source = _white_box(target, running[0], notes)
     return Setting(plan, signature, preprocess, artifacts, targets, cells(plan, source, running[0]), dataset, index, names, notes)
 
 
@@ -202,6 +204,18 @@ def _source(
     table = PixelCodes.of_reals(real)
     targets.append(RunTarget(KERAS, artifacts[-1].name, "runs", "", signature.to_json(), table.to_json(), {}))
     return KERAS
+
+
+def _white_box(target: Path, runtime: str, notes: list[str]) -> str:
+    """The runtime whose kernels the gradients of the file itself go through; :class:`EdgeqError` where an op has none."""
+    from edgeq.integer import read_tflite
+    from edgeq.keras.ste.source import check
+
+    check(read_tflite.read(target))
+    notes.append(
+        f"no --source: gradients are {target.name}'s own, straight through the roundings of {runtime} (the attacker holds the file)"
+    )
+    return runtime
 
 
 def _artifact(path: Path, role: str) -> Artifact:

@@ -182,7 +182,7 @@ GOOD = {"--target": "model.tflite", "--attack": "spsa", "--eps": "8/255", "--dat
         ({"--attack": "spas"}, "did you mean spsa"),
         ({"--attack": "spsa:stesp=3"}, "no option 'stesp'"),
         ({"--attack": "spsa:batch=3"}, "even"),
-        ({"--attack": "pgd"}, "--source"),
+        ({"--attack": "pgd", "--target": "model.onnx"}, "--source"),
         ({"--eps": "0.5/255"}, "below one pixel"),
         ({"--eps": "nope"}, "not a radius"),
         ({"--norm": "l2"}, "no l2 form"),
@@ -227,6 +227,7 @@ def bad(tmp_path_factory):
     np.savez(folder / "labels.npz", x_test=images.astype(np.uint8), y_test=np.array([0, 1, 2, 99]))
     with zipfile.ZipFile(folder / "slip.zip", "w") as archive:
         archive.writestr("../a/0.png", b"x")
+    (folder / "model.onnx").write_bytes(b"no matter: options are looked at first")
     (folder / "taken.sqlite").write_bytes(b"mine")
     return folder
 

@@ -1,0 +1,142 @@
+"""The integer graph of a deployed file as a source of gradients: what an attacker who holds the file has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edgeq.core.answer import Answer
+from edgeq.core.errors import EdgeqError
+from edgeq.core.objective import Objective
+from edgeq.core.rows import Rows
+from edgeq.integer.graph import Graph
+from edgeq.integer.ops import Call, quantisation
+from edgeq.keras import engine, losses
+from edgeq.keras.ste import elementwise, linear
+from edgeq.keras.ste.clamp import CLAMPS
+from edgeq.pipeline.codes import PixelCodes
+
+KERNELS: dict[str, Callable[[Call, str], Callable[..., Any]]] = {
+    "conv": linear.linear,
+    "depthwise": linear.linear,
+    "dense": linear.linear,
+    "add": elementwise.add,
+    "average_pool": elementwise.average_pool,
+    "max_pool": elementwise.max_pool,
+    "pad": elementwise.pad,
+    "reshape": elementwise.reshape,
+}
+
+
+def logits_of(graph: Graph) -> int:
+    """The tensor that holds the logits: the output, or what enters a last softmax (seen through reshapes)."""
+    writers = {op.output: op for op in graph.ops}
+    tensor = graph.output
+    while (op := writers.get(tensor)) is not None and op.kind in ("reshape", "quantize", "softmax"):
+        tensor = op.inputs[0]
+        if op.kind == "softmax":
+            return tensor
+    return graph.output
+
+
+def check(graph: Graph) -> None:
+    """Raises :class:`EdgeqError` for an op on the way to the logits that has no gradient here."""
+    last = logits_of(graph)
+    for op in graph.ops:
+        if op.kind not in KERNELS:
+            name = graph.tensors[op.output].name
+            raise EdgeqError(f"{graph.name}: {op.kind} ({name}) has no gradient here; attack the file by queries, or pass --source")
+        if op.output == last:
+            return
+
+
+def executor(graph: Graph, runtime: str, clamp: str = "clipped", keep: bool = False) -> Callable[[Any], Any]:
+    """A TensorFlow function from input codes ``(n, h, w, c)`` to the codes of the logits ``(n, classes)``, all float32, forwards equal to
+    ``runtime``'s kernels; with ``keep`` to a dict of every tensor up to there.
+
+    Raises :class:`EdgeqError` for an op without a gradient here.
+    """
+    if clamp not in CLAMPS:
+        raise ValueError(f"clamp must be one of {', '.join(CLAMPS)}")
+    check(graph)
+    last, steps = logits_of(graph), []
+    for op in graph.ops:
+        inputs = tuple(graph.tensors[i] if i >= 0 else None for i in op.inputs)
+        steps.append((op, KERNELS[op.kind](Call(op, inputs, graph.tensors[op.output], runtime), clamp)))
+        if op.output == last:
+            break
+
+    def run(codes: Any) -> Any:
+        values = {graph.input: codes}
+        for op, step in steps:
+            values[op.output] = step(*(values.get(i) for i in op.inputs))
+        return values if keep else values[last]
+
+    return run
+
+
+class SteSource:
+    """A :class:`~edgeq.core.protocols.Differentiable` on the dequantised logits of an integer graph.
+
+    ``codes``: pixels to input codes. Images are rounded to pixels forwards and passed straight through backwards.
+    """
+
+    def __init__(self, graph: Graph, codes: PixelCodes, runtime: str = "litert-xnnpack", clamp: str = "clipped", batch: int = 128) -> None:
+        tf = engine.tensorflow()
+        self.name, self.batch, self.graph = f"ste of {runtime}", batch, graph
+        given, answer = graph.tensors[graph.input], graph.tensors[logits_of(graph)]
+        self._scale, self._zero = quantisation(answer)
+        self._shape = given.shape
+        table = tf.constant(codes.table.astype(np.float32))
+        pixels = np.arange(256.0)
+        centred = pixels - pixels.mean()
+        slope = tf.constant(255 * (centred @ codes.table.astype(np.float64)) / (centred @ centred), tf.float32)  # codes per unit of x
+        network = executor(graph, runtime, clamp)
+        channels = np.arange(given.shape[2])
+
+        @tf.custom_gradient
+        def enter(x: Any) -> Any:
+            pixel = tf.cast(tf.round(255 * x), tf.int32)
+            where = tf.stack([pixel, tf.broadcast_to(channels.astype(np.int32), tf.shape(pixel))], axis=-1)
+            return tf.gather_nd(table, where), lambda upstream: upstream * slope
+
+        def forward(x: Any) -> Any:
+            return (network(enter(x)) - float(self._zero)) * float(self._scale)
+
+        image, truth = tf.TensorSpec((batch, *self._shape), tf.float32), tf.TensorSpec((batch,), tf.int64)
+
+        def step(name: Objective) -> Any:
+            @tf.function(input_signature=[image, truth], autograph=False)
+            def run(x: Any, y: Any) -> tuple[Any, Any]:
+                with tf.GradientTape() as tape:
+                    tape.watch(x)
+                    loss = losses.objective(name, forward(x), y)
+                return loss, tape.gradient(loss, x)
+
+            return run
+
+        self._steps = {name: step(name) for name in ("ce", "margin")}
+        self._forward = tf.function(forward, input_signature=[image], autograph=False)
+
+    def value_and_grad(self, x: np.ndarray, rows: Rows, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
+        """Per-row loss ``(n,) float32`` and gradient ``(n, h, w, c) float32``; ``x`` float32 in [0, 1], any ``n``."""
+        loss, gradient = np.empty(len(x), np.float32), np.empty(x.shape, np.float32)
+        for start in range(0, len(x), self.batch):
+            part = slice(start, min(start + self.batch, len(x)))
+            labels = np.zeros(self.batch, np.int64)
+            labels[: part.stop - start] = rows.labels[part]
+            value, slope = self._steps[objective](self._padded(x[part]), labels)
+            loss[part], gradient[part] = value.numpy()[: part.stop - start], slope.numpy()[: part.stop - start]
+        return loss, gradient
+
+    def answer_float(self, x: np.ndarray) -> Answer:
+        """Logits of ``(n, h, w, c) float32`` images in [0, 1], rounded to pixels as the sensor does."""
+        parts = [self._forward(self._padded(x[i : i + self.batch])).numpy()[: len(x) - i] for i in range(0, len(x), self.batch)]
+        return Answer("logits", np.concatenate(parts))
+
+    def _padded(self, x: np.ndarray) -> np.ndarray:
+        if len(x) == self.batch:
+            return np.ascontiguousarray(x, np.float32)
+        return np.concatenate([x, np.zeros((self.batch - len(x), *self._shape), np.float32)]).astype(np.float32)

@@ -1,0 +1,170 @@
+"""The file as a differentiable network: forwards the runtime bit by bit, backwards straight through."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import random_graphs
+import tiny_tflite
+
+from edgeq import runtimes
+from edgeq.core.errors import EdgeqError
+from edgeq.core.rows import Rows
+from edgeq.integer import read_tflite
+from edgeq.integer.graph import Graph, Op, Tensor
+from edgeq.integer.rounding import RUNTIMES
+from edgeq.integer.simulate import simulate
+from edgeq.pipeline.codes import codes_for
+from edgeq.pipeline.preprocess import Preprocess
+
+pytestmark = pytest.mark.tensorflow
+
+
+def source_of(graph, codes=None, runtime="litert-xnnpack", clamp="clipped", batch=8):
+    from edgeq.keras.ste.source import SteSource
+
+    given = graph.tensors[graph.input]
+    codes = codes or codes_for(_border(given), Preprocess(given.shape[:2], given.shape[2]), "graph")
+    return SteSource(graph, codes, runtime, clamp, batch)
+
+
+def _border(tensor):
+    from edgeq.core.signature import Tensor as Border
+
+    return Border(tensor.shape, tensor.dtype, float(tensor.scale[0]), int(tensor.zero[0]))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_tensor_of_random_graphs_is_the_simulators(runtime):
+    from edgeq.keras.ste.source import KERNELS, executor, logits_of
+
+    compared = 0
+    for seed in range(10):
+        graph = random_graphs.random_graph(seed)
+        assert {op.kind for op in graph.ops} <= set(KERNELS)
+        images = random_graphs.random_codes(graph, 5, seed)
+        want = simulate(graph, images, runtime, keep=True)
+        got = executor(graph, runtime, keep=True)(images.astype(np.float32))
+        assert logits_of(graph) in got
+        for tensor, value in got.items():
+            np.testing.assert_array_equal(np.asarray(value), want[tensor], err_msg=f"seed {seed}, {graph.tensors[tensor].name}")
+            compared += 1
+    assert compared > 20
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_logits_are_the_interpreters(runtime, tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(tiny_tflite.classifier(c=3, seed=4, softmax=False))
+    signature = runtimes.probe(runtime, path)
+    codes = codes_for(signature.input, Preprocess((8, 8), 3), "m")
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    target = runtimes.open(runtime, path, signature, codes)
+    want = target.answer(images)
+    target.close()
+    got = source_of(read_tflite.read(path), codes, runtime).answer_float(images.astype(np.float32) / 255)
+    np.testing.assert_allclose(got.raw, want.values(), rtol=1e-6)
+
+
+def dense_graph(activation="none", scale=0.05):
+    """Four pixels to three scores, with weights that can be followed by hand."""
+    weights = np.array([[10, -3, 0, 5], [-20, 7, 9, 1], [3, 3, 3, 3]], np.int8)
+    tensors = (
+        Tensor("image", (2, 2, 1), "int8", np.array([1 / 255], np.float32), np.array([-128])),
+        Tensor("flat", (4,), "int8", np.array([1 / 255], np.float32), np.array([-128])),
+        Tensor("w", (3, 4), "int8", np.full(3, 0.01, np.float32), np.zeros(3, np.int64), 0, weights),
+        Tensor("logits", (3,), "int8", np.array([scale], np.float32), np.array([0])),
+    )
+    ops = (Op("reshape", (0,), 1, {"shape": (4,)}), Op("dense", (1, 2, -1), 3, {"activation": activation}))
+    return Graph(tensors, ops, 0, 3, "dense"), weights
+
+
+def test_the_gradient_is_the_float_networks_where_nothing_is_cut():
+    graph, weights = dense_graph()
+    images = np.random.default_rng(0).integers(0, 256, (6, 2, 2, 1)) / np.float32(255)
+    rows = Rows(np.arange(6), np.array([0, 1, 2, 0, 1, 2]))
+    loss, gradient = source_of(graph).value_and_grad(images, rows, "margin")
+    logits = source_of(graph).answer_float(images).raw
+    others = logits.copy()
+    others[np.arange(6), rows.labels] = -np.inf
+    np.testing.assert_allclose(loss, others.max(1) - logits[np.arange(6), rows.labels], atol=1e-6)
+    # one unit of x is 255 codes of 1/255; a logit changes by 0.01 * weight a unit
+    for row in range(6):
+        best = np.flatnonzero(others[row] == others[row].max())
+        want = [0.01 * (weights[k].astype(float) - weights[rows.labels[row]]) for k in best]
+        assert any(np.allclose(gradient[row].ravel(), w, rtol=1e-4) for w in want) or len(best) > 1
+
+
+def test_a_clamp_stops_the_gradient_or_lets_it_through_and_a_relu_always_stops_it():
+    images = np.ones((3, 2, 2, 1), np.float32)
+    rows = Rows(np.arange(3), np.array([0, 1, 2]))
+
+    def gradient(graph, clamp):
+        return source_of(graph, clamp=clamp).value_and_grad(images, rows, "ce")[1]
+
+    narrow, _ = dense_graph(scale=0.0001)  # every score beyond +-127 steps
+    assert not gradient(narrow, "clipped").any()
+    assert gradient(narrow, "through").any()
+    relu, _ = dense_graph("relu")
+    flat = source_of(relu, clamp="through").answer_float(images).raw[0] == 0
+    assert flat[1]  # score 1 is negative here, so a ReLU cuts it
+    for clamp in ("clipped", "through"):
+        p = np.exp(source_of(relu).answer_float(images).raw.astype(float))
+        p /= p.sum(1, keepdims=True)
+        weights = relu.tensors[2].data.astype(float) * 0.01
+        upstream = p - np.eye(3)
+        upstream[:, flat] = 0
+        np.testing.assert_allclose(gradient(relu, clamp).reshape(3, -1), upstream @ weights, rtol=1e-3, atol=1e-7)
+
+
+def test_sums_beyond_float32_are_exact_all_the_same():
+    rng = np.random.default_rng(0)
+    n = 1500  # 1500 * 127 * 255 leaves 2^24
+    weights = rng.integers(100, 128, (4, n)).astype(np.int8)
+    tensors = (
+        Tensor("image", (30, 50, 1), "int8", np.array([1 / 255], np.float32), np.array([-128])),
+        Tensor("flat", (n,), "int8", np.array([1 / 255], np.float32), np.array([-128])),
+        Tensor("w", (4, n), "int8", np.full(4, 0.01, np.float32), np.zeros(4, np.int64), 0, weights),
+        Tensor("logits", (4,), "int8", np.array([10.0], np.float32), np.array([-128])),
+    )
+    graph = Graph(tensors, (Op("reshape", (0,), 1, {"shape": (n,)}), Op("dense", (1, 2, -1), 3, {"activation": "none"})), 0, 3)
+    from edgeq.keras.ste.source import executor
+
+    images = rng.integers(-128, 128, (9, 30, 50, 1)).astype(np.int8)
+    for runtime in RUNTIMES:
+        np.testing.assert_array_equal(np.asarray(executor(graph, runtime)(images.astype(np.float32))), simulate(graph, images, runtime))
+
+
+def test_an_op_without_a_gradient_is_named():
+    from edgeq.keras.ste.source import check
+
+    graph, _ = dense_graph()
+    tensors = (*graph.tensors, Tensor("bent", (3,), "int8", np.array([0.05], np.float32), np.array([0])))
+    bent = Graph(tensors, (*graph.ops, Op("hard_swish", (3,), 4)), 0, 4, "bent.tflite")
+    with pytest.raises(EdgeqError, match=r"bent.tflite: hard_swish .* --source"):
+        check(bent)
+
+
+def test_pgd_needs_nothing_but_the_file(tmp_path):
+    (tmp_path / "model.tflite").write_bytes(tiny_tflite.classifier(seed=3))
+    arguments = [
+        "--attack",
+        "pgd:steps=10:step=0.2",
+        "--eps",
+        "24/255",
+        "--n",
+        "40",
+        "--runtime",
+        "litert-xnnpack,litert-reference",
+        "--json",
+    ]
+    command = [sys.executable, "-m", "edgeq", "attack", "--target", "model.tflite", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    robust = {(c["attack"], line["target"]): line["robust_accuracy"]["k"] for c in printed["cells"] for line in c["targets"]}
+    assert robust["pgd", "litert-xnnpack"] <= robust["noise", "litert-xnnpack"]
+    assert any("holds the file" in sentence for sentence in printed["threat_model"])
+    assert printed["cells"][1]["crafted_on"] == "litert-xnnpack"
