@@ -14,18 +14,21 @@ from typing import Any
 import numpy as np
 
 KINDS = frozenset(
-    "conv depthwise dense add sub mul average_pool max_pool mean pad reshape softmax logistic tanh relu relu6 relu_n1_to_1 leaky_relu "
-    "hard_swish concatenation quantize dequantize transpose minimum maximum strided_slice resize_bilinear resize_nearest".split()
+    ["conv", "depthwise", "dense", "add", "sub", "mul", "minimum", "maximum"]
+    + ["average_pool", "max_pool", "mean", "pad", "reshape", "transpose", "concatenation", "strided_slice"]
+    + ["relu", "relu6", "relu_n1_to_1", "leaky_relu", "hard_swish", "logistic", "tanh", "softmax"]
+    + ["quantize", "dequantize", "resize_bilinear", "resize_nearest"]
 )
 """What an op can be. Its options, where it has any:
 
-``conv``, ``depthwise``: ``stride (h, w)``, ``dilation (h, w)``, ``padding`` "same" or "valid", ``activation``; weights ``(out, kh, kw, in)``,
-for ``depthwise`` ``(1, kh, kw, out)`` with ``multiplier``; inputs: activation, weights, bias (int32) or -1.
-``dense``: ``activation``; weights ``(out, in)``. ``average_pool``, ``max_pool``: ``window (h, w)``, ``stride``, ``padding``, ``activation``.
-``add``, ``sub``, ``mul``: ``activation``. ``mean``: ``axes`` (of the NHWC batch), ``keep``. ``pad``: ``before``, ``after`` per axis without
-the batch. ``reshape``: ``shape``. ``softmax``: ``beta``. ``leaky_relu``: ``alpha``. ``concatenation``: ``axis``, ``activation``.
-``transpose``: ``order``. ``strided_slice``: ``begin``, ``end``, ``stride``. ``resize_*``: ``size``, ``align_corners``, ``half_pixel_centers``.
-``activation`` is "none", "relu", "relu6" or "relu_n1_to_1". Axes count without the batch, from 0.
+``conv``, ``depthwise``: ``stride (h, w)``, ``dilation (h, w)``, ``padding`` "same" or "valid", ``activation``; inputs are activation,
+weights ``(out, kh, kw, in)``, for ``depthwise`` ``(1, kh, kw, out)`` with ``multiplier``, and bias (int32) or -1.
+``dense``: ``activation``; weights ``(out, in)``. ``average_pool``, ``max_pool``: ``window (h, w)``, ``stride``, ``padding``,
+``activation``. ``add``, ``sub``, ``mul``: ``activation``. ``mean``: ``axes`` (of the NHWC batch), ``keep``. ``pad``: ``before``,
+``after`` per axis without the batch. ``reshape``: ``shape``. ``softmax``: ``beta``. ``leaky_relu``: ``alpha``. ``concatenation``:
+``axis``, ``activation``. ``transpose``: ``order``. ``strided_slice``: ``begin``, ``end``, ``stride``. ``resize_*``: ``size``,
+``align_corners``, ``half_pixel_centers``. ``activation`` is "none", "relu", "relu6" or "relu_n1_to_1". Axes count without the batch,
+from 0.
 """
 
 
@@ -33,9 +36,9 @@ the batch. ``reshape``: ``shape``. ``softmax``: ``beta``. ``leaky_relu``: ``alph
 class Tensor:
     """``value = scale * (code - zero)``.
 
-    ``shape``: of one image's activation, or of a constant. ``dtype``: int8, uint8, int16, int32, float32, or int4 for constants, whose ``data``
-    is then held as int8. ``scale`` ``(1,)`` or, along ``axis`` of a constant, ``(channels,)`` float32, empty where the tensor is not quantised;
-    ``zero`` int64 of the same length. ``data``: a constant's codes in ``shape``, not writeable; None for activations.
+    ``shape``: of one image's activation, or of a constant. ``dtype``: int8, uint8, int16, int32, float32, or int4 for constants, whose
+    ``data`` is then held as int8. ``scale`` ``(1,)`` or, along ``axis`` of a constant, ``(channels,)`` float32, empty where the tensor is
+    not quantised; ``zero`` int64 of the same length. ``data``: a constant's codes in ``shape``, not writeable; None for activations.
     """
 
     name: str
