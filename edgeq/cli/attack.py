@@ -24,7 +24,7 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 
 @click.command(epilog=EXAMPLE)
 @click.option("--target", required=True, metavar="FILE", help="The file that ships: .tflite, .onnx, or a Keras network.")
-@click.option("--source", metavar="FILE", help="The float Keras network that gradients come from.")
+@click.option("--source", metavar="FILE", help="The float Keras network that gradients come from. Without it: the .tflite itself.")
 @click.option("--runtime", "runtimes", callback=_split, metavar="A,B", help="Runtimes to measure. Default: all that can run the file.")
 @click.option("--device", metavar="NAME", help="A device profile: picks the runtime and says whether the file fits.")
 @click.option(

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 KINDS = frozenset(
-    ["conv", "depthwise", "dense", "add", "sub", "mul", "minimum", "maximum"]
-    + ["average_pool", "max_pool", "mean", "pad", "reshape", "transpose", "concatenation", "strided_slice"]
-    + ["relu", "relu6", "relu_n1_to_1", "leaky_relu", "hard_swish", "logistic", "tanh", "softmax"]
-    + ["quantize", "dequantize", "resize_bilinear", "resize_nearest"]
+    (
+        *("conv", "depthwise", "dense", "add", "sub", "mul", "minimum", "maximum"),
+        *("average_pool", "max_pool", "mean", "pad", "reshape", "transpose", "concatenation", "strided_slice"),
+        *("relu", "relu6", "relu_n1_to_1", "leaky_relu", "hard_swish", "logistic", "tanh", "softmax"),
+        *("quantize", "dequantize", "resize_bilinear", "resize_nearest"),
+    )
 )
 """What an op can be. Its options, where it has any:
 
