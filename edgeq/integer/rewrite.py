@@ -47,7 +47,10 @@ def with_biases(graph: Graph) -> Graph:
 
 
 def dense_int4_as_conv(graph: Graph) -> Graph:
-    """Dense layers with INT4 weights and a scale a channel as 1x1 convolutions, which TensorFlow Lite Micro runs: the same function."""
+    """Dense layers with INT4 weights and a scale a channel as 1x1 convolutions, which TensorFlow Lite Micro runs.
+
+    The same accumulators. LiteRT leaves INT4 convolutions to its builtin kernels, which round them as such.
+    """
     new = _Growing(graph)
     for op in graph.ops:
         w = graph.tensors[op.inputs[1]] if op.kind == "dense" else None

@@ -88,6 +88,12 @@ class _Writer:
     def tensor(self, i: int) -> Tensor:
         return self.graph.tensors[i]
 
+    def value(self, i: int) -> str:
+        """The name of an activation's value."""
+        if i not in self.names:
+            raise EdgeqError(f"{self.tensor(i).name}: a constant in this place has no integer form in ONNX; write a .tflite instead")
+        return self.names[i]
+
     def step(self, i: int) -> list[str]:
         """Scale and zero point of an activation as it is stored."""
         t = self.tensor(i)
@@ -145,7 +151,7 @@ def _linear(w: _Writer, op: Op) -> str:
         return _float_linear(w, op)
     if weights.data is None or weights.dtype not in ("int8", "int4", "uint8") or np.ptp(weights.zero) or x.dtype == "int16":
         raise EdgeqError(f"{y.name}: ONNX Runtime's integer kernels want constant weights, one zero point for all, and 8-bit activations")
-    name, attributes = w.names[op.inputs[0]], {}
+    name, attributes = w.value(op.inputs[0]), {}
     if op.kind == "dense":
         data = weights.data[:, :, None, None]
         name = w.node("Reshape", name, w.constant([-1, data.shape[1], 1, 1], "int64"))
@@ -179,7 +185,7 @@ def _operand(w: _Writer, i: int, whole: bool = False, rank: int = 0) -> str:
     """A float tensor's value. A constant that is broadcast (not ``whole``) over images gets its channels in front."""
     t = w.tensor(i)
     if t.data is None:
-        return w.names[i]
+        return w.value(i)
     if t.dtype != "float32":
         raise EdgeqError(f"{t.name}: {t.dtype} constants in arithmetic have no integer form in ONNX; write a .tflite instead")
     if whole or rank < 3 or t.data.size == 1:
@@ -206,7 +212,7 @@ def _average_pool(w: _Writer, op: Op) -> str:
     """TFLite's mean of codes: halves away from code 0 (in ``sum / count`` of int32), the padding not counted."""
     x, y = w.tensor(op.inputs[0]), w.tensor(op.output)
     kernel, attributes = op.options["window"], _window(op, x.shape, op.options["window"])
-    name = w.names[op.inputs[0]]
+    name = w.value(op.inputs[0])
     if not x.quantised:
         return w.node("AveragePool", name, kernel_shape=kernel, **attributes)
     start, ones = w.low[op.inputs[0]], w.constant(np.ones((x.shape[2], 1, *kernel)), "uint8")
@@ -233,7 +239,7 @@ def _counts(size: Sequence[int], out: Sequence[int], kernel: Sequence[int], attr
 
 def _max_pool(w: _Writer, op: Op) -> str:
     window = op.options["window"]
-    return w.node("MaxPool", w.names[op.inputs[0]], kernel_shape=window, **_window(op, w.tensor(op.inputs[0]).shape, window))
+    return w.node("MaxPool", w.value(op.inputs[0]), kernel_shape=window, **_window(op, w.tensor(op.inputs[0]).shape, window))
 
 
 def _mean(w: _Writer, op: Op) -> str:
@@ -241,7 +247,7 @@ def _mean(w: _Writer, op: Op) -> str:
     x, y, axes = w.tensor(op.inputs[0]), w.tensor(op.output), tuple(sorted(op.options["axes"]))
     if len(x.shape) != 3 or axes != (1, 2):
         raise EdgeqError(f"{y.name}: only a mean over all pixels has an integer form in ONNX; write a .tflite instead")
-    name, (h, width, c) = w.names[op.inputs[0]], x.shape
+    name, (h, width, c) = w.value(op.inputs[0]), x.shape
     if not y.quantised:
         return w.node("ReduceMean", name, axes=(2, 3), keepdims=len(y.shape) == 3)
     ones, scales = w.constant(np.ones((c, 1, h, width)), "int8"), w.constant(np.full(c, 1 / (h * width)), "float32")
@@ -250,7 +256,7 @@ def _mean(w: _Writer, op: Op) -> str:
 
 
 def _reshape(w: _Writer, op: Op) -> str:
-    before, after, name = w.tensor(op.inputs[0]).shape, w.tensor(op.output).shape, w.names[op.inputs[0]]
+    before, after, name = w.tensor(op.inputs[0]).shape, w.tensor(op.output).shape, w.value(op.inputs[0])
     if len(before) == 3 and before[0] * before[1] > 1 and before[2] > 1:  # else both layouts hold the codes in one order
         name = w.node("Transpose", name, perm=_NHWC)
     name = w.node("Reshape", name, w.constant([-1, *after], "int64"))
@@ -262,7 +268,7 @@ def _pad(w: _Writer, op: Op) -> str:
     move = (2, 0, 1) if len(x.shape) == 3 else range(len(x.shape))
     pads = [0, *(op.options["before"][i] for i in move), 0, *(op.options["after"][i] for i in move)]
     fill = w.step(op.inputs[0])[1] if x.quantised else w.constant(0, "float32")
-    name = w.node("Pad", w.names[op.inputs[0]], w.constant(pads, "int64"), fill)
+    name = w.node("Pad", w.value(op.inputs[0]), w.constant(pads, "int64"), fill)
     # a Max with 0 keeps ONNX Runtime from moving these pads into a MaxPool behind, which refuses them if they outgrow its window
     pooled = x.quantised and any(o.kind == "max_pool" and o.inputs[0] == op.output for o in w.graph.ops)
     return w.node("Max", name, w.constant(0, "uint8")) if pooled else name
@@ -272,12 +278,12 @@ def _concatenation(w: _Writer, op: Op) -> str:
     y = w.tensor(op.output)
     axis = {0: 2, 1: 3, 2: 1}[op.options["axis"]] if len(y.shape) == 3 else op.options["axis"] + 1
     if not y.quantised:
-        return w.node("Concat", *(w.names[i] for i in op.inputs), axis=axis)
-    return w.node("QLinearConcat", *w.step(op.output), *(n for i in op.inputs for n in (w.names[i], *w.step(i))), axis=axis)
+        return w.node("Concat", *(w.value(i) for i in op.inputs), axis=axis)
+    return w.node("QLinearConcat", *w.step(op.output), *(n for i in op.inputs for n in (w.value(i), *w.step(i))), axis=axis)
 
 
 def _softmax(w: _Writer, op: Op) -> str:
-    x, y, name = w.tensor(op.inputs[0]), w.tensor(op.output), w.names[op.inputs[0]]
+    x, y, name = w.tensor(op.inputs[0]), w.tensor(op.output), w.value(op.inputs[0])
     beta = float(op.options.get("beta", 1.0))
     if x.quantised:
         name = w.node("DequantizeLinear", name, w.constant(x.scale[0] * np.float32(beta), "float32"), w.step(op.inputs[0])[1])
@@ -290,14 +296,14 @@ def _softmax(w: _Writer, op: Op) -> str:
 def _dequantize(w: _Writer, op: Op) -> str:
     x = w.tensor(op.inputs[0])
     if x.data is None:
-        return w.node("DequantizeLinear", w.names[op.inputs[0]], *w.step(op.inputs[0]))
+        return w.node("DequantizeLinear", w.value(op.inputs[0]), *w.step(op.inputs[0]))
     many = len(x.scale) > 1
     scale, zero = (w.constant(v if many else v[0], d) for v, d in ((x.scale, "float32"), (x.zero, "int8")))
     return w.node("DequantizeLinear", w.constant(x.data, "int8"), scale, zero, axis=x.axis if many else 0)
 
 
 def _quantize(w: _Writer, op: Op) -> str:
-    real = _dequantize(w, op) if w.tensor(op.inputs[0]).quantised else w.names[op.inputs[0]]
+    real = _dequantize(w, op) if w.tensor(op.inputs[0]).quantised else w.value(op.inputs[0])
     return w.node("QuantizeLinear", real, *w.step(op.output))
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import one_op_files
 import pytest
 from random_graphs import TFLITE, Builder, interpret, random_codes, random_graph
 
@@ -179,6 +180,27 @@ def test_the_simulator_foretells_every_written_graph(runtime: str) -> None:
         codes = random_codes(graph, 16, seed)
         given, told = interpret(runtime, write_tflite(graph), codes).astype(int), simulate(graph, codes, runtime)
         assert np.array_equal(given, told), seed
+
+
+ALWAYS_IN_ONNX = {"conv", "depthwise", "dense", "average_pool", "max_pool", "pad", "reshape", "softmax", "quantize", "dequantize"}
+
+
+@pytest.mark.parametrize("kind", sorted(one_op_files.MAKERS))
+def test_every_op_is_written_as_it_was_read(kind: str) -> None:
+    for seed in range(3):
+        for dtype in ("int8",) if kind.endswith("4") else ("int8", "uint8"):
+            given = one_op_files.make(kind, np.random.default_rng(seed), dtype)
+            graph = read_tflite.from_model(tflite_file.parse(given, "m.tflite"))
+            codes, written = random_codes(graph, 1, seed), write_tflite(graph)
+            expected = interpret("litert-builtin", given, codes)
+            assert np.array_equal(interpret("litert-builtin", written, codes), expected)
+            try:
+                content = write_onnx(graph)
+            except EdgeqError:
+                assert kind not in ALWAYS_IN_ONNX
+                continue
+            difference = interpret("ort", content, codes).astype(float) - interpret("litert-xnnpack", written, codes)
+            assert np.abs(difference).max() <= (kind in ("mean", "quantize") or kind.endswith("4"))  # ties, and INT4 is not XNNPACK's
 
 
 @pytest.mark.shared
