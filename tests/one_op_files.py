@@ -19,6 +19,7 @@ class Draw:
 
     def __init__(self, rng: np.random.Generator, dtype: str, rank: int = 3) -> None:
         self.rng, self.dtype, self.g = rng, dtype, Graph()
+        self.ties = self.flip()  # all scales powers of two, so that results fall between two codes
         self.lo = -128 if dtype == "int8" else 0
         h, w, c = (int(v) for v in (rng.integers(4, 9), rng.integers(4, 9), rng.integers(1, 20)))
         self.shape = (h, w, c) if rank == 3 else (c,)
@@ -26,7 +27,8 @@ class Draw:
         self.x = self.tensor("x", self.shape, self.scale, self.zero)
 
     def quantisation(self) -> tuple[float, int]:
-        return float(np.float32(2.0 ** self.rng.uniform(-7, -3))), int(self.rng.integers(self.lo, self.lo + 256))
+        exponent = float(self.rng.integers(-7, -3)) if self.ties else self.rng.uniform(-7, -3)
+        return float(np.float32(2.0**exponent)), int(self.rng.integers(self.lo, self.lo + 256))
 
     def tensor(self, name: str, shape: Any, scale: float, zero: int, data: Any = None) -> int:
         return self.g.tensor(name, (1, *shape), self.dtype, scale, zero, data)
@@ -42,6 +44,7 @@ class Draw:
 
 
 def _linear(d: Draw, kind: str) -> bytes:
+    kind, int4 = kind.removesuffix("4"), kind.endswith("4")
     rng, c = d.rng, d.shape[-1]
     kh, kw, sh, sw = (int(v) for v in rng.integers(1, 4, 4))
     dh, dw = (1, 1) if d.flip() else (int(v) for v in rng.integers(1, 3, 2))
@@ -58,10 +61,17 @@ def _linear(d: Draw, kind: str) -> bytes:
     w_zero = 0 if d.dtype == "int8" else int(rng.integers(1, 256))
     low = -127 if d.dtype == "int8" else 0
     data = rng.integers(low, low + 255, shape)
-    if d.dtype == "int8" and d.flip():  # small weights and powers of two, for ties
+    if d.dtype == "int8" and (int4 or d.ties or d.flip()):
         data = data // 16
         scales = (2.0 ** np.round(np.log2(scales * 8 / out_scale * d.scale))).astype(np.float32) * np.float32(out_scale / d.scale)
-    weights = d.g.tensor("w", shape, d.dtype, scales, w_zero, data)
+    if int4:
+        data = np.clip(data, -7, 7)
+        flat = np.append(data.reshape(-1), np.zeros(data.size % 2, np.int64))
+        packed = (flat[0::2] & 15) | ((flat[1::2] & 15) << 4)
+        weights = d.g.tensor("w", shape, "uint8", scales, w_zero, packed)
+        d.g.graph.tensors[-1].type = schema.TensorType.INT4
+    else:
+        weights = d.g.tensor("w", shape, d.dtype, scales, w_zero, data)
     if per_channel and kind == "depthwise":
         d.g.graph.tensors[-1].quantization.quantizedDimension = 3
     bias = d.g.tensor("b", (out,), "int32", scales * np.float32(d.scale), 0, rng.integers(-3000, 3000, out))
@@ -214,7 +224,7 @@ def _convert(d: Draw, kind: str) -> bytes:
 
 
 MAKERS = {
-    **dict.fromkeys(("conv", "depthwise", "dense"), _linear),
+    **dict.fromkeys(("conv", "depthwise", "dense", "conv4", "depthwise4", "dense4"), _linear),
     **dict.fromkeys(("average_pool", "max_pool"), _pool),
     **dict.fromkeys(("add", "sub", "mul", "minimum", "maximum"), _binary),
     **dict.fromkeys(("softmax", "logistic", "tanh", "hard_swish", "leaky_relu", "relu", "relu6", "relu_n1_to_1"), _curve),
@@ -226,7 +236,7 @@ MAKERS = {
 
 def make(kind: str, rng: np.random.Generator, dtype: str = "int8") -> bytes:
     """A file with one op of the kind."""
-    return MAKERS[kind](Draw(rng, dtype, 1 if kind == "dense" else 3), kind)
+    return MAKERS[kind](Draw(rng, dtype, 1 if kind.startswith("dense") else 3), kind)
 
 
 def answers(content: bytes, runtime: str, images: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ MAX_ELEMENTS = 2**24  # of one image's activation: five times the largest of Ima
 MAX_COLUMNS = 2**26  # elements of all windows of one convolution, once unrolled
 MAX_TAPS = 2**12  # of a pooling window
 MAX_OPS = 10_000
+SCALES = 2.0**-40, 2.0**40
 ACTIVATIONS = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6"}
 DTYPES = ("int8", "uint8", "int16", "int32", "int4", "float32", "int64", "bool")
 
@@ -161,7 +162,7 @@ class _Reader:
         codes = t.codes()
         if codes is None:
             raise _UnfitError(f"{t.name} is no constant, or does not hold what its shape says" if t.data else f"nothing writes {t.name}")
-        self.tensors[index] = self.tensor(t, t.shape, codes.astype(codes.dtype.newbyteorder("=")))
+        self.tensors[index] = self.tensor(t, t.shape, codes.astype("int8" if t.dtype == "int4" else codes.dtype.newbyteorder("=")))
         self.fixed.add(index)
         return self.tensors[index]
 
@@ -174,8 +175,8 @@ class _Reader:
         if len(scale) and not len(zero):
             zero = np.zeros(len(scale), np.int64)
         if t.dtype not in ("float32", "int64", "bool") and len(scale):
-            if len(scale) != len(zero) or not (np.isfinite(scale).all() and (scale > 0).all()):
-                raise _UnfitError(f"{t.name} has a scale that is not positive, or too few zero points")
+            if len(scale) != len(zero) or not ((scale >= SCALES[0]) & (scale <= SCALES[1])).all():
+                raise _UnfitError(f"{t.name} has a scale that is not positive or beyond all reason, or too few zero points")
             if len(scale) > 1 and not (0 <= t.axis < len(shape) and shape[t.axis] == len(scale)):
                 raise _UnfitError(f"{t.name} has {len(scale)} scales for shape {shape}")
             lo, hi = (-8, 7) if t.dtype == "int4" else (int(np.iinfo(t.dtype).min), int(np.iinfo(t.dtype).max))

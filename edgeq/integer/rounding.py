@@ -18,19 +18,19 @@ Int = np.ndarray
 Formula = Callable[..., np.ndarray]
 
 
-def quantised_multiplier(real: Any) -> tuple[np.ndarray, np.ndarray]:
+def quantised_multiplier(real: Any, *, cut: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """``real = q * 2^(shift - 31)`` with ``q`` in [2^30, 2^31): int64 ``(q, shift)`` of a non-negative float64, elementwise.
 
-    TFLite ``QuantizeMultiplier``: the fraction is rounded half away from zero; what is below 2^-32 becomes 0.
+    TFLite ``QuantizeMultiplier``: the fraction is rounded half away from zero, or ``cut`` off; what is below 2^-32 becomes 0.
     """
     fraction, shift = np.frexp(np.asarray(real, np.float64))
-    q = np.floor(fraction * 2.0**31 + 0.5).astype(np.int64)
+    q = np.floor(fraction * 2.0**31 + (0.0 if cut else 0.5)).astype(np.int64)
     shift = shift.astype(np.int64)
     over = q == 2**31
     q, shift = np.where(over, q // 2, q), shift + over
     vanishes, too_large = shift < -31, shift > 30
     q = np.where(vanishes, 0, np.where(too_large, 2**31 - 1, q))
-    return q, np.where(vanishes, 0, np.minimum(shift, 30))
+    return q, np.clip(np.where(vanishes, 0, shift), -31, 30)
 
 
 def high_mul(a: Int, q: Any) -> Int:
@@ -56,9 +56,9 @@ def half_up(acc: Int, q: Any, shift: Any) -> Int:
 
 
 def single_rounding(acc: Int, q: Any, shift: Any) -> Int:
-    """``(acc * q + 2^(t-1)) >> t`` with ``t = 31 - shift``: one rounding, halves towards plus infinity."""
-    total = 31 - shift
-    return (acc * q + (np.int64(1) << (total - 1))) >> total
+    """``acc * q / 2^(31 - shift)`` rounded once, halves away from zero."""
+    product, total = acc * q, 31 - shift
+    return np.sign(product) * ((np.abs(product) + (np.int64(1) << (total - 1))) >> total)
 
 
 def float_product(acc: Any, multiplier: Any) -> np.ndarray:
@@ -118,7 +118,8 @@ def requantiser(runtime: str, kind: str, given: Any, weights: Any, out: Any, cha
     """The requantisation of ``acc * given * weights`` to steps of ``out``.
 
     ``given``, ``out``: float32 scale of the input and output; ``weights``: one scale, or one a channel; ``dtype`` of the activations.
-    XNNPACK computes the multiplier in float32, the others in float64, except for :func:`rounds_scales`.
+    XNNPACK computes the multiplier in float32, the others in float64, except for :func:`rounds_scales`. The reference fully
+    connected kernel keeps that float64; cut to 31 bits it falls on the same side of every half.
     """
     given, weights, out = (np.asarray(s, np.float32).reshape(-1) for s in (given, weights, out))
     product = given.astype(np.float64) * weights.astype(np.float64)
@@ -128,6 +129,6 @@ def requantiser(runtime: str, kind: str, given: Any, weights: Any, out: Any, cha
     for where, formula in formulas(runtime, kind, dtype, channels):
         multipliers: tuple[np.ndarray, ...] = (given * weights / out,)
         if formula is not float_product:
-            multipliers = quantised_multiplier(product / out.astype(np.float64))
+            multipliers = quantised_multiplier(product / out.astype(np.float64), cut=formula is single_rounding)
         parts.append((where, formula, tuple(np.broadcast_to(m, channels)[where] for m in multipliers)))
     return Requantiser(tuple(parts))

@@ -84,7 +84,11 @@ def plan(graph: Graph, runtime: str) -> list[Step]:
         if op.kind not in KERNELS:
             raise EdgeqError(f"{graph.name}: {op.kind} ({graph.tensors[op.output].name}) cannot be simulated")
         inputs = tuple(graph.tensors[i] if i >= 0 else None for i in op.inputs)
-        steps.append(KERNELS[op.kind](Call(op, inputs, graph.tensors[op.output], runtime)))
+        try:
+            steps.append(KERNELS[op.kind](Call(op, inputs, graph.tensors[op.output], runtime)))
+        except (ValueError, OverflowError):
+            name = graph.tensors[op.output].name
+            raise EdgeqError(f"{graph.name}: {op.kind} ({name}) has scales that no kernel takes; export the network again") from None
     return steps
 
 

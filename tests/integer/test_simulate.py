@@ -42,8 +42,10 @@ def test_one_op_equals_the_interpreter(kind: str, dtype: str, runtime: str) -> N
     _tflm(runtime)
     if runtime == "tflm" and (dtype == "uint8" or kind == "relu_n1_to_1"):
         pytest.skip("TFLite Micro has no such kernel")
+    if kind.endswith("4") and (dtype == "uint8" or (runtime, kind) == ("tflm", "dense4")):
+        pytest.skip("no runtime has such a kernel, or TFLite Micro only for some of the files")
     tolerance = EXACT.get((kind, runtime), 0)
-    for seed in range(8 if kind in ("conv", "depthwise", "dense", "add", "average_pool", "mean") else 4):
+    for seed in range(8 if kind in ("conv", "depthwise", "dense", "add", "mean") else 4):
         rng = np.random.default_rng([seed, 7])
         content = make(kind, rng, dtype)
         graph = _graph(content)

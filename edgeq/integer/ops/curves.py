@@ -13,8 +13,8 @@ from edgeq.integer.rounding import divide_by_power_of_two, double_rounding, high
 
 
 def softmax(call: Call) -> Step:
-    """Along the last axis. TFLM: gemmlowp's fixed point; LiteRT: a float table, for XNNPACK too, which has no int8 softmax."""
-    return _fixed_softmax(call) if call.runtime == "tflm" else _float_softmax(call)
+    """Along the last axis. TFLM and reference: gemmlowp's fixed point; builtin: a float table, for XNNPACK too, which has no int8 one."""
+    return _fixed_softmax(call) if call.runtime in ("tflm", "litert-reference") else _float_softmax(call)
 
 
 def _float_softmax(call: Call) -> Step:
@@ -92,7 +92,7 @@ def _fixed_table(call: Call, function: Callable[[np.ndarray, int], np.ndarray], 
 def logistic(call: Call) -> Step:
     if call.runtime == "tflm":
         return _fixed_table(call, fixed_point.logistic, 8, limits(call.output.dtype)[0])
-    return _real_table(call, lambda v: 1 / (1 + np.exp(-v)))
+    return _real_table(call, lambda v: np.float32(1) / (np.float32(1) + np.exp(-v).astype(np.float32)))
 
 
 def tanh(call: Call) -> Step:

@@ -43,7 +43,10 @@ def _weights(call: Call, per_channel: int) -> tuple[np.ndarray, np.ndarray, type
 
 def _finish(call: Call) -> Step:
     x, w, _ = _tensors(call)
-    requantise = requantiser(call.runtime, call.op.kind, x.scale, w.scale, call.output.scale, call.output.shape[-1], x.dtype)
+    # XNNPACK leaves layers with INT4 weights to the builtin kernels, but for fully connected ones with an even number of inputs
+    left = w.dtype == "int4" and (call.op.kind != "dense" or w.shape[1] % 2 == 1)
+    runtime = "litert-builtin" if call.xnnpack and left else call.runtime
+    requantise = requantiser(runtime, call.op.kind, x.scale, w.scale, call.output.scale, call.output.shape[-1], x.dtype)
     zero, (lo, hi) = quantisation(call.output)[1], clamp_range(call)
 
     def finish(acc: np.ndarray) -> np.ndarray:
