@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeq.core.errors import EdgeqError
 from edgeq.integer.graph import Graph
-from edgeq.integer.ops import Call, Step, convert, curves, elementwise, join, linear, move, pool, reduce, resize
+from edgeq.integer.ops import Call, Step, convert, curves, elementwise, floats, join, linear, move, pool, reduce, resize
 from edgeq.integer.rounding import RUNTIMES
 
 KERNELS: dict[str, Callable[[Call], Step]] = {
@@ -45,7 +45,10 @@ EXACT: dict[tuple[str, str], int] = {
     ("mean", "litert-xnnpack"): 1,  # where the mean lies between two codes and scales are equal: 9 of 32,424 elements
     ("resize_bilinear", "litert-builtin"): 1,  # uint8 only: 366 of 184,638 elements
 }
-"""Kind and runtime -> the largest error seen, in codes. What is not listed is equal to the runtime bit by bit."""
+"""Kind and runtime -> the largest error seen, in codes. What is not listed is equal to the runtime bit by bit.
+
+For ops between float32 tensors see :mod:`edgeq.integer.ops.floats`.
+"""
 
 
 def simulate(
@@ -81,14 +84,15 @@ def plan(graph: Graph, runtime: str) -> list[Step]:
     """One function an op, from input arrays to the output array."""
     steps = []
     for op in graph.ops:
-        if op.kind not in KERNELS:
-            raise EdgeqError(f"{graph.name}: {op.kind} ({graph.tensors[op.output].name}) cannot be simulated")
+        out = graph.tensors[op.output]
+        kernel = floats.KERNELS.get(op.kind, KERNELS.get(op.kind)) if out.dtype == "float32" else KERNELS.get(op.kind)
+        if kernel is None or (kernel is resize.bilinear and out.dtype == "float32"):
+            raise EdgeqError(f"{graph.name}: {op.kind} ({out.name}) of {out.dtype} cannot be simulated; convert the network without it")
         inputs = tuple(graph.tensors[i] if i >= 0 else None for i in op.inputs)
         try:
-            steps.append(KERNELS[op.kind](Call(op, inputs, graph.tensors[op.output], runtime)))
+            steps.append(kernel(Call(op, inputs, out, runtime)))
         except (ValueError, OverflowError):
-            name = graph.tensors[op.output].name
-            raise EdgeqError(f"{graph.name}: {op.kind} ({name}) has scales that no kernel takes; export the network again") from None
+            raise EdgeqError(f"{graph.name}: {op.kind} ({out.name}) has scales that no kernel takes; export the network again") from None
     return steps
 
 
