@@ -163,18 +163,18 @@ def lower(model: Any, scheme: Scheme, ends: Ends, images: np.ndarray, seed: int)
 
     engine.tensorflow().keras.utils.set_random_seed(seed)
     quantised = wrap.wrap(model, scheme, ends)
-    wrap.begin(quantised, images[np.random.default_rng(seed).permutation(len(images))[:512]])
+    wrap.begin(quantised, images[np.random.default_rng(seed).permutation(len(images))[:256]])
     return quantised
 
 
 def watch(model: Any, images: np.ndarray) -> Callable[[bool], None]:
     """For :func:`fit`: raises :class:`EdgeqError` for a step or clip that ran away, and for a layer dead at the end or twice running.
 
-    Dead: it has one value, whatever the image; ``(n, h, w, c) uint8``, of which 64 are tried.
+    Dead: it has one value, whatever the image; ``(n, h, w, c) uint8``, of which 64, evenly spread, are tried.
     """
     from edgeq.keras.quantizers import wrap
 
-    pulse, before = wrap.Pulse(model, images[:64]), set[str]()
+    pulse, before = wrap.Pulse(model, images[:: max(1, len(images) // 64)][:64]), set[str]()
 
     def check(last: bool) -> None:
         nonlocal before

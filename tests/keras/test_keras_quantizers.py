@@ -89,6 +89,9 @@ def test_dorefa(tf) -> None:
     assert y == pytest.approx(2 * np.rint(3 * t) / 3 - 1)
     assert y == pytest.approx([-1, -1 / 3, 1 / 3, 1 / 3])
     assert dw == pytest.approx((1 - np.tanh(w) ** 2) / np.tanh(2.0), rel=1e-5)
+    q = Weights(2)
+    layer_of(q, (3, 3, 2, 4))  # on a layer: times sqrt(6 / (9 * (2 + 4))) = 1/3
+    assert q(w, True, weights={}).numpy() == pytest.approx(y / 3)
     y, dw = value_and_gradients(tf, Weights(1), w, {})
     assert y == pytest.approx([-0.725, -0.725, 0.725, 0.725])
     assert dw.tolist() == [1, 1, 1, 1]
@@ -291,6 +294,21 @@ def test_weights_alone_leave_activations_float(tf) -> None:
     given = [layer.kernel.numpy() for layer in floating.layers if hasattr(layer, "kernel")]
     for k, w in zip(trained, given, strict=True):  # the weights it started from are kept, to half a step
         assert (np.abs(k.codes * k.step - w) <= 0.501 * k.step).all()
+
+
+def test_a_depthwise_kernel_has_a_step_for_each_of_its_channels(tf) -> None:
+    from edgeq.keras.quantizers import wrap
+
+    layers, image = tf.keras.layers, tf.keras.Input((8, 8, 3))
+    x = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(layers.Conv2D(5, 3)(image))
+    model = tf.keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(layers.ReLU()(x))))
+    given = model.get_layer("depthwise").depthwise_kernel.numpy()
+    quantised = wrap.wrap(model, parse("lsq:w4a4:channel"))
+    wrap.begin(quantised, RNG.integers(0, 256, (8, 8, 8, 3)))
+    k = wrap.kernel(quantised.get_layer("quant_depthwise"))
+    assert (k.codes.shape, k.step.shape) == ((3, 3, 5, 1), (5,))
+    inside = (k.codes > -8) & (k.codes < 7)
+    assert (np.abs(k.codes * k.step[:, None] - given) <= 0.501 * k.step[:, None])[inside].all()
 
 
 def fresh(text: str, images):

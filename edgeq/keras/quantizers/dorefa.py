@@ -8,11 +8,14 @@ Forward, with Q of B19's equation 3, ``Q(x, n) = round((2^n - 1) x) / (2^n - 1)`
 
 Pseudo-gradient: round and sign pass it on (dQ/dx = 1; at one bit dw_q/dw = 1), tanh and clip are differentiated, the maximum is a constant.
 So the levels of weights are the odd multiples of 1 / (2^n - 1) up to 1: codes -(2^n - 1), ..., -1, 1, ..., 2^n - 1, and never zero.
+From 2 bits on the whole is multiplied by Glorot's bound sqrt(6 / (fan in + fan out)), a constant of the layer: batch normalisation takes
+it away, and without it ResNet8's shortcuts, which have none, drown the other branch (w2a2 did not learn).
 Gradients are not quantised here: that serves cheap training, not the network that ships.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from edgeq.keras.quantizers._base import TINY, Quantizer, rounded, straight, tf
@@ -21,8 +24,14 @@ from edgeq.keras.quantizers._base import TINY, Quantizer, rounded, straight, tf
 class Weights(Quantizer):
     def __init__(self, bits: int, axis: int | None = None) -> None:
         super().__init__(bits, axis)
+        self.scale = 1.0
         self.high = 2**bits - 1
         self.low = -self.high
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
+        *field, into, out = (int(d) for d in tensor_shape)
+        self.scale = (6 / (math.prod(field) * (into + out))) ** 0.5
+        return {}
 
     def split(self, x: Any, variables: dict[str, Any]) -> tuple[Any, Any]:
         axes, keep = self._axes(x.shape), self.axis is not None
@@ -32,7 +41,7 @@ class Weights(Quantizer):
         squashed = tf.tanh(x)
         largest = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(squashed), axes, keepdims=keep), TINY))
         codes = 2 * rounded(self.high * (squashed / (2 * largest) + 0.5)) - self.high
-        return codes, tf.ones_like(largest) / self.high
+        return codes, tf.fill(tf.shape(largest), self.scale / self.high)
 
 
 class Activations(Quantizer):

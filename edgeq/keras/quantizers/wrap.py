@@ -2,9 +2,9 @@
 
 What is quantised, and on which grid (``w`` and ``a`` are the scheme's bits):
 
-- the kernel of every convolution and dense layer: ``w`` bits. Of the first and the last: 8 bits by LSQ, a step a channel (``ends="int8"``,
-  what an integer-only chip needs), or not at all (``ends="float"``, B19's rule in section 4.2, though its table 9 names the first convolution's kernel as
-  quantised). Biases stay float: they become part of the integer accumulator.
+- the kernel of every convolution and dense layer: ``w`` bits. Of the first and the last: 8 bits by LSQ, a step a channel
+  (``ends="int8"``, what an integer-only chip needs), or not at all (``ends="float"``, B19's rule in section 4.2, though its table 9
+  names the first convolution's kernel as quantised). Biases stay float: they become part of the integer accumulator.
 - the output of every ReLU, also the one behind a residual add: ``a`` bits without sign. BinaryNet has the sign function in its place.
 - both branches into a residual add: signed, on **one** learned step, so that the sum of their codes is exact. A branch's codes have
   ``max(4, a + 1)`` bits, at most 8: the shortcut is a ReLU's output, and its codes fit without loss where both steps agree.
@@ -179,7 +179,8 @@ def quantizers(model: Any) -> list[tuple[Any, Quantizer, dict[str, Any]]]:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """``value = codes * step``, exactly as float32. ``codes``: int32 in Keras's layout; ``step``: ``()`` or ``(channels,)`` float32."""
+    """``value = codes * step``, exactly as float32. ``codes``: int32 in Keras's layout; ``step``: ``()`` or ``(channels,)`` float32,
+    along the last axis, of a depthwise kernel ``(kh, kw, channels, multiplier)`` along the third."""
 
     codes: np.ndarray
     step: np.ndarray
