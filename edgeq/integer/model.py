@@ -50,7 +50,7 @@ class Tensor:
         if self.dtype in ("int4", "uint4"):
             packed = np.frombuffer(self.data, np.uint8)
             nibbles = np.stack([packed & 15, packed >> 4], axis=1).reshape(-1)[: self.elements].astype(np.int8)
-            flat = nibbles - 16 * (nibbles > 7) if self.dtype == "int4" else nibbles
+            flat = nibbles - np.int8(16) * (nibbles > 7) if self.dtype == "int4" else nibbles
             return flat.reshape(self.shape) if flat.size == self.elements else None
         if self.dtype not in _NUMBERS or len(self.data) != self.elements * np.dtype(self.dtype).itemsize:
             return None
