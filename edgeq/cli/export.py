@@ -76,6 +76,11 @@ def export(
 
     recorded = sidecar.read(model)[0]
     calibrate, data = calibrate or _text(recorded, "data"), data or calibrate or _text(recorded, "data")
+    if (quant := recorded.get("quant")) not in (None, "float", "tfmot:int8"):
+        raise EdgeqError(
+            f"{model}: was trained as {quant}, whose levels TensorFlow's converter would throw away (it quantises anew to int8); "
+            "edgeq cannot export low-bit networks yet, export a float or tfmot:int8 one"
+        )
     network = load(model)
     console.say(f"{model.name}: {network.form}, {'quantisation-aware' if network.quantised else 'float'}; {network.kind_note}")
     if not network.quantised and calibrate is None:
