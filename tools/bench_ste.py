@@ -64,11 +64,8 @@ def main() -> None:
     for name in sources:
         ms, ratio = 1000 * statistics.median(both[name]), statistics.median(np.divide(both[name], both["float"]))
         print(f"{name:17} forward and backward {ms:5.0f} ms, {ratio:.2f} of float; forward {rate[name]:6.0f} images/s")
-    print(
-        print(
-            f"TFLM interpreter, one process: {rate['interpreter']:.0f} images/s; its twin: {rate['tflm'] / rate['interpreter']:.1f} times"
-        )
-    )
+    faster = rate["tflm"] / rate["interpreter"]
+    print(f"TFLM interpreter, one process: {rate['interpreter']:.0f} images/s; its twin: {faster:.1f} times as many")
 
 
 if __name__ == "__main__":
