@@ -137,3 +137,12 @@ def test_resnet8_is_mlperf_tinys_layer_by_layer() -> None:
     train.copy_weights(ours, RESNET)
     x = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
     assert np.array_equal(ours(x, training=False), theirs(x, training=False))
+
+
+def test_a_network_that_tensorflow_fuses_when_frozen_reloads_to_the_same_answers(tmp_path):
+    from edgeq.keras import train
+
+    images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+    model = train.network("resnet8", 1.0, 10, (32, 32, 3), 0)
+    train.fit(model, images, np.arange(64) % 10, train.Fit(epochs=1, batch=32), 0)
+    assert train.save(model, tmp_path / "resnet8.keras", images).signature.classes == 10
