@@ -41,7 +41,8 @@ Examples:
     default="float",
     show_default=True,
     metavar="HOW",
-    help="float, tfmot:int8, lsq:w4a4, dorefa:w2a32, pact:w4a4 (DoReFa weights), pact+lsq:w4a4, binarynet or binaryconnect; "
+    help="float, tfmot:int8, tfmot:portable (int8, one function on every runtime), lsq:w4a4, dorefa:w2a32, pact:w4a4 (DoReFa weights), "
+    "pact+lsq:w4a4, binarynet or binaryconnect; "
     "w and a: bits of weights and activations, a32 for float ones; ':channel' behind them for one step a channel.",
 )
 @click.option(
@@ -54,9 +55,9 @@ Examples:
     metavar="FILE",
     help="Start from a float .keras or .h5, or 'scratch'. Default of a quantised network: train float first.",
 )
-@click.option("--epochs", type=click.IntRange(1), help="At most, a training. Default: 20, of tfmot:int8 10.")
+@click.option("--epochs", type=click.IntRange(1), help="At most, a training. Default: 20, of tfmot:int8 and tfmot:portable 10.")
 @click.option(
-    "--rate", type=click.FloatRange(0, 1, min_open=True), help="Adam's first rate. Default: 2e-3 float, 1e-3 low-bit, 2e-4 tfmot."
+    "--rate", type=click.FloatRange(0, 1, min_open=True), help="Adam's first rate. Default: 2e-3 float, 1e-3 low-bit, 2e-4 tfmot:*."
 )
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option(
@@ -139,6 +140,10 @@ def train(
             how = dataclasses.replace(how, batch=batch, epochs=epochs or how.epochs, rate=rate or how.rate)
             with console.progress() as show:
                 done = keras.fit(model, images, labels, how, seed, lambda d, t, text: show(f"training {file}", d, t), check)
+                if scheme and said["quant"] != "float" and scheme.a != quantizers.FLOAT:
+                    keras.settle(model)
+                    last = keras.fit(model, images, labels, how.last, seed, lambda d, t, text: show(f"settling {file}", d, t), check)
+                    done |= {"settled": last["epochs"], "validation": last["validation"]}
             if said["quant"] == "tfmot:int8":
                 keras.pin_input(model)
             right, of, low, high = _test(keras.save(model, folder / file, images), prepare, asked)
@@ -157,7 +162,8 @@ def train(
             model, how, check = keras.foldable(model, net, width, classes, shape), keras.QAT, None
             if scheme:
                 said |= {"quant": str(scheme), "ends": ends or "int8"}
-                model, how = keras.lower(model, scheme, ends or "int8", images, seed), keras.LOWBIT
+                model = keras.lower(model, scheme, ends or "int8", images, seed)
+                how = keras.QAT if scheme == quantizers.PORTABLE else keras.LOWBIT
                 check = keras.watch(model, images)
             else:
                 model = keras.quantise(model, images, seed)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,11 @@ class Fit:
     stairs: int = 3
     validation: float = 0.1
     patience: int = 8
+
+    @property
+    def last(self) -> Fit:
+        """The last epochs of a low-bit network, a quarter as many, its offsets and steps held."""
+        return replace(self, epochs=max(1, self.epochs // 4), rate=self.rate / 10, stairs=1)
 
 
 FLOAT, QAT, LOWBIT = Fit(), Fit(epochs=10, rate=2e-4, patience=4), Fit(rate=1e-3)
@@ -159,7 +164,7 @@ def quantise(model: Any, images: np.ndarray, seed: int) -> Any:
 
 def lower(model: Any, scheme: Scheme, ends: Ends, images: np.ndarray, seed: int) -> Any:
     """``model`` with ``scheme`` around its layers, its weights kept, its steps and clips set by ``(n, h, w, c) uint8`` images."""
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.quantizers import trained, wrap
 
     engine.tensorflow().keras.utils.set_random_seed(seed)
     quantised = wrap.wrap(model, scheme, ends)
@@ -167,18 +172,25 @@ def lower(model: Any, scheme: Scheme, ends: Ends, images: np.ndarray, seed: int)
     return quantised
 
 
+def settle(model: Any) -> None:
+    """Before the last epochs of a network that :func:`lower` made: its offsets onto the accumulators' grids, kept there."""
+    from edgeq.keras.quantizers import wrap
+
+    wrap.settle(model)
+
+
 def watch(model: Any, images: np.ndarray) -> Callable[[bool], None]:
     """For :func:`fit`: raises :class:`EdgeqError` for a step or clip that ran away, and for a layer dead at the end or twice running.
 
     Dead: it has one value, whatever the image; ``(n, h, w, c) uint8``, of which 64, evenly spread, are tried.
     """
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.quantizers import trained, wrap
 
-    pulse, before = wrap.Pulse(model, images[:: max(1, len(images) // 64)][:64]), set[str]()
+    pulse, before = trained.Pulse(model, images[:: max(1, len(images) // 64)][:64]), set[str]()
 
     def check(last: bool) -> None:
         nonlocal before
-        if said := wrap.exploded(model):
+        if said := trained.exploded(model):
             raise EdgeqError(f"the training failed: {said[0]}")
         dead = pulse.dead()
         if still := [name for name in dead if last or name in before]:
@@ -228,7 +240,7 @@ def restore(path: Path) -> tuple[Any, dict[str, Any]]:
         raise EdgeqError(
             f"{path}: {name or 'its .edgeq.json'} does not tell what network this is; train it with edgeq train --quant"
         ) from None
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.quantizers import trained, wrap
 
     scan.saved_model(path)
     model = wrap.wrap(foldable(network(net, width, classes, shape, 0), net, width, classes, shape), parse(quant), ends)

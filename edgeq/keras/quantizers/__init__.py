@@ -53,13 +53,15 @@ class Scheme:
     def __str__(self) -> str:
         if self.weights in ("binaryconnect", "binarynet"):
             return self.weights
+        if self == PORTABLE:
+            return "tfmot:portable"
         method = f"pact+{self.weights}" if self.activations == "pact" else self.weights
         return f"{method}:w{self.w}a{self.a}" + (":channel" if self.channel else "")
 
     @property
     def slug(self) -> str:
         """For file names: ``lsq-w4a4``."""
-        return str(self).replace(":", "-").replace("+", "-")
+        return str(self).removeprefix("tfmot:").replace(":", "-").replace("+", "-")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -71,15 +73,21 @@ class Scheme:
         return ()
 
 
+PORTABLE = Scheme("portable", "portable", 6, 8, True)
+"""One function on every runtime, see :mod:`.portable`: 6-bit weights that int8 holds four times over, 8-bit activations."""
+
+
 def parse(text: str) -> Scheme:
-    """``lsq:w4a4``, ``dorefa:w2a32``, ``pact:w4a4`` (DoReFa weights), ``pact+lsq:w4a4``, ``binarynet``, ``binaryconnect``.
+    """``tfmot:portable``, ``lsq:w4a4``, ``dorefa:w2a32``, ``pact:w4a4`` (DoReFa weights), ``pact+lsq:w4a4``, ``binarynet``, ``binaryconnect``.
 
     ``:channel`` behind it asks for one step a channel. Raises :class:`EdgeqError`, naming the nearest that is valid.
     """
+    if text == "tfmot:portable":
+        return PORTABLE
     name, *rest = text.split(":")
     plugins.choose("quantiser", name, [*KNOWN, "float", "tfmot"])
     if name in ("float", "tfmot"):
-        raise EdgeqError(f"{text}: write {'tfmot:int8, the one scheme of TF-MOT here' if name == 'tfmot' else 'float alone'}")
+        raise EdgeqError(f"{text}: write {'tfmot:int8 or tfmot:portable' if name == 'tfmot' else 'float alone'}")
     channel = rest[-1:] == ["channel"]
     bits = rest[:-1] if channel else rest
     method = METHODS[PACT.get(name, name)]

@@ -37,7 +37,7 @@ class Quantizer(tfmot.quantization.keras.quantizers.Quantizer):  # type: ignore[
 
     ``low``, ``high``: the least and largest code. ``learned``: it has a step or clip that is trained, stored as ``start * gain``: the start
     is set once from data (:meth:`begin`), the gain starts at 1, so that Adam's updates are relative to the size of a step.
-    ``axis``: the tensor's channels, for one step a channel; None for one step a tensor.
+    ``ties``: where a value between two codes goes, see :class:`.trained.Grid`. ``axis``: the tensor's channels, for one step a channel; None for one step a tensor.
     """
 
     low: int
@@ -45,6 +45,7 @@ class Quantizer(tfmot.quantization.keras.quantizers.Quantizer):  # type: ignore[
     bits: int
     learned = False
     decay = 0.0  # of the gain: L2
+    ties = "even"
 
     def __init__(self, bits: int = 1, axis: int | None = None) -> None:
         self.bits, self.axis, self.beginning = bits, axis, False
@@ -88,10 +89,15 @@ class Quantizer(tfmot.quantization.keras.quantizers.Quantizer):  # type: ignore[
         flat = np.asarray(step, np.float32)
         return codes.numpy().astype(np.int32), flat.reshape(-1 if self.axis is not None and flat.ndim else ())
 
-    def step(self, variables: dict[str, Any]) -> np.ndarray:
-        """The step of a quantiser whose step does not depend on the tensor: all but one-bit DoReFa weights. As :meth:`levels` has it."""
+    def unit(self, variables: dict[str, Any]) -> Any:
+        """The step of a quantiser whose step does not depend on the tensor (all but one-bit DoReFa weights), as a float32 tensor."""
         shape = variables["gain"].shape if self.axis is not None and self.learned else (1,)
-        return self.levels(np.zeros(shape, np.float32), variables)[1]
+        step = self.split(tf.zeros(shape), variables)[1]
+        return tf.reshape(step, (-1,) if self.axis is not None and step.shape.rank else ())
+
+    def step(self, variables: dict[str, Any]) -> np.ndarray:
+        """:meth:`unit` as numpy, exactly as :meth:`levels` has it."""
+        return np.asarray(self.unit(variables))
 
     def _channels(self, shape: Any) -> tuple[int, ...]:
         return () if self.axis is None else (self.axis % len(shape),)

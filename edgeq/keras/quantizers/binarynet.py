@@ -23,6 +23,7 @@ __all__ = ["Sign", "activations", "weights"]
 
 class Sign(Quantizer):
     low, high = -1, 1
+    ties = "sign"
 
     def split(self, x: Any, variables: dict[str, Any]) -> tuple[Any, Any]:
         return straight(tf.where(x >= 0, 1.0, -1.0), tf.clip_by_value(x, -1.0, 1.0)), tf.constant(1.0)

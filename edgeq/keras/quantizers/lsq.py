@@ -35,9 +35,15 @@ class LSQ(Quantizer):
     def split(self, x: Any, variables: dict[str, Any]) -> tuple[Any, Any]:
         counted = x.shape[1:] if self.images else [x.shape[i] for i in self._axes(x.shape)]
         g = (max(math.prod(counted), 1) * self.high) ** -0.5
-        size = self.size(variables)
+        size = self.step_of(variables)
         step = tf.stop_gradient(size) + g * (size - tf.stop_gradient(size))
-        return rounded(tf.clip_by_value(x / step, float(self.low), float(self.high))), step
+        return self.round(tf.clip_by_value(x / step, float(self.low), float(self.high))), step
+
+    def step_of(self, variables: dict[str, Any]) -> Any:
+        return self.size(variables)
+
+    def round(self, x: Any) -> Any:
+        return rounded(x)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "signed": self.signed, "images": self.images}
