@@ -85,6 +85,7 @@ def certify_layer(
     kind: str = "conv",
     scale_in: float = 1.0,
     scale_out: float = 1.0,
+    largest: int = LARGEST,
     runtimes: Sequence[str] = RUNTIMES,
 ) -> Certificate:
     """Scale and bias of a layer whose outputs are levels ``low .. low + L``, counted from the output's zero point.
@@ -93,14 +94,14 @@ def certify_layer(
     integers that ascend: the output is ``low + k`` where the accumulator reaches exactly k of them. ``given``: lowest and highest value
     of an input less its zero point; 0, with which kernels pad, is always counted in. ``scale_in``, ``scale_out``: of the activations;
     any values do, only ``M = scale_in * scale / scale_out`` matters. ``low`` and ``low + L`` must be where the kernel clamps.
-    ``runtimes``: to be proven for; ONNX Runtime's QLinearConv computes as "litert-xnnpack" does. Raises ValueError for weights beyond
+    ``largest``: magnitude that stored weights may have, 7 where they shall fit INT4. ``runtimes``: to be proven for; ONNX Runtime's QLinearConv computes as "litert-xnnpack" does. Raises ValueError for weights beyond
     127 and thresholds that descend.
     """
     axis = weights.ndim - 1 if kind == "depthwise" else 0
     rows = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1).astype(np.int64)
     if np.abs(rows).max(initial=0) > LARGEST or thresholds.shape[0] != len(rows) or np.any(np.diff(thresholds, axis=1) < 0):
         raise ValueError(f"weights beyond {LARGEST}, or thresholds that do not ascend, one row for each of {len(rows)} channels")
-    factor = LARGEST // np.maximum(np.abs(rows).max(axis=1), 1)
+    factor = np.maximum(largest // np.maximum(np.abs(rows).max(axis=1), 1), 1)
     points, extent = _points(factor[:, None] * rows, factor, np.asarray(thresholds, np.int64), given, low)
     layer = _Layer.of(kind, len(rows), tuple(runtimes), scale_in, scale_out)
     multiplier, offset = _widest_line(points)

@@ -30,7 +30,11 @@ weights ``(out, kh, kw, in)``, for ``depthwise`` ``(1, kh, kw, out)`` with ``mul
 ``after`` per axis without the batch. ``reshape``: ``shape``. ``softmax``: ``beta``. ``leaky_relu``: ``alpha``. ``concatenation``:
 ``axis``, ``activation``. ``transpose``: ``order``. ``strided_slice``: ``begin``, ``end``, ``stride``. ``resize_*``: ``size``,
 ``align_corners``, ``half_pixel_centers``. ``activation`` is "none", "relu", "relu6" or "relu_n1_to_1". Axes count without the batch,
-from 0.
+from 0; those of ``mean`` with it.
+
+In a graph that was frozen from a trained network (:mod:`edgeq.keras.freeze`) ``conv``, ``depthwise`` and ``dense`` have ``low`` and
+``thresholds``, ``(out, levels - 1) int64`` that ascend, and no bias: the output is ``low + k`` steps from its zero point where the
+accumulator reaches ``k`` of them. Their weights are int32 codes as trained. :mod:`edgeq.integer.realise` makes scales and biases of it.
 """
 
 

@@ -15,6 +15,7 @@ from edgeq.integer.ops import EXACT32, Call, Step, clamp_range, limits, padding,
 from edgeq.integer.rounding import requantiser
 
 MAX_COLUMNS = 2**22  # numbers in one block of unrolled windows
+MAX_TABLE = 2**25  # bytes
 
 
 def _tensors(call: Call) -> tuple[Tensor, Tensor, np.ndarray | None]:
@@ -43,6 +44,8 @@ def _weights(call: Call, per_channel: int) -> tuple[np.ndarray, np.ndarray, type
 
 def _finish(call: Call) -> Step:
     x, w, _ = _tensors(call)
+    if "thresholds" in call.op.options:
+        return _levels(call.op.options["thresholds"], int(call.output.zero[0]) + call.op.options["low"])
     # XNNPACK leaves layers with INT4 weights to the builtin kernels, but for fully connected ones with an even number of inputs
     left = w.dtype == "int4" and (call.op.kind != "dense" or w.shape[1] % 2 == 1)
     runtime = "litert-builtin" if call.xnnpack and left else call.runtime
@@ -55,6 +58,30 @@ def _finish(call: Call) -> Step:
         return to_codes(requantise(acc), zero, lo, hi, call.output.dtype)
 
     return finish
+
+
+def _levels(thresholds: np.ndarray, least: int) -> Step:
+    """``least`` plus the number of thresholds that the accumulator reaches, as int8."""
+    out = len(thresholds)
+    inside = np.clip(thresholds, -(2**40), 2**40)
+    first = np.where(np.abs(inside) < 2**40, inside, 2**40).min(axis=1) - 1
+    first = np.where(first > 2**39, 0, first)
+    span = int(np.where(np.abs(inside) < 2**40, inside - first[:, None], 0).max(initial=0)) + 1
+    if out * span <= MAX_TABLE:  # one look into a table an element
+        steps = np.arange(span)
+        table = np.concatenate([np.searchsorted(t, f + steps, "right") for t, f in zip(inside, first, strict=True)]) + least
+        table, rows = table.astype(np.int8), np.arange(out) * span
+
+        def look(acc: np.ndarray) -> np.ndarray:
+            return table[np.clip(acc.astype(np.int64) - first, 0, span - 1) + rows]
+
+        return look
+
+    def search(acc: np.ndarray) -> np.ndarray:
+        found = [np.searchsorted(t, acc[..., i], "right") for i, t in enumerate(inside)]
+        return (np.stack(found, axis=-1) + least).astype(np.int8)
+
+    return search
 
 
 def dense(call: Call) -> Step:

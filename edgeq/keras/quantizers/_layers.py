@@ -70,7 +70,7 @@ class QuantizedPool(tf.keras.layers.Layer):
         super().__init__(**options)
         self.size, self.flat, self.source = size, flat, [source]  # in a list: Keras would take it for a layer inside this one
         self.beginning = False
-        self.low, self.high = (-127, 127) if signed else (0, 255)
+        self.low, self.high = (-128, 127) if signed else (0, 255)
 
     def build(self, input_shape: Any) -> None:
         self.exponent = self.add_weight("exponent", (), initializer="zeros", trainable=False)

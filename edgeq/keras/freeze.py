@@ -1,0 +1,230 @@
+"""A trained low-bit network as an integer graph: what it computes, level by level, with nothing real left in between.
+
+Between two quantisers stands one linear layer, and batch normalisation, bias, ReLU and rounding behind it are monotone in each channel's
+integer accumulator ``A``. So they become thresholds: the output is ``low + k`` where ``A`` reaches exactly ``k`` of them. Pools and
+residual adds follow: the step between two grids is a depthwise layer of ones. :mod:`edgeq.integer.realise` finds the scales and biases
+that make kernels compute just this. A network with float activations keeps float layers over its integer weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from edgeq.core.errors import EdgeqError
+from edgeq.integer.graph import Graph, Op, Tensor
+from edgeq.keras import engine
+from edgeq.keras.fold import affine
+from edgeq.keras.quantizers.trained import Grid, before, grid, inner, kernel, unit
+
+NEVER = 2**40  # a threshold beyond every accumulator
+KINDS = {"Conv2D": "conv", "DepthwiseConv2D": "depthwise", "Dense": "dense"}
+POINT: Mapping[str, Any] = {"stride": (1, 1), "dilation": (1, 1), "padding": "valid", "multiplier": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class _Sum:
+    """A linear layer whose output was not rounded yet: ``gain * A + offset``, ``(out,) float64``; ``weights`` in the graph's layout."""
+
+    kind: str
+    x: int
+    weights: np.ndarray
+    gain: np.ndarray
+    offset: np.ndarray
+    options: Mapping[str, Any]
+    shape: tuple[int, ...]
+
+
+@dataclass
+class _Builder:
+    """The graph as it grows. ``values``: a layer's name -> its output, a tensor or a sum."""
+
+    tensors: list[Tensor] = field(default_factory=list)
+    ops: list[Op] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def tensor(self, name: str, shape: tuple[int, ...], dtype: str, scale: Any = (), zero: int = 0, axis: int = 0, data: Any = None) -> int:
+        scales = np.atleast_1d(np.asarray(scale, np.float32))
+        self.tensors.append(Tensor(name, tuple(shape), dtype, scales, np.full(scales.size, zero, np.int64), axis, data))
+        return len(self.tensors) - 1
+
+    def op(self, kind: str, inputs: tuple[int, ...], output: int, **options: Any) -> int:
+        self.ops.append(Op(kind, inputs, output, MappingProxyType(options)))
+        return output
+
+    def graph(self, output: int, name: str) -> Graph:
+        return Graph(tuple(self.tensors), tuple(self.ops), 0, output, name)
+
+
+def freeze(model: Any, images: np.ndarray) -> Graph:
+    """The integer graph of a network that :func:`edgeq.keras.train.lower` made or :func:`~edgeq.keras.train.restore` read.
+
+    ``images``: ``(n, h, w, c) uint8``, to see how far logits reach. Input codes are the pixels less 128. With quantised activations its
+    linear ops state ``thresholds`` and no bias; with float ones it answers float32 logits.
+    Raises :class:`EdgeqError` for a layer that has no integer form, naming it.
+    """
+    head = model.layers[-1]
+    if type(inner(head)).__name__ != "Dense":
+        raise EdgeqError(f"{model.name}: its last layer {inner(head).name} is no dense layer; edgeq freezes classifiers that end in one")
+    floating = unit(before(head)[0]) is None
+    b = _Builder()
+    h, w, c = (int(d) for d in model.input_shape[1:])
+    b.values[model.layers[0].name] = b.tensor("image", (h, w, c), "int8", 1.0, -128)
+    if floating:
+        from edgeq.keras import freeze_float
+
+        return freeze_float.freeze(model, b)
+    for layer in model.layers[1:-1]:
+        b.values[layer.name] = _layer(b, layer)
+    total = _linear(b, head)
+    codes = grid_of_logits(model, images, total)
+    return b.graph(_rounded(b, total, codes, inner(head).name), model.name)
+
+
+def grid_of_logits(model: Any, images: np.ndarray, total: _Sum) -> Grid:
+    """int8 on the finest step, a power of two times the accumulator's unit, that holds the logits of ``images``."""
+    tf = engine.tensorflow()
+    head = model.layers[-1]
+    x = tf.keras.Model(model.input, head.input)(tf.cast(images, tf.float32), training=False).numpy()
+    scale = float(unit(before(head)[0]))
+    logits = np.rint(x.reshape(len(x), -1) / scale) @ total.weights.T.astype(np.float64) * total.gain + total.offset
+    step = float(total.gain.max())
+    shift = max(0, int(np.ceil(np.log2(max(np.abs(logits).max() / step, 1) / 127))))
+    return Grid(np.float32(step * 2**shift), -128, 127, 8, "up")
+
+
+def _layer(b: _Builder, layer: Any) -> Any:
+    """What a layer of the network puts out."""
+    held, given = inner(layer), [b.values[x.name] for x in before(layer)]
+    kind, config, found = type(held).__name__, held.get_config(), grid(layer)
+    if kind in KINDS:
+        return _linear(b, layer)
+    if kind == "BatchNormalization" and isinstance(given[0], _Sum):
+        gain, offset = affine(held)
+        s = given[0]
+        return _Sum(s.kind, s.x, s.weights, s.gain * gain, s.offset * gain + offset, s.options, s.shape)
+    if kind == "QuantizedAdd" and found:
+        x, y = (_rounded(b, g if isinstance(g, _Sum) else _ones(b, g, before(layer)[i]), found, f"{held.name}/{i}") for i, g in enumerate(given))
+        t = b.tensors[x]
+        return b.op("add", (x, y), b.tensor(held.name, t.shape, "int8", t.scale, 0), activation="none")
+    if kind == "QuantizedPool" and found:
+        return _pool(b, held, _whole(b, given[0], layer), found)
+    if found:  # a ReLU or sign with a quantiser
+        total = given[0] if isinstance(given[0], _Sum) else _ones(b, given[0], before(layer)[0])
+        return _rounded(b, total, found, held.name, config.get("max_value"))
+    if kind == "Dropout" or (kind, config.get("activation")) == ("Activation", "linear"):
+        return given[0]
+    x = _whole(b, given[0], layer)
+    t = b.tensors[x]
+
+    def like(shape: tuple[int, ...]) -> int:
+        return b.tensor(held.name, shape, t.dtype, t.scale, int(t.zero[0]))
+
+    shape = tuple(int(d) for d in layer.output_shape[1:])
+    if kind == "MaxPooling2D":
+        window, stride = tuple(config["pool_size"]), tuple(config["strides"])
+        return b.op("max_pool", (x,), like(shape), window=window, stride=stride, padding=config["padding"], activation="none")
+    if kind == "GlobalMaxPooling2D":
+        window = t.shape[:2]
+        y = b.op("max_pool", (x,), like((1, 1, t.shape[2])), window=window, stride=window, padding="valid", activation="none")
+        return y if len(shape) == 3 else b.op("reshape", (y,), like(shape), shape=shape)
+    if kind in ("Flatten", "Reshape"):
+        return b.op("reshape", (x,), like(shape), shape=shape)
+    if kind == "ZeroPadding2D":
+        (top, bottom), (left, right) = config["padding"]
+        return b.op("pad", (x,), like(shape), before=(top, left, 0), after=(bottom, right, 0))
+    raise EdgeqError(f"{held.name}: {kind} has no integer form here; use convolutions, dense layers, batch normalisation, ReLU, Add and pooling")
+
+
+def _whole(b: _Builder, value: Any, layer: Any) -> int:
+    """A tensor of codes; :class:`EdgeqError` where the layer stands between a sum and its quantiser."""
+    if isinstance(value, _Sum):
+        name = inner(layer).name
+        raise EdgeqError(f"{name}: stands between a layer with weights and its ReLU; put it behind the ReLU, where it is the same function")
+    return int(value)
+
+
+def _linear(b: _Builder, layer: Any) -> _Sum:
+    held = inner(layer)
+    kind, config, trained = KINDS[type(held).__name__], held.get_config(), kernel(layer)
+    x = _whole(b, b.values[before(layer)[0].name], layer)
+    step = unit(before(layer)[0])
+    if trained is None or step is None:
+        what = "kernel" if trained is None else "input"
+        raise EdgeqError(f"{held.name}: its {what} is float, and integer kernels take none; train with --ends int8")
+    codes, options = trained.codes, dict[str, Any]()
+    if kind == "dense":
+        weights = codes.T
+    else:
+        weights = codes.transpose(3, 0, 1, 2) if kind == "conv" else codes.reshape(1, *codes.shape[:2], -1)
+        options = {"stride": tuple(config["strides"]), "dilation": tuple(config["dilation_rate"]), "padding": config["padding"]}
+    if kind == "depthwise":
+        options["multiplier"] = codes.shape[3]
+    out = weights.shape[-1 if kind == "depthwise" else 0]
+    per = np.repeat(trained.step, codes.shape[3]) if kind == "depthwise" and trained.step.ndim else trained.step
+    gain = np.broadcast_to(np.float64(step) * per.astype(np.float64), out)
+    offset = held.bias.numpy().astype(np.float64) if held.use_bias else np.zeros(out)
+    return _Sum(kind, x, weights, gain, offset, options, tuple(int(d) for d in layer.output_shape[1:]))
+
+
+def _ones(b: _Builder, x: int, layer: Any) -> _Sum:
+    """Codes as they are, on the way to another grid: a depthwise 1x1 layer of ones."""
+    shape = b.tensors[x].shape
+    ones = np.ones((1, 1, 1, shape[-1]), np.int32)
+    return _Sum("depthwise", x, ones, np.full(shape[-1], np.float64(unit(layer))), np.zeros(shape[-1]), POINT, shape)
+
+
+def _pool(b: _Builder, layer: Any, x: int, found: Grid) -> int:
+    """An average: the sum of a window, divided when it is rounded."""
+    h, w, c = b.tensors[x].shape
+    size = layer.size
+    gain = np.full(c, np.float64(layer.source[0]()) / (size[0] * size[1]))
+    total = _Sum(
+        "depthwise", x, np.ones((1, *size, c), np.int32), gain, np.zeros(c), {**POINT, "stride": size}, (h // size[0], w // size[1], c)
+    )
+    y = _rounded(b, total, found, layer.name)
+    if not layer.flat:
+        return y
+    t = b.tensors[y]
+    return b.op("reshape", (y,), b.tensor(layer.name + "/flat", (c,), "int8", t.scale, int(t.zero[0])), shape=(c,))
+
+
+def _rounded(b: _Builder, s: _Sum, g: Grid, name: str, most: float | None = None) -> int:
+    """The op whose output are the levels of ``g``: RELU's clamp makes levels without sign, RELU_N1_TO_1's those with one.
+
+    int8 codes of ``b`` bits begin at the zero point ``127 - (2^b - 1)``, or end at 127 with step ``2^(1-b)``: then int8 clamps the other side.
+    """
+    sign = np.where(s.gain < 0, -1, 1)
+    channel = -1 if s.kind == "depthwise" else 0
+    weights = np.moveaxis(np.moveaxis(s.weights, channel, -1) * sign, -1, channel).astype(np.int32)
+    highest = g.high if most is None else min(g.high, int(np.rint(most / g.step)))
+    at = thresholds(sign * s.gain, s.offset, g, highest)
+    scale, zero, activation = float(g.step), 127 - g.high, "relu"
+    if g.low < 0:
+        whole = (g.low, g.high) == (-128, 127)
+        scale, activation = (scale, "none") if whole else (1 / -g.low, "relu_n1_to_1")
+        zero = 0 if whole or g.low == -g.high else 127 - g.high
+    w = b.tensor(name + "/weights", weights.shape, "int32", np.ones(1, np.float32), data=weights)
+    y = b.tensor(name, s.shape, "int8", scale, zero)
+    return b.op(s.kind, (s.x, w, -1), y, **s.options, activation=activation, thresholds=at, low=g.low)
+
+
+def thresholds(gain: np.ndarray, offset: np.ndarray, g: Grid, highest: int) -> np.ndarray:
+    """``(out, high - low) int64``, ascending: the least ``A`` from which on ``gain * A + offset`` is rounded to ``low + 1``, ``low + 2`` ...
+
+    ``gain``: (out,), not negative. Levels above ``highest`` are never reached.
+    """
+    levels = np.arange(g.low + 1, g.high + 1)
+    edges = np.zeros(len(levels)) if g.ties == "sign" else levels - 0.5
+    still = gain == 0
+    with np.errstate(over="ignore"):
+        exact = (edges * np.float64(g.step) - offset[:, None]) / np.where(still, 1, gain)[:, None]
+    at = np.ceil(np.clip(exact, -NEVER, NEVER)).astype(np.int64)
+    if g.ties == "even":  # an exact half goes to the even level: not up, where the level above is odd
+        at += (at == exact) & (levels % 2 == 1)
+    at = np.where(still[:, None], np.where(exact <= 0, -NEVER, NEVER), at)
+    return np.where(levels > highest, NEVER, at)
