@@ -94,7 +94,7 @@ def grid_of_logits(model: Any, images: np.ndarray, total: _Sum) -> Grid:
     logits = np.rint(x.reshape(len(x), -1) / scale) @ total.weights.T.astype(np.float64) * total.gain + total.offset
     step = float(total.gain.max())
     shift = max(0, int(np.ceil(np.log2(max(np.abs(logits).max() / step, 1) / 127))))
-    return Grid(np.float32(step * 2**shift), -128, 127, 8, "up")
+    return Grid(step * 2.0**shift, -128, 127, 8, "up")
 
 
 def _layer(b: _Builder, layer: Any) -> Any:
@@ -216,13 +216,15 @@ def _rounded(b: _Builder, s: _Sum, g: Grid, name: str, most: float | None = None
 def thresholds(gain: np.ndarray, offset: np.ndarray, g: Grid, highest: int) -> np.ndarray:
     """``(out, high - low) int64``, ascending: the least ``A`` from which on ``gain * A + offset`` is rounded to ``low + 1``, ``low + 2`` ...
 
-    ``gain``: (out,), not negative. Levels above ``highest`` are never reached.
+    ``gain``: (out,), not negative. Levels above ``highest`` are never reached. An offset counts as the half of an integer it was settled on
+    (:mod:`edgeq.keras.quantizers.settle`), in units of the accumulator, where float32 holds it only nearly.
     """
     levels = np.arange(g.low + 1, g.high + 1)
     edges = np.zeros(len(levels)) if g.ties == "sign" else levels - 0.5
     still = gain == 0
+    per = np.where(still, 1, gain)[:, None]
     with np.errstate(over="ignore"):
-        exact = (edges * np.float64(g.step) - offset[:, None]) / np.where(still, 1, gain)[:, None]
+        exact = edges * np.float64(g.step) / per - np.where(still, offset, np.rint(2 * offset / per[:, 0]) / 2)[:, None]
     at = np.ceil(np.clip(exact, -NEVER, NEVER)).astype(np.int64)
     if g.ties == "even":  # an exact half goes to the even level: not up, where the level above is odd
         at += (at == exact) & (levels % 2 == 1)

@@ -173,10 +173,10 @@ def lower(model: Any, scheme: Scheme, ends: Ends, images: np.ndarray, seed: int)
 
 
 def settle(model: Any) -> None:
-    """Before the last epochs of a network that :func:`lower` made: its offsets onto the accumulators' grids, kept there."""
-    from edgeq.keras.quantizers import wrap
+    """Before the last epochs of a network that :func:`lower` made: its thresholds onto its accumulators' grids, kept there."""
+    from edgeq.keras.quantizers import settle
 
-    wrap.settle(model)
+    settle.settle(model)
 
 
 def watch(model: Any, images: np.ndarray) -> Callable[[bool], None]:

@@ -11,7 +11,8 @@ Pseudo-gradient (equations 3 and 5)::
 
 N: the weights under one step, or the features of one image. Start: 2 mean|v| / sqrt(Qp), at most max|v| / Qp (at 8 bits the paper's start
 would reach far beyond the data). The step is stored as start times gain; under Adam, which does not see the size of gradients, g and
-that factor matter little. 8-bit codes end at -127, so that a negated channel fits int8 too.
+that factor matter little. Signed codes of 6 bits and more end at -Qp: int8 then holds 6-bit weights four times over (4 x 31 = 124), the
+room that certificates need, and 8-bit ones when a channel is negated.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class LSQ(Quantizer):
     def __init__(self, bits: int, axis: int | None = None, signed: bool = True, images: bool = False) -> None:
         super().__init__(bits, axis)
         self.signed, self.images = signed, images
-        self.low, self.high = (-min(2 ** (bits - 1), 127), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+        self.high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+        self.low = (-self.high - (bits < 6)) if signed else 0
 
     def split(self, x: Any, variables: dict[str, Any]) -> tuple[Any, Any]:
         counted = x.shape[1:] if self.images else [x.shape[i] for i in self._axes(x.shape)]

@@ -24,11 +24,6 @@ from edgeq.keras.quantizers.lsq import LSQ
 class Portable(LSQ):
     ties = "up"
 
-    def __init__(self, bits: int, axis: int | None = None, signed: bool = True, images: bool = False) -> None:
-        super().__init__(bits, axis, signed, images)
-        if not images:
-            self.low = -self.high  # four times that fits int8
-
     def step_of(self, variables: dict[str, Any]) -> Any:
         return tf.pow(2.0, rounded(tf.math.log(super().step_of(variables)) / math.log(2.0)))
 

@@ -47,7 +47,7 @@ class Grid:
     codes goes: to the "even" one, "up", or "sign" where there are but two codes, and zero belongs to the upper.
     """
 
-    step: np.float32
+    step: float  # in float32, but for logits
     low: int
     high: int
     bits: int
@@ -66,14 +66,14 @@ def kernel(layer: Any) -> Kernel | None:
 def grid(layer: Any) -> Grid | None:
     """The grid of a layer's output, or of an add's branches; None where it is float."""
     if isinstance(layer, QuantizedPool):
-        return Grid(np.float32(layer.unit()), layer.low, layer.high, 8, "up")
+        return Grid(float(layer.unit()), layer.low, layer.high, 8, "up")
     if isinstance(layer, QuantizedAdd):
         quantizer, variables = layer.quantizer, layer.quantizer_variables
     elif isinstance(layer, Wrapper) and layer._output_quantizers:
         quantizer, variables = layer._output_quantizers[0], layer._output_quantizer_vars
     else:
         return None
-    return Grid(np.float32(quantizer.step(variables)), quantizer.low, quantizer.high, quantizer.bits, quantizer.ties)
+    return Grid(float(quantizer.step(variables)), quantizer.low, quantizer.high, quantizer.bits, quantizer.ties)
 
 
 PASSING = ("MaxPooling2D", "Flatten", "Reshape", "Dropout", "ZeroPadding2D", "GlobalMaxPooling2D")

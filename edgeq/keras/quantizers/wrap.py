@@ -2,10 +2,11 @@
 
 What is quantised, and on which grid (``w`` and ``a`` are the scheme's bits):
 
-- the kernel of every convolution and dense layer: ``w`` bits. Of the first: 8 bits by LSQ, a step a channel; of the last: 6 bits by LSQ,
-  one step, which int8 holds four times over, and that room is what makes its logits the same on every runtime. Or neither is quantised
-  (``ends="float"``, B19's rule in section 4.2, though its table 9 names the first convolution's kernel as quantised). Biases stay float:
-  they become part of the integer accumulator (:func:`settle`).
+- the kernel of every convolution and dense layer: ``w`` bits. Of the first and the last: int8, of which LSQ uses 6 bits, a step a channel
+  in the first and one step in the last. int8 holds such weights four times over, and without that room neither the first layer's
+  thresholds nor the logits would be the same on every runtime. With float activations nothing is gained by that, and it uses 8 bits.
+  Or neither is quantised (``ends="float"``, B19's rule in section 4.2, though its table 9 names the first convolution's kernel as
+  quantised). Biases stay float: they become part of the integer accumulator (:mod:`.settle`).
 - the output of every ReLU, also the one behind a residual add: ``a`` bits without sign. BinaryNet has the sign function in its place.
 - both branches into a residual add: signed, on **one** learned step, so that the sum of their codes is exact. A branch's codes have
   ``max(4, a + 1)`` bits, at most 7: the sum of two has one more, and must fit int8.
@@ -24,16 +25,16 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
-from edgeq.keras.fold import affine, fold
+from edgeq.keras.fold import fold
 from edgeq.keras.quantizers import Ends, Scheme
 from edgeq.keras.quantizers._base import tf
 from edgeq.keras.quantizers._layers import WEIGHTS, Config, QuantizedAdd, QuantizedPool, Wrapper
 from edgeq.keras.quantizers.lsq import LSQ
-from edgeq.keras.quantizers.trained import PASSING, before, inner, kernel, quantizers, unit
+from edgeq.keras.quantizers.trained import PASSING, before, inner, quantizers, unit
 
 MOMENTUM = 0.9
 """Of the moving averages of batch normalisation: with Keras's 0.99 a fine-tuning of some hundred steps ends far from its averages."""
-LAST = 6  # bits of the last layer's weights
+ENDS = 6  # bits of the weights of the first and the last layer
 
 
 def branch_bits(a: int) -> int:
@@ -56,7 +57,7 @@ def wrap(model: Any, scheme: Scheme, ends: Ends = "int8") -> Any:
     def kernel_of(name: str, axis: int) -> Any:
         if scheme.weights == "portable" or name not in (holders[0], holders[-1]):
             return weights(scheme.w, axis if scheme.channel and name != holders[-1] else None)
-        return LSQ(LAST) if chosen and name == holders[-1] else LSQ(8, axis)
+        return LSQ(ENDS, None if name == holders[-1] else axis) if chosen else LSQ(8, axis)
 
     def clone(layer: Any) -> Any:
         kind, config = type(layer).__name__, layer.get_config()
@@ -145,46 +146,3 @@ def begin(model: Any, images: np.ndarray) -> None:
             quantizer.beginning = False
     for weight, old in zip(averages, old_averages, strict=True):
         weight.assign(old + (weight.numpy() - old) / (1 - MOMENTUM))
-
-
-
-
-def settle(model: Any) -> None:
-    """For the last epochs: put every offset on the grid of its accumulator, and hold it and all steps there, so that only kernels train.
-
-    A layer's output is ``unit * (A + offset)`` with the integer accumulator ``A``; with an integer offset the trained thresholds on ``A``
-    are ones that an int32 bias can state. Batch normalisation keeps its averages from here on.
-    """
-    snap(model)
-    for layer in model.layers:
-        if type(layer).__name__ == "BatchNormalization":
-            layer.trainable = False
-        elif isinstance(layer, Wrapper) and getattr(layer.layer, "use_bias", False) and kernel(layer):
-            _hold(layer.layer, layer.layer.bias)
-    for layer, quantizer, variables in quantizers(model):
-        if quantizer.learned:
-            _hold(layer, variables["gain"])
-
-
-def snap(model: Any) -> None:
-    """The offsets of :func:`settle` alone; the second time nothing changes, unless a one-bit step followed its weights."""
-    for layer in model.layers:
-        held, step = kernel(layer), unit(before(layer)[0]) if before(layer) else None
-        if held is None or step is None:
-            continue
-        worth = np.float64(step) * held.step.astype(np.float64)
-        bias = layer.layer.bias if layer.layer.use_bias else None
-        behind = [node.outbound_layer for node in layer.outbound_nodes]
-        norm = next((b for b in behind if type(b).__name__ == "BatchNormalization"), None)
-        if norm is not None:
-            gain = affine(norm)[0]
-            at = affine(norm)[1] / np.where(gain, gain, 1) + (0 if bias is None else bias.numpy())
-            norm.beta.assign_add(np.where(gain, gain * (np.rint(at / worth) * worth - at), 0).astype(np.float32))
-        elif bias is not None:
-            bias.assign((np.rint(bias.numpy() / worth) * worth).astype(np.float32))
-
-
-def _hold(layer: Any, variable: Any) -> None:
-    variable._trainable = False  # for what a layer tracks in a dict
-    layer._trainable_weights = [w for w in layer._trainable_weights if w is not variable]
-    layer._non_trainable_weights.append(variable)

@@ -1,0 +1,102 @@
+"""For the last epochs: offsets and gains onto the accumulators' grids, where kernels can state them, and only kernels train on.
+
+A layer's level is ``round((A + B) / D)`` of its integer accumulator ``A``. With ``D`` an integer, and ``B`` an integer where ``D`` is odd
+and half of an odd number where it is even, every threshold ``(k - 1/2) D - B`` lies in the middle between two integers. So nothing is ever
+a tie, float32 in training computes what the integers mean, and a kernel has half a step of the accumulator, on either side of every
+threshold, for its own way of rounding: if weights have at most 6 bits, and int8 holds them three times over or more, all runtimes fit
+in there. The finer an accumulator, the less this moves: ``D`` by at most 1/2, which gamma takes on.
+Between two grids (a shortcut, what follows an add) the accumulator is a code, and ``D`` the ratio of two steps: an odd multiple of 1/8
+keeps every threshold 1/16 away from a code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeq.keras.fold import affine
+from edgeq.keras.quantizers._layers import QuantizedAdd, Wrapper
+from edgeq.keras.quantizers.portable import Portable
+from edgeq.keras.quantizers.trained import before, kernel, quantizers, unit
+
+LEAST = 8  # a smaller D stays as it is: few thresholds, and weights of few bits, leave certificates room enough
+
+
+def settle(model: Any) -> None:
+    """:func:`snap`, and hold all that was snapped: steps, gains, offsets. Batch normalisation keeps its averages from here on."""
+    snap(model)
+    for layer in model.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            layer.trainable = False
+        elif isinstance(layer, Wrapper) and getattr(layer.layer, "use_bias", False) and kernel(layer):
+            _hold(layer.layer, layer.layer.bias)
+    for layer, quantizer, variables in quantizers(model):
+        if quantizer.learned:
+            _hold(layer, variables["gain"])
+
+
+def snap(model: Any) -> None:
+    """Thresholds between integers, wherever a step, gain or offset can be moved for it. A second time nothing changes, unless a one-bit
+    step followed its weights."""
+    for layer in model.layers:
+        _between_grids(layer)
+    for layer in model.layers:
+        if kernel(layer) and before(layer) and unit(before(layer)[0]) is not None:
+            _behind_weights(layer)
+
+
+def _between_grids(layer: Any) -> None:
+    quantizer, variables = next(((q, v) for found, q, v in quantizers_of(layer) if found is layer), (None, None))
+    given = next((float(u) for b in before(layer) if (u := unit(b)) is not None), None)
+    if quantizer is None or given is None or not quantizer.learned or isinstance(quantizer, Portable):
+        return
+    ratio = float(quantizer.unit(variables)) / given
+    variables["gain"].assign(variables["gain"] * ((2 * np.floor(4 * ratio) + 1) / 8 / ratio))
+
+
+def quantizers_of(layer: Any) -> list[Any]:
+    """The quantiser of a layer's output, or of an add's branches."""
+    if isinstance(layer, QuantizedAdd):
+        return [(layer, layer.quantizer, layer.quantizer_variables)]
+    if isinstance(layer, Wrapper) and layer._output_quantizers:
+        return [(layer, layer._output_quantizers[0], layer._output_quantizer_vars)]
+    return []
+
+
+def _behind_weights(layer: Any) -> None:
+    held = kernel(layer)
+    assert held is not None
+    bias = layer.layer.bias if layer.layer.use_bias else None
+    behind = [node.outbound_layer for node in layer.outbound_nodes]
+    norm = next((b for b in behind if type(b).__name__ == "BatchNormalization"), None)
+    after = [node.outbound_layer for node in norm.outbound_nodes] if norm is not None else behind
+    step = unit(after[0]) if after else None  # None: the logits, whose D is a power of two
+    per = np.repeat(held.step, held.codes.shape[-1]) if type(layer.layer).__name__ == "DepthwiseConv2D" and held.step.ndim else held.step
+    worth = float(unit(before(layer)[0])) * per.astype(np.float64)
+    gain = affine(norm)[0] if norm is not None else np.ones(1)
+    alive = gain != 0
+    d = np.full(np.broadcast_shapes(worth.shape, gain.shape), 2.0)
+    if step is not None:
+        d = float(step) / (worth * np.where(alive, gain, 1))
+        whole = np.where(d < LEAST, d, np.rint(d))
+        quantizer, variables = layer._weight_vars[0][1:]
+        if norm is not None and norm.scale:
+            norm.gamma.assign(np.where(alive, norm.gamma.numpy() * d / whole, 0).astype(np.float32))
+            d, gain = whole, affine(norm)[0]
+        elif norm is None and quantizer.learned and not isinstance(quantizer, Portable):
+            variables["gain"].assign(variables["gain"] * np.reshape(d / whole, variables["gain"].shape).astype(np.float32))
+            worth, d = worth * d / whole, whole
+    half = np.where(np.rint(d) % 2 == 0, 0.5, 0)
+    if norm is not None:
+        at = affine(norm)[1] / np.where(alive, gain, 1) + (0 if bias is None else bias.numpy())
+        to = (np.rint(at / worth - half) + half) * worth
+        norm.beta.assign_add(np.where(alive, gain * (to - at), 0).astype(np.float32))
+    elif bias is not None:
+        bias.assign(((np.rint(bias.numpy() / worth - half) + half) * worth).astype(np.float32))
+
+
+def _hold(layer: Any, variable: Any) -> None:
+    variable._trainable = False  # for what a layer tracks in a dict
+    layer._trainable_weights = [w for w in layer._trainable_weights if w is not variable]
+    layer._non_trainable_weights.append(variable)
