@@ -223,19 +223,22 @@ def _attack(asked: tuple[str, Any], sides: tuple[Side, ...], threat: Threat, max
         raise EdgeqError(f"--attack {name}: has no {threat.norm} form; choose --norm {' or '.join(value.norms)}")
     if value.needs == "scores" and any(side.signature.kind == "label" for side in sides):
         raise EdgeqError(f"--attack {name}: needs scores, and a side returns labels only; leave the attack out")
-    return Attack(name, value, {s.name: _gradients(s) if value.needs == "gradients" else s.target for s in sides}, max_queries)
+    sources = {side.name: _sources(side) if value.needs == "gradients" else () for side in sides}
+    return Attack(name, value, {side.name: side.target for side in sides}, sources, max_queries)
 
 
-def _gradients(side: Side) -> Any:
-    """The network itself, or the file straight through the roundings of its runtime."""
+def _sources(side: Side) -> tuple[Any, ...]:
+    """The network itself, or the file straight through the roundings of its runtime, with each clamp."""
     if side.runtime == KERAS:
-        return side.target
+        return (side.target,)
     if side.runtime == "ort":
         raise EdgeqError(f"{side.file.name}: an .onnx gives no gradients here; use --attack spsa")
     from edgeq.integer import read_tflite
+    from edgeq.keras.ste.clamp import CLAMPS
     from edgeq.keras.ste.source import SteSource
 
-    return SteSource(read_tflite.read(side.file), side.codes, side.runtime)
+    graph = read_tflite.read(side.file)
+    return tuple(SteSource(graph, side.codes, side.runtime, clamp) for clamp in CLAMPS)
 
 
 def _about(side: Side) -> dict[str, Any]:

@@ -6,7 +6,7 @@ MEASURES: *Robust accuracy*, *Noise floor*, *Intervals*. The sides are called A 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from edgeq.attacks.noise import Noise
 from edgeq.core import scheduler
 from edgeq.core.answer import Answer
-from edgeq.core.protocols import Target
+from edgeq.core.protocols import Differentiable, Target
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 from edgeq.measure.intervals import mcnemar
@@ -32,21 +32,30 @@ Progress = Callable[[str, int, int], None]
 class Attack:
     """What crafts: ``value``, an attack as :func:`edgeq.core.plugins.build` gives it, called ``name``.
 
-    ``sources``: side -> what it shows: a :class:`Differentiable` for an attack on gradients, else the side's target.
+    ``targets``: side -> its target, which a query attack asks. ``sources``: side -> its Differentiables, for an attack on gradients. Of
+    several (a file has one a clamp) a row keeps the candidate that is worst for the defender (MEASURES: *Straight-through*).
     """
 
     name: str
     value: Any
-    sources: Mapping[str, Any]
+    targets: Mapping[str, Target]
+    sources: Mapping[str, Sequence[Differentiable]]
     max_queries: int | None = None
 
     def craft(self, side: str, clean: np.ndarray, rows: Rows, threat: Threat, seed: int) -> np.ndarray:
         """``(n, h, w, c) uint8``: candidates crafted on ``side``."""
-        source, candidates = self.sources[side], clean.copy()
         if self.value.needs == "gradients":
-            candidates[:] = self.value.craft(source, clean, rows, threat, seed).candidates
-            return candidates
-        for done in scheduler.run(self.value, source, rows, lambda i: clean[i], threat, seed, self.max_queries):
+            made = [self.value.craft(source, clean, rows, threat, seed) for source in self.sources[side]]
+            worst: np.ndarray = made[0].candidates
+            fooled, loss = self.targets[side].answer(worst).fooled(rows.labels), made[0].loss
+            for other in made[1:]:
+                also = self.targets[side].answer(other.candidates).fooled(rows.labels)
+                worse = (also & ~fooled) | ((also == fooled) & (other.loss > loss))
+                worst = np.where(worse[:, None, None, None], other.candidates, worst)
+                fooled, loss = fooled | also, np.where(worse, other.loss, loss)
+            return worst
+        candidates = clean.copy()
+        for done in scheduler.run(self.value, self.targets[side], rows, lambda i: clean[i], threat, seed, self.max_queries):
             candidates[done.index] = done.candidates
         return candidates
 

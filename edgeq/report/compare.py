@@ -9,7 +9,7 @@ from rich.text import Text
 
 from edgeq.report.text import Share, compact, number, plain, radius, share
 
-HOW = {"kept": "kept by the interpreter", "simulated": "simulated, with equal answers"}
+HOW = {"kept": "kept by the interpreter, with equal answers", "simulated": "simulated, with equal answers"}
 
 
 def render(content: dict[str, Any], console: Console) -> None:
@@ -19,7 +19,7 @@ def render(content: dict[str, Any], console: Console) -> None:
     _say(console, f"{content['n']} images of {plain(content['data'], 50)}, seed {content['seed']}")
     _say(console)
     clean, noise = content["clean"], content["noise"]
-    noisy = f"noise {radius(content)}"
+    noisy = f"noise of {content['pixels']:.4g} px" + " l2" * (content["norm"] == "l2")
     _say(console, f"{'accuracy':18} {'A [95 %]':17} {'B [95 %]':17} right only: A    B      p", "dim")
     for name, figures in (("clean", clean), (noisy, noise)):
         _say(console, f"{name:18} {_pair(figures['accuracy'], figures['mcnemar'])}")
@@ -84,8 +84,7 @@ def render_layers(layers: dict[str, Any], console: Console) -> None:
         _say(console, f"{layers['missing']} ops are not shown: a runtime folds their output away", "dim")
     for name, how in (layers["origin"] or {}).items():
         apart = (layers["unequal"] or {}).get(name, 0)
-        odd = f"; on {apart} images its answer was then another than the deployed one's" if apart else ""
-        _say(console, f"tensors of {plain(name, 16)}: {HOW[how]}{odd}", "dim")
+        _say(console, f"tensors of {plain(name, 16)}: {HOW[how]}" + (f", but not on {apart} images" if apart else ""), "dim")
 
 
 def _say(console: Console, text: str = "", style: str = "") -> None:
@@ -112,7 +111,8 @@ def _scores(scores: dict[str, Any] | None) -> str:
 
 
 def _rate(count: int, of: int) -> str:
-    return "0 %" if not count else f"{100 * count / max(of, 1):.2g} %" if count / max(of, 1) >= 1e-4 else "<.01 %"
+    percent = 100 * count / max(of, 1)
+    return "0 %" if not count else "<.01 %" if percent < 0.01 else f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.2g} %"
 
 
 def _steps(value: float) -> str:
