@@ -19,7 +19,7 @@ from edgeq.integer.ops import EXACT32, Call, clamp_range, limits, linear, paddin
 from edgeq.integer.simulate import EXACT, KERNELS
 from edgeq.integer.thresholds import compare, lattice, rule, segments
 
-BLOCK = 2**10  # channels at once
+BLOCK = 2**7  # channels at once, so that all their thresholds fit the caches
 LAYERS = ("conv", "depthwise", "dense")
 
 
@@ -89,8 +89,10 @@ def agree(calls: Calls, given: States) -> Finding:
     if op.kind == "dequantize" and calls[0].given.data is not None:
         return _stored(calls)
     provers = _FLOATS if isinstance(x, Floats) else _INTEGERS
-    if x is None or (op.kind not in LAYERS and any(type(s) is not type(x) for s in given)):
-        return unproven(out, f"computes with {calls[0].given.dtype}, which is not followed")
+    follows = x is not None and (op.kind in LAYERS or all(type(s) is type(x) for s in given))
+    changes = {"quantize": np.ndarray, "dequantize": Floats}.get(op.kind, type(x))
+    if not follows or type(anything(out)) is not changes:
+        return unproven(out, f"computes with {' and '.join(sorted({calls[0].given.dtype, out.dtype}))}, which is not followed")
     inexact = [c.runtime for c in calls if (op.kind, c.runtime) in EXACT and provers is _INTEGERS]
     if op.kind not in provers or inexact:
         return unproven(out, _WHY.get(op.kind, "is computed in a way of each runtime's own"))

@@ -115,10 +115,9 @@ def compare(rules: list[Rule], points: Lattice) -> Comparison:
 
 def _reaching(rule: Rule, level: np.ndarray, points: Lattice) -> np.ndarray:
     """``(levels, channels)``: which point of the lattice is the first whose code is at least the level; ``count + 1`` where none is."""
-    left = np.zeros((len(level), len(points.count)), np.int64)
-    right = left + points.count + 1
-    while (searching := left < right).any():
-        middle = (left + right) // 2
-        reached = rule(points.lowest + points.step * middle) >= level
-        left, right = np.where(searching & ~reached, middle + 1, left), np.where(searching & reached, middle, right)
-    return left
+    last = np.full((len(level), len(points.count)), -1)  # that is known to stay below the level
+    for bit in reversed(range(int(points.count.max() + 1).bit_length())):
+        beyond = last + (1 << bit)
+        below = (rule(points.lowest + points.step * beyond) < level) & (beyond <= points.count)
+        last = np.where(below, beyond, last)
+    return last + 1

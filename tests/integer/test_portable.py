@@ -378,6 +378,17 @@ def test_float_inputs_are_quantised_apart() -> None:
         assert (simulate(graph, image, runtime) == code).all()
 
 
+def test_types_that_are_not_followed() -> None:
+    for dtype, scale in [("int16", 0.1), ("int32", None)]:
+        b = Builder()
+        x = b.image((4,))
+        b.op("quantize", (x,), b.tensor((4,), scale, 0, dtype))
+        assert f"computes with {dtype} and int8, which is not followed" in str(prove(b.done()))
+    graph = _portable()
+    bias = graph.ops[0].inputs[2]
+    assert "op 0 (conv t3) has weights or a bias that are computed" in str(prove(changed(graph, bias, data=None)))
+
+
 def test_work_and_memory_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(portable, "WORK", 1100)
     proof = prove(_portable())
