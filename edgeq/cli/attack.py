@@ -12,9 +12,10 @@ from edgeq.cli import running
 EXAMPLE = """
 \b
 Examples:
-  edgeq attack --target model.tflite --data folder:photos --attack spsa --eps 4/255
+  edgeq attack --target model.tflite --data folder:photos --eps 4/255
+  edgeq attack --target model.tflite --data folder:photos --access scores --runtime tflm-exact
   edgeq attack --target model.tflite --source float.h5 --data zip:cifar10.zip --attack fgsm,pgd,spsa --eps 1/255,8/255
-  edgeq attack --target model.tflite --attack pgd:steps=100:restarts=5 --source float.h5 --fail-under 0.3
+  edgeq attack --target model.tflite --attack pgd:steps=100:restarts=5 --source float.h5 --access gradients --fail-under 0.3
 """
 
 
@@ -24,8 +25,26 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 
 @click.command(epilog=EXAMPLE)
 @click.option("--target", required=True, metavar="FILE", help="The file that ships: .tflite, .onnx, or a Keras network.")
-@click.option("--source", metavar="FILE", help="The float Keras network that gradients come from. Without it: the .tflite itself.")
-@click.option("--runtime", "runtimes", callback=_split, metavar="A,B", help="Runtimes to measure. Default: all that can run the file.")
+@click.option("--source", metavar="FILE", help="The float Keras network that gradients come from. With --access gradients the .tflite too.")
+@click.option(
+    "--access",
+    type=click.Choice(["label", "scores", "logits", "gradients"]),
+    help="The most that the attacker gets of the target. Default: what each attack needs; without --attack the strongest there is.",
+)
+@click.option(
+    "--clamp",
+    type=click.Choice(["clipped", "through", "both"]),
+    default="both",
+    show_default=True,
+    help="What a clamp of the file lets pass backwards; both: the worse of the two for the defender.",
+)
+@click.option(
+    "--runtime",
+    "runtimes",
+    callback=_split,
+    metavar="A,B",
+    help="Runtimes to measure; the first is attacked. Default: all that run the file. tflm-exact: TFLM's answers, faster.",
+)
 @click.option("--device", metavar="NAME", help="A device profile: picks the runtime and says whether the file fits.")
 @click.option(
     "--data",
@@ -45,7 +64,7 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "attacks",
     callback=_split,
     metavar="A,B",
-    help="Attacks, with options as in pgd:steps=20. Default: pgd with a source, else spsa.",
+    help="Attacks, with options as in pgd:steps=20. Default: what suits the access: pgd on gradients, else spsa.",
 )
 @click.option("--eps", callback=_split, default="8/255", show_default=True, metavar="E,F", help="Radii: 8/255, 0.03 or 8px.")
 @click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
@@ -72,12 +91,12 @@ def command(
 ) -> None:
     """Attack a deployed file on the runtimes that run it.
 
-    Examples are crafted on the source's gradients and replayed on every runtime; a query attack (spsa) runs on the first runtime
-    and what it found is replayed on the others. Nothing is lost when it is stopped: see edgeq resume.
+    Examples are crafted on gradients, of the source or of the file itself, and replayed on every runtime; a query attack (spsa) runs
+    on the first runtime and what it found is replayed on the others. With nothing but --target the attacker gets the most that the
+    file gives: gradients, else logits, else scores. Nothing is lost when it is stopped: see edgeq resume.
     """
     profile = running.device(device, target) if device else None
     if profile and not runtimes:
         runtimes = (profile.runtime,)
-    attacks = attacks or (("pgd",) if options["source"] or not target.endswith((".tflite", ".onnx")) else ("spsa",))
     asked = {"target": target, "runtimes": runtimes, "attacks": attacks, **options}
     running.attack(asked, run_path or running.new_path(target), ["edgeq", *sys.argv[1:]], as_json, fail_under)

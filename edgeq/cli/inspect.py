@@ -18,8 +18,8 @@ from edgeq.core.errors import EdgeqError
 @click.option("--output", type=click.Choice(["label", "probs", "logits"]), help="What the file's output is, where it does not tell.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else.")
 def command(file: Path, preprocess: str | None, output: str | None, as_json: bool) -> None:
-    """Say what is in FILE: layers, scales, the weight bits really used, parameters, MACs, flash and arena, and which runtimes and
-    devices take it."""
+    """Say what is in FILE: layers, scales, the weight bits really used, parameters, MACs, flash and arena, whether it is provably the
+    same function on every runtime, and which runtimes and devices take it."""
     facts = gather(file, preprocess, output)
     if as_json:
         print(json.dumps(facts, indent=2))
@@ -35,7 +35,8 @@ def gather(file: Path, preprocess: str | None = None, output: str | None = None)
     from edgeq.integer.describe import describe
     from edgeq.integer.read import read
 
-    description = describe(read(file))
+    model = read(file)
+    description = describe(model)
     facts: dict[str, Any] = description.to_json()
     names = ("ort",) if description.format == "onnx" else tuple(n for n in runtimes.NAMES if n != "ort")
     found = {} if description.problem else runtimes.probe_all(names, file, output)
@@ -50,6 +51,8 @@ def gather(file: Path, preprocess: str | None = None, output: str | None = None)
     if description.format == "onnx" and signature:
         integer, floating = runtimes.integer_kernels(file)
         facts["kernels"] = {"integer": integer, "float": floating}
+    if description.format == "tflite" and not description.problem:
+        facts["portable"] = _portable(file, model)
     facts["devices"] = {
         d.name: {
             "title": d.title,
@@ -78,6 +81,17 @@ def _pixels(file: Path, signature: Any, override: str | None) -> str:
         return codes_for(signature.input, chosen, str(file)).describe()
     except EdgeqError as error:
         return _short(file, error)
+
+
+def _portable(file: Path, model: Any) -> dict[str, Any]:
+    """Whether the file is the same function on every runtime: a proof from the file alone, or why there is none."""
+    from edgeq.integer.portable import prove
+    from edgeq.integer.read_tflite import from_model
+
+    try:
+        return prove(from_model(model)).to_json()
+    except EdgeqError as error:
+        return {"holds": None, "sentence": f"not known: {_short(file, error)}"}
 
 
 def _reason(file: Path, name: str, found: Any) -> str | None:
@@ -117,6 +131,8 @@ def show(facts: dict[str, Any]) -> None:
     line("flash", f"{facts['bytes']:,} bytes (the file)")
     if facts["arena_bytes"]:
         line("RAM", f"{facts['arena_bytes']:,} bytes of TFLM arena, measured on this host: an upper estimate")
+    if portable := facts.get("portable"):
+        line("portable", portable["sentence"])
     if kernels := facts.get("kernels"):
         line("kernels", "; ".join(f"{k}: " + (_counts(v) or "none") for k, v in kernels.items()))
 

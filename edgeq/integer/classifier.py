@@ -7,7 +7,7 @@ from typing import Literal
 from edgeq.core.answer import Kind
 from edgeq.integer.model import Model, Tensor
 
-_PASS = {"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "CAST", "EXPAND_DIMS", "TRANSPOSE"} | {
+PASS = {"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "CAST", "EXPAND_DIMS", "TRANSPOSE"} | {
     *("QuantizeLinear", "DequantizeLinear", "Reshape", "Squeeze", "Unsqueeze", "Cast", "Flatten", "Identity", "Transpose")
 }
 _KINDS: dict[Kind, set[str]] = {
@@ -30,7 +30,7 @@ def output_kind(model: Model) -> Kind | None:
             return None
         if op.name in _KIND:
             return _KIND[op.name]
-        if op.name not in _PASS or not op.inputs:
+        if op.name not in PASS or not op.inputs:
             return None
         tensor = op.inputs[0]
     return None

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeq.measure import words
 from edgeq.measure.intervals import mcnemar, wilson
+from edgeq.runtimes import STAND_INS, real
 
 FORMAT = 1
 BEFORE_GRID = " (before the grid)"  # ends the name of a target that saw a float source's iterates
@@ -29,6 +30,7 @@ class OpenRun(Protocol):
     def outcomes(self, cell: int, target: str) -> Any: ...
     def queries(self, cell: int) -> np.ndarray: ...
     def norms(self, cell: int) -> tuple[np.ndarray, np.ndarray]: ...
+    def scores(self, cell: int, target: str, idx: np.ndarray) -> np.ndarray | None: ...
 
 
 def summarise(run: OpenRun) -> dict[str, Any]:
@@ -37,7 +39,8 @@ def summarise(run: OpenRun) -> dict[str, Any]:
     An unfinished run is measured over its finished rows: each figure's ``n`` says over how many.
     """
     cells, targets = [c for c in run.cells() if c.cell != 0], run.targets()
-    running = [t.name for t in targets if t.status == "runs"]
+    answering = [t.name for t in targets if t.status == "runs"]
+    running = [name for name in answering if name not in STAND_INS]  # what those find is shown as their interpreter answers it
     names = [name for name in running if not name.endswith(BEFORE_GRID)]
     clean = {name: run.outcomes(0, name) for name in running}
     # the float iterates have no clean images of their own: those are the base target's
@@ -49,7 +52,7 @@ def summarise(run: OpenRun) -> dict[str, Any]:
 
     measured = []
     for cell in cells:
-        reference = cell.crafted_on if cell.crafted_on in names else next(iter(names), "")
+        reference = real(cell.crafted_on) if real(cell.crafted_on) in names else next(iter(names), "")
         floor = noise.get((cell.norm, cell.eps))
         norms = run.norms(cell.cell)
         lines = [
@@ -58,7 +61,8 @@ def summarise(run: OpenRun) -> dict[str, Any]:
             if (seen[cell.cell][name].correct >= 0).any()
         ]
         crafted = int((queries[cell.cell] >= 0).sum())
-        about = {"reference": reference, "crafted": crafted, "zero_gradient": _zero(run.meta("zero_gradients"), cell, crafted)}
+        zeros = _zeros(run.meta("zero_gradients"), cell, crafted)
+        about = {"reference": reference, "crafted": crafted, "zero_gradients": zeros}
         measured.append({**_head(cell), **about, "targets": lines})
 
     summary: dict[str, Any] = {
@@ -71,6 +75,9 @@ def summarise(run: OpenRun) -> dict[str, Any]:
         "wcar": [_wcar(name, group, clean, seen) for group in _by_radius(attacks) for name in names],
         "agreement": _agreement(names, clean, seen, attacks),
         "lowest": _lowest(measured, _sources(run)),
+        "access": run.meta("access"),
+        "file_worth": _file_worth(attacks, names, _sources(run), clean, seen),
+        "confirmed": [_confirmed(run, name) for name in answering if name in STAND_INS and real(name) in names],
     }
     # what a board left out of its CSV file is no unfinished run
     ours = [t.name for t in targets if t.name in names and not (isinstance(t.identity, dict) and t.identity.get("engine") == "answers.csv")]
@@ -98,12 +105,57 @@ def spread(values: np.ndarray) -> dict[str, float] | None:
     return {"mean": float(values.mean()), "median": float(np.median(values)), "p90": float(np.percentile(values, 90))}
 
 
-def _zero(counts: Any, cell: Any, crafted: int) -> dict[str, Any] | None:
-    """Share of rows whose first gradient was exactly zero everywhere (MEASURES: *Straight-through*): masked, not safe."""
+def _zeros(counts: Any, cell: Any, crafted: int) -> list[dict[str, Any]]:
+    """For each clamp the share of rows, and of pixels, whose first gradient was exactly zero (MEASURES: *Straight-through*): masked, not
+    safe. ``clamp`` is "" for a Keras network; ``pixels`` None in a run from before they were counted."""
     if cell.kind != "gradient" or not isinstance(counts, dict):
-        return None
-    mine = [k for key, k in counts.items() if key.startswith(f"{cell.cell}/") and isinstance(k, int) and k >= 0]
-    return share(min(sum(mine), crafted), crafted) if mine else None
+        return []
+    mine = [v if isinstance(v, dict) else {"": [v, 0, 0]} for key, v in counts.items() if key.startswith(f"{cell.cell}/")]
+    found = []
+    for clamp in dict.fromkeys(clamp for chunk in mine for clamp in chunk):
+        several = [chunk[clamp] for chunk in mine if isinstance(chunk.get(clamp), list) and len(chunk[clamp]) == 3]
+        rows, pixels, of = (sum(int(v[k]) for v in several if isinstance(v[k], int) and v[k] >= 0) for k in range(3))
+        share_of_pixels = share(min(pixels, of), of) if of else None
+        found.append({"clamp": str(clamp), "rows": share(min(rows, crafted), crafted), "pixels": share_of_pixels})
+    return found
+
+
+def _file_worth(attacks: list[Any], names: list[str], sources: set[str], clean: Any, seen: Any) -> list[dict[str, Any]]:
+    """What holding the file is worth: the same attack crafted on a source and on the file, on the same rows of each runtime."""
+    gradient = [c for c in attacks if c.kind == "gradient"]
+    key = lambda c: (c.attack, c.params, c.norm, c.eps)  # noqa: E731
+    pairs = [(a, b) for a in gradient if a.crafted_on in sources for b in gradient if b.crafted_on not in sources and key(a) == key(b)]
+    found = []
+    for a, b in pairs:
+        lines = []
+        for name in names:
+            if name in sources:
+                continue
+            before, from_source, from_file = clean[name].correct, seen[a.cell][name].correct, seen[b.cell][name].correct
+            done = (before >= 0) & (from_source >= 0) & (from_file >= 0)
+            p, q = ((before == 1)[done] & (x == 1)[done] for x in (from_source, from_file))
+            n = int(done.sum())
+            line = {"target": name, "n": n, "source": share(p.sum(), n), "file": share(q.sum(), n)}
+            lines.append(line | {"only_source": int((p & ~q).sum()), "only_file": int((q & ~p).sum()), "p": mcnemar(p, q)})
+        head = {k: v for k, v in _head(a).items() if k in ("attack", "params", "norm", "eps", "pixels")}
+        found.append({**head, "source": a.crafted_on, "file": b.crafted_on, "cells": [a.cell, b.cell], "targets": lines})
+    return found
+
+
+def _confirmed(run: OpenRun, name: str) -> dict[str, Any]:
+    """Over how many rows of all cells the interpreter was asked for what ``name`` computes in its stead, and where the two differ."""
+    by, rows, cells = real(name), 0, []
+    for cell in run.cells():
+        mine, its = run.outcomes(cell.cell, name), run.outcomes(cell.cell, by)
+        both = np.flatnonzero((mine.label >= 0) & (its.label >= 0))
+        differ = 0
+        for start in range(0, len(both), 1024):
+            idx = both[start : start + 1024]
+            a, b = run.scores(cell.cell, name, idx), run.scores(cell.cell, by, idx)
+            differ += int((mine.label != its.label)[idx].sum() if a is None or b is None else (a != b).any(axis=1).sum())
+        rows += len(both)
+        cells.append({"cell": cell.cell, "rows": len(both), "differ": differ})
+    return {"target": name, "by": by, "rows": rows, "differ": sum(c["differ"] for c in cells), "cells": cells}
 
 
 def _number(value: float) -> float | None:
@@ -120,7 +172,8 @@ def _head(cell: Any) -> dict[str, Any]:
 
 def _target(target: Any) -> dict[str, Any]:
     keys = ("name", "artifact", "status", "reason", "signature", "identity")
-    return {**{key: getattr(target, key) for key in keys}, "before_grid": target.name.endswith(BEFORE_GRID)}
+    stands_for = STAND_INS.get(target.name)
+    return {**{key: getattr(target, key) for key in keys}, "before_grid": target.name.endswith(BEFORE_GRID), "stands_for": stands_for}
 
 
 def _clean(name: str, outcome: Any) -> dict[str, Any]:
@@ -156,7 +209,7 @@ def _line(
         "floor": None,
         "mcnemar": None,
     }
-    if cell.kind == "query" and name == cell.crafted_on:
+    if cell.kind == "query" and name == real(cell.crafted_on):
         line["queries"] = {"successes": spread(queries[broken].astype(float)), "all": spread(queries[done & (queries >= 0)].astype(float))}
     if name != reference and not before_grid and reference:
         line["floor"] = {
@@ -201,7 +254,7 @@ def _wcar(name: str, group: list[Any], clean: Any, seen: Any) -> dict[str, Any]:
         "norm": group[0].norm,
         "eps": _number(group[0].eps),
         "pixels": _head(group[0])["pixels"],
-        "attacks": [c.attack for c in group],
+        "attacks": list(dict.fromkeys(c.attack for c in group)),
         "over_n": share((stands & done).sum(), done.sum()),
         "over_clean_right": share((stands & done).sum(), (right & done).sum()),
     }
@@ -237,7 +290,7 @@ def _lowest(measured: list[dict[str, Any]], sources: set[str]) -> dict[str, Any]
     ``sources``: targets that only lent their gradients; the network that ships is another.
     """
     found = [
-        {key: cell[key] for key in ("attack", "norm", "eps", "pixels")}
+        {key: cell[key] for key in ("attack", "norm", "eps", "pixels", "crafted_on")}
         | {"target": line["target"], "robust_accuracy": line["robust_accuracy"]["share"]}
         for cell in measured
         for line in cell["targets"]

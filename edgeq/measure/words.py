@@ -29,6 +29,8 @@ def threat_model(summary: dict[str, Any]) -> list[str]:
     """What the attacker holds (abstraction level) and what is queried (physical level), kept apart as B19 section 3.3.2 does."""
     cells = [c for c in summary["cells"] if c["kind"] != "noise"]
     said = []
+    if isinstance(summary["access"], dict) and "sentence" in summary["access"]:
+        said.append(_sentence(str(summary["access"]["sentence"])))
     if cells:
         limits = " or ".join(dict.fromkeys(radius(c) for c in cells))
         said.append(f"After preprocessing the attacker may change every pixel in whole steps of 0..255, by at most {limits}.")
@@ -48,13 +50,26 @@ def threat_model(summary: dict[str, Any]) -> list[str]:
         )
         replay = f" What it found is replayed on {_and(others)}." if others else ""
         name = _and(list(dict.fromkeys(attacks)))
-        if kind == "query":
+        if kind == "query" and access == "logits":
+            held, seen = (
+                "the file, and sees it without its last softmax",
+                f"logits of {on}, by queries; success is judged on its real output",
+            )
+        elif kind == "query":
             held, seen = "nothing of the network", f"{access or 'answers'} of {on}, by queries"
         elif on.startswith("keras"):
             held, seen = f"{on} with its {access or 'gradients'}", "no runtime is queried while crafting"
         else:
             held, seen = f"the file, differentiated straight through the roundings of {on}", "no runtime is queried while crafting"
+            clamps = {z["clamp"] for c in cells if c["crafted_on"] == on for z in c["zero_gradients"]}
+            if len(clamps) > 1:
+                seen = f"of a clipped and a pass-through clamp's candidate the worse for the defender on {on} is kept"
         said.append(f"{name}: abstraction level: the attacker holds {held}; physical level: {seen}.{replay}")
+    said += [
+        f"{c['target']} computes what {c['by']} answers; every row it gives is confirmed on {c['by']}, whose own answers are shown:"
+        f" {c['differ']} of {c['rows']} differ."
+        for c in summary["confirmed"]
+    ]
     if any(c["kind"] == "noise" for c in summary["cells"]):
         said.append("Uniform noise of the same radius is a baseline, not an attack: it is in no worst case.")
     return said
@@ -78,14 +93,15 @@ def not_shown(summary: dict[str, Any], plan: Any) -> list[str]:
     if gradient_on and all(on.startswith("keras") for on in gradient_on):
         said.append("Gradients came from the Keras network: no white-box attack on the integer graph of the deployed file itself was run.")
     for cell in attacks:
-        if cell["zero_gradient"] and cell["zero_gradient"]["k"]:
-            k, of = cell["zero_gradient"]["k"], cell["zero_gradient"]["of"]
+        least = min((z["rows"] for z in cell["zero_gradients"]), key=lambda rows: rows["k"], default=None)
+        if least and least["k"]:
             said.append(
-                f"{cell['attack']} at {radius(cell)}: the gradient of {k} of {of} images was exactly zero; those were hardly attacked."
+                f"{cell['attack']} at {radius(cell)}: the gradient of {least['k']} of {least['of']} images was exactly zero;"
+                " those were hardly attacked."
             )
     if attacks and not gradient_on:
         said.append("Only query attacks were run: an attacker who holds the network or the file has gradients, and may find more.")
-    if attacks and not any(c["kind"] == "query" for c in attacks):
+    if attacks and not any(c["kind"] == "query" for c in attacks) and all(on.startswith("keras") for on in gradient_on):
         said.append("Only transferred examples were tried: none of the attacks listened to a deployed runtime.")
     if (norms := {c["norm"] for c in attacks}) and len(norms) == 1:
         name = NORMS.get(norms.copy().pop(), "one norm")
@@ -94,6 +110,12 @@ def not_shown(summary: dict[str, Any], plan: Any) -> list[str]:
     bare = list(dict.fromkeys(radius(c) for c in attacks if any(x["floor"] and x["floor"]["noise"] is None for x in c["targets"])))
     if bare:
         said.append(f"No uniform-noise baseline was run at {_and(bare)}: the noise floor there is from clean and adversarial images alone.")
+    said += [
+        f"{c['target']} is NOT {c['by']} on {c['differ']} of {c['rows']} rows: {c['by']}'s answers count, and queries were spent on another"
+        " function; please report the file."
+        for c in summary["confirmed"]
+        if c["differ"]
+    ]
     identities = {name: json.dumps(t["identity"]).lower() for name, t in targets.items() if t["status"] == "runs"}
     if any("xnnpack" in name and ("x86" in text or "amd64" in text) for name, text in identities.items()):
         said.append("XNNPACK ran on x86-64: on ARM it has other kernels, and may answer some images differently.")
@@ -105,6 +127,19 @@ def not_shown(summary: dict[str, Any], plan: Any) -> list[str]:
     if boards:
         said.append(f"What {_and(boards)} answered was read from a CSV file and is taken as given: edgeq did not see that device run.")
     return said
+
+
+def zero_gradients(cell: dict[str, Any]) -> str:
+    """``first gradient exactly zero: clipped 0 of 50 rows, .013 of pixels``; empty where no gradient was followed."""
+    parts = []
+    for z in cell["zero_gradients"]:
+        pixels = "" if z["pixels"] is None else f", {z['pixels']['share']:.3f} of pixels"
+        parts.append(f"{z['clamp'] + ' ' if z['clamp'] else ''}{z['rows']['k']} of {z['rows']['of']} rows{pixels}")
+    return f"first gradient exactly zero: {'; '.join(parts)}" if parts else ""
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
 
 
 def _and(items: list[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeq import __version__
 from edgeq.measure.summary import summarise
-from edgeq.measure.words import STATEMENT
+from edgeq.measure.words import STATEMENT, zero_gradients
 from edgeq.report import text
 from edgeq.report.pictures import pictures
 from edgeq.report.plot import plots
@@ -22,7 +22,7 @@ SERIES = 7  # colours and marks the style sheet knows; further runtimes start ov
 def render(run: Any, summary: dict[str, Any] | None = None) -> str:
     """The page of an open run (:class:`edgeq.runs.store.Run`), at most about 2 MB."""
     summary = summary or summarise(run)
-    order = [t["name"] for t in summary["targets"] if t["status"] == "runs"]
+    order = [t["name"] for t in summary["targets"] if t["status"] == "runs" and not t["stands_for"]]
     return _page().render(
         s=summary,
         statement=STATEMENT,
@@ -53,6 +53,7 @@ def _page() -> Any:
     )
     environment.filters.update(
         crafted=text.crafted,
+        zeros=zero_gradients,
         pretty=_pretty,
         flat=_flat,
         breakable=_breakable,

@@ -16,7 +16,7 @@ def plots(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
     Radii stand evenly spaced (they are often 1, 2, 8: a linear axis would crowd the small ones).
     """
-    order = [t["name"] for t in summary["targets"] if t["status"] == "runs"]
+    order = [t["name"] for t in summary["targets"] if t["status"] == "runs" and not t["stands_for"]]
     noise = {(c["norm"], c["eps"]): c for c in summary["cells"] if c["kind"] == "noise"}
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for cell in summary["cells"]:

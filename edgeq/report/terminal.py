@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from edgeq.measure.words import STATEMENT
+from edgeq.measure.words import STATEMENT, zero_gradients
 from edgeq.report.text import compact, crafted, number, plain, radius, share
 
 NAME = 16
@@ -33,6 +33,9 @@ def render(summary: dict[str, Any], console: Console) -> None:
     files = ", ".join(plain(a["name"], 60) for a in summary["artifacts"] if a["role"] == "target") or plain(run["file"], 60)
     say(f"{files}: n = {run['n']}", "bold")
     sentences("NOT FINISHED: figures are over the rows that are, and `edgeq resume` goes on", summary["unfinished"])
+    for c in summary["confirmed"]:
+        if c["differ"]:
+            say(f"{c['target']} IS NOT {c['by']} HERE: {c['differ']} of {c['rows']} rows differ; {c['by']}'s count", "bold red")
     for cell in sorted(summary["cells"], key=lambda c: c["kind"] == "noise"):
         say()
         say(f"{plain(cell['attack'], 20)} at {radius(cell)}; {crafted(cell)}"[:80], "bold")
@@ -42,6 +45,9 @@ def render(summary: dict[str, Any], console: Console) -> None:
             console.print(_line(line), no_wrap=True, overflow="ignore", crop=False, highlight=False)
         if not cell["targets"]:
             say("nothing is answered yet", "dim")
+        for part in Text(plain(zero_gradients(cell), 1000)).wrap(console, 80) if cell["zero_gradients"] else ():
+            say(part.plain.rstrip(), "dim")
+    _worth(summary, say)
     _worst(summary, say)
     sentences("What the attacker knows", summary["threat_model"])
     sentences("What this does not show", summary["not_shown"])
@@ -62,6 +68,18 @@ def _line(line: dict[str, Any]) -> Text:
     text.append(f" {interval:<11} {share(line['b19_acc']):>4} {share(line['success']):>4}")
     text.append(f" {number(l2, 2):>4} {number(linf, 2):>4} {asked:>9} " + " ".join(f"{d:>3}" for d in differs))
     return text
+
+
+def _worth(summary: dict[str, Any], say: Any) -> None:
+    for pair in summary["file_worth"]:
+        say()
+        say(f"What holding the file is worth: {plain(pair['attack'], 20)} at {radius(pair)}, robust accuracy"[:80], "bold")
+        source, file = plain(pair["source"], 16), plain(pair["file"], 16)
+        say(f"{'crafted on':{NAME}} {source:>16} {file:>16}  stands only there       p", "dim")
+        for line in pair["targets"]:
+            only = f"{line['only_source']} / {line['only_file']}"
+            numbers = f"{share(line['source']):>16} {share(line['file']):>16} {only:>17} {number(line['p'], 2):>7}"
+            say(f"{plain(line['target'], NAME):{NAME}} {numbers}")
 
 
 def _worst(summary: dict[str, Any], say: Any) -> None:

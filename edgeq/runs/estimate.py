@@ -25,22 +25,23 @@ class Estimate:
 
 def estimate(
     targets: dict[str, Target],
-    sources: dict[str, Any],
+    sources: dict[str, dict[str, Any]],
     cells: Iterable[Cell],
     attacks: dict[int, Any],
     shape: tuple[int, ...],
     n: int,
     budget: int | None,
 ) -> Estimate:
-    """``sources``: the Differentiables that cells were crafted on, by name."""
+    """``sources``: the Differentiables that cells are crafted on, by name and clamp: each one's candidates are made."""
     images = np.random.default_rng(0).integers(0, 256, (256, *shape), dtype=np.uint8)
     rates = {name: _rate(target, images) for name, target in targets.items()}
-    gradient = {name: _gradient_seconds(source, images) for name, source in sources.items()}
+    batch = {name: next(iter(several.values())).batch for name, several in sources.items()}
+    gradient = {name: sum(_gradient_seconds(source, images) for source in several.values()) for name, several in sources.items()}
     sure = queries = 0.0
     for cell in cells:
         sure += sum(n / rate for rate in rates.values())
         if cell.kind == "gradient":
-            sure += attacks[cell.cell].evaluations() * -(-n // sources[cell.crafted_on].batch) * gradient[cell.crafted_on]
+            sure += attacks[cell.cell].evaluations() * -(-n // batch[cell.crafted_on]) * gradient[cell.crafted_on]
         elif cell.kind == "query":
             most = 1 + attacks[cell.cell].queries()
             queries += n * min(most, budget or most) / rates[cell.crafted_on]

@@ -19,12 +19,14 @@ from edgeq import data, runtimes
 from edgeq.core import plugins, scheduler
 from edgeq.core.errors import EdgeqError
 from edgeq.core.files import sha256
-from edgeq.core.protocols import Target
+from edgeq.core.objective import Objective
+from edgeq.core.protocols import Crafted, Differentiable, Target
 from edgeq.core.rows import Rows, row_id
 from edgeq.core.signature import Signature
 from edgeq.core.threat import Threat
 from edgeq.pipeline.codes import PixelCodes
 from edgeq.pipeline.preprocess import Preprocess
+from edgeq.runs import access
 from edgeq.runs.estimate import Estimate, estimate
 from edgeq.runs.format import BEFORE_GRID, Cell, RunTarget
 from edgeq.runs.plan import Plan
@@ -40,10 +42,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """The opened targets of a run, and the sources of gradients that its cells name: ``keras``, or the file as a runtime computes it."""
+    """The opened targets of a run; what its query cells see, by target and access; and the sources of gradients that its cells name,
+    each by clamp: ``keras`` has none (""), the file as a runtime computes it one or both."""
 
     targets: dict[str, Target]
-    sources: dict[str, Any]
+    views: dict[tuple[str, str], Target]
+    sources: dict[str, dict[str, Any]]
 
 
 @contextmanager
@@ -68,7 +72,9 @@ def opened(run: Run, plan: Plan) -> Iterator[Bench]:
             run.add(replace(record, identity=target.identity()))
             targets[record.name] = target
         named = {c.crafted_on for c in run.cells() if c.kind == "gradient"}
-        yield Bench(targets, {name: targets[KERAS] if name == KERAS else _white_box(run, name) for name in named})
+        sources = {name: {"": targets[KERAS]} if name == KERAS else _white_box(run, name, plan) for name in named}
+        seen = {(c.crafted_on, c.access) for c in run.cells() if c.kind == "query"}
+        yield Bench(targets, {key: _view(run, targets, *key, plan, stack) for key in seen}, sources)
 
 
 def _open(record: RunTarget, file: Path, plan: Plan) -> Target:
@@ -80,14 +86,34 @@ def _open(record: RunTarget, file: Path, plan: Plan) -> Target:
     return runtimes.open(record.name, file, Signature.from_json(record.signature), codes, batch=CHUNK, threads=plan.threads)
 
 
-def _white_box(run: Run, runtime: str) -> Any:
-    """The target's file, differentiable, forwards as ``runtime`` computes it."""
+def _white_box(run: Run, runtime: str, plan: Plan) -> dict[str, Any]:
+    """The target's file, differentiable, forwards as ``runtime`` computes it, with each clamp of the plan."""
     from edgeq.integer import read_tflite
     from edgeq.keras.ste.source import SteSource
 
-    record = next(t for t in run.targets() if t.name == runtime)
-    file = next(a.file for a in run.artifacts() if a.name == record.artifact)
-    return SteSource(read_tflite.read(file), PixelCodes.from_json(record.codes), runtime)
+    record, file = _record(run, runtime)
+    graph = read_tflite.read(file)
+    return {clamp: SteSource(graph, PixelCodes.from_json(record.codes), runtime, clamp) for clamp in plan.clamps}
+
+
+def _view(run: Run, targets: dict[str, Target], name: str, seen: str, plan: Plan, stack: ExitStack) -> Target:
+    """What a query attack gets of the target ``name`` when it sees ``seen``: its labels, its scores, or its logits."""
+    record, file = _record(run, name)
+    if seen == "label":
+        return access.labels(targets[name])
+    if seen == "scores" or name == KERAS or Signature.from_json(record.signature).kind == "logits":
+        return targets[name]
+    bare_file = stack.enter_context(access.stripped(file))
+    signature = runtimes.probe(name, bare_file, output="logits")
+    bare = runtimes.open(name, bare_file, signature, PixelCodes.from_json(record.codes), batch=CHUNK, threads=plan.threads)
+    stack.callback(bare.close)
+    return access.logits(targets[name], bare, signature.input.shape)
+
+
+def _record(run: Run, name: str) -> tuple[RunTarget, Path]:
+    """A target of the run, and its file."""
+    record = next(t for t in run.targets() if t.name == name)
+    return record, Path(next(a.file for a in run.artifacts() if a.name == record.artifact))
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -116,7 +142,7 @@ def execute(
         rows = Rows(run.ids(), run.labels())
         for cell in cells:
             if cell.kind == "query":
-                _query(run, cell, attacks[cell.cell], bench.targets[cell.crafted_on], rows, plan, progress)
+                _query(run, cell, attacks[cell.cell], bench.views[cell.crafted_on, cell.access], rows, plan, progress)
             elif cell.kind != "clean":
                 _craft(run, cell, attacks[cell.cell], bench, rows, plan, progress)
             for target in bench.targets.values():
@@ -147,8 +173,8 @@ def _write_rows(run: Run, plan: Plan, setting: Setting | None, progress: Progres
 
 def _craft(run: Run, cell: Cell, attack: Any, bench: Bench, rows: Rows, plan: Plan, progress: Progress) -> None:
     threat, stage = Threat(cell.norm, cell.eps), label(cell)  # type: ignore[arg-type]
-    source = bench.sources[cell.crafted_on] if attack.needs == "gradients" else None
-    size = CHUNK if source is None else source.batch
+    sources = bench.sources[cell.crafted_on] if attack.needs == "gradients" else {}
+    size = next((s.batch for s in sources.values()), CHUNK)
     done = run.done(cell.cell)
     before = KERAS + BEFORE_GRID if cell.crafted_on == KERAS else None
     if before and not any(t.name == before for t in run.targets()):
@@ -159,15 +185,44 @@ def _craft(run: Run, cell: Cell, attack: Any, bench: Bench, rows: Rows, plan: Pl
         if done[chunk].all():
             continue
         clean = run.images(chunk)
-        made = attack.craft(source, clean, rows[chunk], threat, plan.seed)
+        watched = {clamp: Watched(source) for clamp, source in sources.items()}
+        made = [attack.craft(w, clean, rows[chunk], threat, plan.seed) for w in watched.values() or (None,)]
+        candidates, loss = made[0].candidates, made[0].loss
+        for other in made[1:]:
+            candidates, loss = _worse(candidates, loss, other, bench.targets[cell.crafted_on], rows.labels[chunk])
         with run.transaction():
-            run.add_candidates(cell.cell, chunk, made.candidates, clean, 0, made.loss)
-            if before and source is not None:
-                run.add_answers(cell.cell, before, chunk, source.answer_float(made.iterates), rows.labels[chunk])
-            if source is not None:
-                zero = {**run.meta("zero_gradients", {}), f"{cell.cell}/{chunk[0]}": int(made.zero.sum())}
-                run.set_meta("zero_gradients", zero)
+            run.add_candidates(cell.cell, chunk, candidates, clean, 0, loss)
+            if before:
+                float_answer = sources[""].answer_float(made[0].iterates)
+                run.add_answers(cell.cell, before, chunk, float_answer, rows.labels[chunk])
+            if watched:
+                counts = {clamp: w.zeros for clamp, w in watched.items()}
+                run.set_meta("zero_gradients", {**run.meta("zero_gradients", {}), f"{cell.cell}/{chunk[0]}": counts})
     progress(stage, run.n, run.n)
+
+
+def _worse(candidates: np.ndarray, loss: np.ndarray, other: Crafted, target: Target, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of two candidates a row the worse for the defender: the one that fools ``target``, and where both or neither do the one of higher
+    loss. So a row counts as right on ``target`` only if it withstands both."""
+    fools, also = (target.answer(images).fooled(labels) for images in (candidates, other.candidates))
+    better = (also & ~fools) | ((also == fools) & (other.loss > loss))
+    where = better[:, None, None, None]
+    return np.where(where, other.candidates, candidates), np.where(better, other.loss, loss)
+
+
+class Watched:
+    """A source of gradients that counts where the first one it gives is exactly zero."""
+
+    def __init__(self, source: Differentiable) -> None:
+        self._source = source
+        self.zeros: list[int] = []  # rows without any gradient, pixels without one, and pixels in all
+
+    def value_and_grad(self, x: np.ndarray, rows: Rows, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
+        loss, gradient = self._source.value_and_grad(x, rows, objective)
+        if not self.zeros:
+            zero = gradient == 0
+            self.zeros = [int(zero.all(axis=(1, 2, 3)).sum()), int(zero.sum()), zero.size]
+        return loss, gradient
 
 
 def _query(run: Run, cell: Cell, attack: Any, target: Target, rows: Rows, plan: Plan, progress: Progress) -> None:
@@ -206,11 +261,12 @@ def _replay(run: Run, cell: Cell, target: Target, rows: Rows, progress: Progress
 
 
 def label(cell: Cell) -> str:
-    """``pgd 8/255``: how a cell is called."""
+    """``pgd 8/255 from keras``, ``spsa 8/255``: how a cell is called."""
     if cell.kind == "clean":
         return "clean images"
     radius = Threat(cell.norm, cell.eps).pixels  # type: ignore[arg-type]
-    return f"{cell.attack} {radius:g}/255" if cell.norm == "linf" and radius else f"{cell.attack} {cell.norm} {cell.eps:g}"
+    size = f"{radius:g}/255" if cell.norm == "linf" and radius else f"{cell.norm} {cell.eps:g}"
+    return f"{cell.attack} {size} from {cell.crafted_on}" if cell.kind == "gradient" else f"{cell.attack} {size}"
 
 
 def _chunks(index: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
 from edgeq.core.threat import Norm, Threat, parse_eps
 from edgeq.runs.format import CLEAN, Cell
+
+Level = Literal["label", "scores", "logits", "gradients"]
+Clamp = Literal["clipped", "through", "both"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,9 @@ class Plan:
     data: str
     source: str | None = None
     runtimes: tuple[str, ...] = ()  # empty: every runtime that can run the file
-    attacks: tuple[str, ...] = ()  # "pgd" or "pgd:steps=20"
+    attacks: tuple[str, ...] = ()  # "pgd" or "pgd:steps=20"; empty: what suits the access
+    access: Level | None = None  # None: what each attack needs; without attacks the strongest that the file allows
+    clamp: Clamp = "both"  # of the file's own gradients: what a clamp lets pass backwards
     eps: tuple[str, ...] = ("8/255",)
     norm: Norm = "linf"
     n: int | None = 500
@@ -39,6 +44,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
+        value = {"clamp": "clipped", **value}  # a run from before there was a choice
         known = {f.name for f in fields(cls)}
         fitting: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k in known}
         return cls(**fitting)
@@ -48,10 +54,19 @@ class Plan:
         return [Threat(self.norm, parse_eps(text)) for text in dict.fromkeys(self.eps)]
 
     @property
-    def white_box(self) -> str | None:
-        """``"the file"`` where gradients have to come from the file alone: an attack follows them, and no source is given."""
-        asked = any(plugins.load("attack", text.split(":")[0]).needs == "gradients" for text in self.attacks)
-        return "the file" if asked and self.source is None and self.target.endswith(".tflite") else None
+    def clamps(self) -> tuple[str, ...]:
+        return ("clipped", "through") if self.clamp == "both" else (self.clamp,)
+
+    @property
+    def follows_gradients(self) -> bool:
+        return any(plugins.load("attack", text.split(":")[0]).needs == "gradients" for text in self.attacks)
+
+    @property
+    def differentiates_the_file(self) -> bool:
+        """Gradients are to come from a ``.tflite`` itself: they were asked for, or an attack follows them and no source is given."""
+        if not self.target.endswith(".tflite") or not self.follows_gradients:
+            return False
+        return self.access == "gradients" or (self.access is None and self.source is None)
 
     @property
     def float_only(self) -> bool:
@@ -59,16 +74,18 @@ class Plan:
         return not self.target.endswith((".tflite", ".onnx"))
 
 
-def cells(plan: Plan, gradients_from: str | None, queries_to: str) -> list[Cell]:
+def cells(plan: Plan, sources: tuple[str, ...], queries_to: str, seen: str = "scores") -> list[Cell]:
     """The clean images, then for every radius the noise baseline and each attack. Raises :class:`EdgeqError` for what cannot be asked.
 
-    ``gradients_from``: the source's name, None where there is none; ``queries_to``: the target that query attacks run on.
+    ``sources``: the names of what lends gradients; an attack that follows them has a cell on each. ``queries_to``: the target that query
+    attacks run on; ``seen``: what they see of it, a level of the access ladder.
     """
     attacks = [plugins.build("attack", text) for text in dict.fromkeys(plan.attacks)]
     for name, attack in attacks:
-        if attack.needs == "gradients" and gradients_from is None:
-            file = Path(plan.target).name
-            raise EdgeqError(f"{name} follows gradients, which {file} alone does not give; add --source FLOAT.h5, or use --attack spsa")
+        if attack.needs == "gradients" and not sources:
+            raise EdgeqError(f"{name} follows gradients, {_why_none(plan)}")
+        if attack.needs == "scores" and seen == "label":
+            raise EdgeqError(f"{name} needs scores, and only the label is seen; {_that_need('label')}")
         if plan.norm not in attack.norms:
             raise EdgeqError(f"{name} has no {plan.norm} form; choose --norm {' or '.join(attack.norms)}")
     for text, threat in zip(dict.fromkeys(plan.eps), plan.threats, strict=True):
@@ -87,6 +104,24 @@ def cells(plan: Plan, gradients_from: str | None, queries_to: str) -> list[Cell]
             query = attack.needs != "gradients"
             if query and not threat.reaches_integers:
                 raise EdgeqError(f"{name} shows whole pixels to the target, and none fits into eps = {threat.eps:.3g}; use 1/255 or more")
-            on, kind = (queries_to, "query") if query else (str(gradients_from), "gradient")
-            found.append(Cell(len(found), name, asdict(attack), threat.norm, threat.eps, on, attack.needs, kind))
+            access, kind = (seen if attack.needs == "scores" else attack.needs, "query") if query else ("gradients", "gradient")
+            for on in (queries_to,) if query else sources:
+                found.append(Cell(len(found), name, asdict(attack), threat.norm, threat.eps, on, access, kind))
     return found
+
+
+def _why_none(plan: Plan) -> str:
+    file = Path(plan.target).name
+    if plan.access not in (None, "gradients"):
+        return f"and --access {plan.access} gives none; add --source FLOAT.h5, or use --access gradients"
+    return f"which {file} alone does not give; add --source FLOAT.h5, or use --attack spsa"
+
+
+def _that_need(level: str) -> str:
+    able = needing(level)
+    return f"use --attack {' or '.join(able)}" if able else "no attack here works on labels yet: use --access scores or logits"
+
+
+def needing(level: str) -> list[str]:
+    """The attacks that are made for ``level`` of the access ladder."""
+    return [name for name in plugins.names("attack") if plugins.load("attack", name).needs == level]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +15,8 @@ import numpy as np
 
 import edgeq
 from edgeq import data, runtimes
+from edgeq.core import plugins
+from edgeq.core.answer import Kind
 from edgeq.core.errors import EdgeqError
 from edgeq.core.files import sha256
 from edgeq.core.signature import Signature
@@ -23,8 +25,9 @@ from edgeq.pipeline import codes as pixel_codes
 from edgeq.pipeline import metadata, sidecar
 from edgeq.pipeline.codes import PixelCodes
 from edgeq.pipeline.preprocess import Preprocess, resolve
+from edgeq.runs import access
 from edgeq.runs.format import Artifact, Cell, RunTarget
-from edgeq.runs.plan import Plan, cells
+from edgeq.runs.plan import Level, Plan, cells
 from edgeq.runs.store import Run
 
 KERAS = "keras"
@@ -44,6 +47,7 @@ class Setting:
     index: np.ndarray  # (n,) int64: the sampled images of the data set, in the order of the rows
     classes: list[str] | None  # the model's own names, where it states them
     notes: list[str]
+    access: dict[str, str] | None = None  # the level of the whole run and a sentence on it; None: each attack has what it needs
 
     def create(self, path: Path, command: list[str]) -> Run:
         """The run file, with every record but the rows."""
@@ -57,6 +61,7 @@ class Setting:
             "model_classes": self.classes,
             "classes": list(self.dataset.classes) if self.dataset.classes else None,
             "notes": self.notes,
+            "access": self.access,
         }  # fmt: skip
         run = Run.create(path, shape=(*self.preprocess.size, self.preprocess.channels), n=len(self.index), meta=meta)
         try:
@@ -71,7 +76,7 @@ class Setting:
 def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     """Raises :class:`EdgeqError`. ``say`` hears what takes time."""
     target = Path(plan.target)
-    cells(plan, KERAS if plan.source or plan.float_only else plan.white_box, "")  # what no file can make right is said first
+    _check(plan)
     if not target.exists():
         raise EdgeqError(f"{target}: there is no such file")
     if target.is_dir() and not (target / "saved_model.pb").is_file():
@@ -88,6 +93,9 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     signature = next((s for s in signatures.values() if isinstance(s, Signature)), None)
     if signature is None:
         raise next(error for error in signatures.values() if isinstance(error, EdgeqError))
+    for name in runtimes.STAND_INS:  # was asked for by name: the interpreter alone would be another run
+        if isinstance(error := signatures.get(name), EdgeqError):
+            raise error
 
     spec, names, where = metadata.stated(target)
     names = list(data.read_names(plan.class_names)) if plan.class_names else names
@@ -116,10 +124,50 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     assert main_codes is not None
     notes.append(f"pixels enter as {main_codes.describe()}; the output is read as {signature.kind}")
     source = _source(plan, preprocess, main_codes, artifacts, targets, notes)
-    running = [t.name for t in targets if t.runs and t.name != KERAS] or [KERAS]
-    if source is None and plan.white_box:
-        source = _white_box(target, running[0], notes)
-    return Setting(plan, signature, preprocess, artifacts, targets, cells(plan, source, running[0]), dataset, index, names, notes)
+    main = next((t.name for t in targets if t.runs and t.name != KERAS), KERAS)
+    plan, seen, level = _settle(plan, target, main, signature.kind)
+    if level is not None:
+        notes.append(level["sentence"])
+    sources = (source,) if source and _lends(plan) else ()
+    if plan.differentiates_the_file:
+        sources = (*sources, _white_box(plan, target, main, notes))
+    planned = cells(plan, sources, main, seen)
+    return Setting(plan, signature, preprocess, artifacts, targets, planned, dataset, index, names, notes, level)
+
+
+def _lends(plan: Plan) -> bool:
+    """Whether a Keras network lends its gradients: a source always does, a target where the attacker may have them."""
+    return plan.source is not None or (plan.float_only and plan.access in (None, "gradients"))
+
+
+def _check(plan: Plan) -> None:
+    """What no file can make right is said first."""
+    cells(plan, (*[KERAS] * _lends(plan), *["the file"] * plan.differentiates_the_file), "", plan.access or "scores")
+
+
+def _settle(plan: Plan, target: Path, main: str, kind: Kind) -> tuple[Plan, Level, dict[str, str] | None]:
+    """The plan with its attacks, what query attacks see, and the level of access that was asked for or found, with a sentence.
+
+    ``main``: the runtime that is attacked; ``kind``: what it answers with.
+    """
+    level, why = plan.access, list[str]()
+    if level is not None and (reason := access.hindrance(level, target, main, kind)):
+        raise EdgeqError(f"{target}: --access {level}: {reason}")
+    if level is None and not plan.attacks and plan.source is None:
+        level, why = access.strongest(target, main, kind)
+    attacks = plan.attacks
+    if not attacks:
+        transfer = ("pgd",) if plan.source else ()
+        attacks = (*transfer, access.attack_for(level, target)) if level not in (None, "gradients") else ("pgd",)
+    seen: Level = level or ("label" if kind == "label" else "scores")
+    if level == "gradients":  # who holds the file sees its logits too
+        queries = plan.attacks and any(plugins.load("attack", text.split(":")[0]).needs == "scores" for text in attacks)
+        seen = "logits" if queries and access.hindrance("logits", target, main, kind) is None else "scores"
+    stated = None
+    if level is not None:
+        found = "as asked" if plan.access else f"the strongest that {target.name} allows here"
+        stated = {"level": level, "sentence": f"access: {level}, {found}" + (f" ({'; '.join(why)})" if why else "")}
+    return replace(plan, attacks=attacks, access=level), seen, stated
 
 
 def open_data(plan: Plan, classes: int | None, names: list[str] | None) -> Images:
@@ -135,6 +183,7 @@ def _candidates(plan: Plan, target: Path, artifacts: list[Artifact]) -> dict[str
         return {"ort": target}
     sibling = _sibling(target)
     names = plan.runtimes or tuple(n for n in runtimes.NAMES if n != "ort" or sibling)
+    names = tuple(dict.fromkeys((*names, *(runtimes.real(n) for n in names))))  # a stand-in is confirmed on what it stands in for
     for name in names:
         if name == KERAS:
             raise EdgeqError(f"{target}: keras runs Keras networks; pass one as --source and it is measured beside the others")
@@ -206,15 +255,13 @@ def _source(
     return KERAS
 
 
-def _white_box(target: Path, runtime: str, notes: list[str]) -> str:
+def _white_box(plan: Plan, target: Path, runtime: str, notes: list[str]) -> str:
     """The runtime whose kernels the gradients of the file itself go through; :class:`EdgeqError` where an op has none."""
-    from edgeq.integer import read_tflite
-    from edgeq.keras.ste.source import check
-
-    check(read_tflite.read(target))
-    notes.append(
-        f"no --source: gradients are {target.name}'s own, straight through the roundings of {runtime} (the attacker holds the file)"
-    )
+    if reason := access.hindrance("gradients", target, runtime, "logits"):
+        raise EdgeqError(f"{target}: {reason}")
+    runtime = runtimes.real(runtime)
+    clamp = {"clipped": "a clipped clamp", "through": "a pass-through clamp"}.get(plan.clamp, "a clipped and a pass-through clamp")
+    notes.append(f"gradients are {target.name}'s own, straight through the roundings of {runtime}, with {clamp}")
     return runtime
 
 

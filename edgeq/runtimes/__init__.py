@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from edgeq.runtimes._lanes import Codes, Lanes
 
 NAMES = ("litert-xnnpack", "litert-builtin", "litert-reference", "tflm", "ort")
+STAND_INS = {"tflm-exact": "tflm"}
+"""Runtimes that are asked for by name only, and the interpreter whose answers they compute: what they find is confirmed on it."""
 OUTPUTS = ("probs", "logits", "label")
 
 
@@ -49,17 +51,22 @@ def probe_all(names: Sequence[str], path: str | Path, output: str | None = None,
         return dict(zip(names, pool.map(one, names), strict=True))
 
 
+def real(name: str) -> str:
+    """The interpreter that ``name`` is, or stands in for."""
+    return STAND_INS.get(name, name)
+
+
 def open(name: str, path: str | Path, signature: Signature, codes: Codes, *, batch: int = 256, threads: int | None = None) -> Lanes:
     """The file ``path``, already probed, in the runtime ``name``: a :class:`~edgeq.core.protocols.Target`.
 
     ``codes``: the pixel-to-input map. ``batch``: images asked at once, at most, where that is enough to fill the lanes.
     ``threads``: lanes (for ``tflm`` processes); by default as many as there are cores. Answers depend on neither.
     """
-    from edgeq.runtimes import litert, ort, tflm
+    from edgeq.runtimes import exact, litert, ort, tflm
 
     if name in litert.KERNELS:
         return litert.open(name, path, signature, codes, batch=batch, threads=threads)
-    return {"tflm": tflm.open, "ort": ort.open}[name](path, signature, codes, batch=batch, threads=threads)
+    return {"tflm": tflm.open, "tflm-exact": exact.open, "ort": ort.open}[name](path, signature, codes, batch=batch, threads=threads)
 
 
 def arena_bytes(path: str | Path, timeout: float = 60) -> int:
@@ -80,7 +87,7 @@ def check_name(name: str) -> str:
     """``name`` if it is a runtime; else :class:`EdgeqError` with the nearest name."""
     from edgeq.core.plugins import choose
 
-    return choose("runtime", name, list(NAMES))
+    return choose("runtime", name, [*NAMES, *STAND_INS])
 
 
 # -- the child process ----------------------------------------------------------------------------------------------------------------

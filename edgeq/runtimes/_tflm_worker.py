@@ -23,15 +23,17 @@ from edgeq.integer.read import read
 class Micro:
     """The interpreter of one file, with an arena that is large enough. Always one image at a time."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, keep: bool = False) -> None:
+        """``keep``: no activation's memory is used again, so that all of them can be read afterwards."""
         try:
             from tflite_micro.python.tflite_micro import runtime
         except ModuleNotFoundError:
             raise EdgeqError('tflm: TFLite Micro is not installed; pip install "edgeq[tflm]" (Linux on x86-64 only)') from None
         content = models.file_bytes(path)
+        config = runtime.InterpreterConfig.kPreserveAllTensors if keep else runtime.InterpreterConfig.kAllocationRecording
         for arena in _arenas(read(path)):
-            try:
-                self.interpreter: Any = runtime.Interpreter.from_bytes(content, arena_size=arena)
+            try:  # the argument's name is spelt like this
+                self.interpreter: Any = runtime.Interpreter.from_bytes(content, arena_size=arena, intrepreter_config=config)
                 break
             except RuntimeError as error:  # too small, or refused: TFLM's own words tell them apart on stderr only
                 refusal = error

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import tiny_tflite
 from click.testing import CliRunner
+from random_graphs import random_graph
 
 from edgeq.cli import doctor, inspect
 from edgeq.core.errors import EdgeqError
+from edgeq.integer.write_tflite import write_tflite
 
 
 def run(command, *arguments: str) -> str:
@@ -36,6 +38,26 @@ def test_inspect_json_is_one_document(tmp_path: Path) -> None:
     assert facts["macs"] == 8 * 8 * 8 * 9 + 128 * 10
     assert facts["runtimes"]["litert-reference"] is None
     assert facts["devices"]["stm32f469"]["flash"] is True
+
+
+def test_inspect_proves_that_a_file_is_one_function_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeq.runtimes.probe_all", lambda *_: {})  # nothing is run for the proof
+    file = tmp_path / "m.tflite"
+    for content, sentence, holds in [
+        (write_tflite(random_graph(3, portable=True)), "proven: the same answer on litert-xnnpack", True),
+        (write_tflite(random_graph(3, portable=True, softmax=True)), "proven up to the softmax: the same on litert-xnnpack", False),
+        (write_tflite(random_graph(3)), "no: op 0 (conv t3) gives ", False),
+        (tiny_tflite.classifier(label=True), "not known: ARG_MAX (label) cannot be read", None),
+    ]:
+        file.write_bytes(content)
+        text = run(inspect.command, str(file))
+        assert f"portable   {sentence}" in text
+        assert max(map(len, text.splitlines())) <= 80
+        facts = inspect.gather(file)["portable"]
+        assert facts["sentence"].startswith(sentence)
+        assert json.loads(json.dumps(facts))["holds"] is holds
+    file.write_bytes(tiny_tflite.edgetpu())
+    assert "portable" not in inspect.gather(file)
 
 
 def test_inspect_describes_what_nothing_can_run(tmp_path: Path) -> None:

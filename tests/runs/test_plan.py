@@ -13,7 +13,7 @@ def test_a_plan_survives_the_run_file():
 
 def test_one_cell_an_attack_and_radius_beside_the_noise_of_that_radius():
     plan = Plan("m.tflite", "digits", attacks=("pgd:steps=3", "spsa", "noise"), eps=("1/255", "8/255"))
-    found = cells(plan, "keras", "litert-xnnpack")
+    found = cells(plan, ("keras",), "litert-xnnpack")
     assert [(c.attack, c.kind, c.crafted_on, c.access) for c in found] == [
         ("clean", "clean", "", ""),
         *2 * [("noise", "noise", "", ""), ("pgd", "gradient", "keras", "gradients"), ("spsa", "query", "litert-xnnpack", "scores")],
@@ -33,9 +33,9 @@ def test_one_cell_an_attack_and_radius_beside_the_noise_of_that_radius():
 )
 def test_what_cannot_be_asked_is_refused(change, says):
     with pytest.raises(EdgeqError, match=says):
-        cells(Plan(**{"target": "m.tflite", "data": "digits", **change}), None, "litert-xnnpack")
+        cells(Plan(**{"target": "m.tflite", "data": "digits", **change}), (), "litert-xnnpack")
 
 
 def test_below_a_pixel_only_gradients_of_a_float_network_are_left():
-    found = cells(Plan("m.h5", "digits", attacks=("pgd",), eps=("0.5/255",)), "keras", "keras")
+    found = cells(Plan("m.h5", "digits", attacks=("pgd",), eps=("0.5/255",)), ("keras",), "keras")
     assert [c.attack for c in found] == ["clean", "pgd"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeq.integer.graph import Tensor
 from edgeq.integer.ops import EXACT32, Call, Step, clamp_range, limits, padding, quantisation, to_codes
-from edgeq.integer.rounding import requantiser
+from edgeq.integer.rounding import Requantiser, requantiser
 
 MAX_COLUMNS = 2**22  # numbers in one block of unrolled windows
 MAX_TABLE = 2**25  # bytes
@@ -42,14 +42,19 @@ def _weights(call: Call, per_channel: int) -> tuple[np.ndarray, np.ndarray, type
     return centred.astype(kind), bias.astype(kind), kind
 
 
-def _finish(call: Call) -> Step:
+def requantisation(call: Call) -> Requantiser:
+    """How the runtime's kernel rescales this layer's accumulators."""
     x, w, _ = _tensors(call)
     if "thresholds" in call.op.options:
         return _levels(call.op.options["thresholds"], int(call.output.zero[0]) + call.op.options["low"])
     # XNNPACK leaves layers with INT4 weights to the builtin kernels, but for fully connected ones with an even number of inputs
     left = w.dtype == "int4" and (call.op.kind != "dense" or w.shape[1] % 2 == 1)
     runtime = "litert-builtin" if call.xnnpack and left else call.runtime
-    requantise = requantiser(runtime, call.op.kind, x.scale, w.scale, call.output.scale, call.output.shape[-1], x.dtype)
+    return requantiser(runtime, call.op.kind, x.scale, w.scale, call.output.scale, call.output.shape[-1], x.dtype)
+
+
+def _finish(call: Call) -> Step:
+    requantise = requantisation(call)
     zero, (lo, hi) = quantisation(call.output)[1], clamp_range(call)
 
     def finish(acc: np.ndarray) -> np.ndarray:

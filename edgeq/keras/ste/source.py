@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,70 +12,84 @@ from edgeq.core.answer import Answer
 from edgeq.core.errors import EdgeqError
 from edgeq.core.objective import Objective
 from edgeq.core.rows import Rows
-from edgeq.integer.graph import Graph
-from edgeq.integer.ops import Call, quantisation
+from edgeq.integer.graph import Graph, Op, Tensor
+from edgeq.integer.ops import Call
 from edgeq.keras import engine, losses
-from edgeq.keras.ste import elementwise, linear
 from edgeq.keras.ste.clamp import CLAMPS
+from edgeq.keras.ste.codes import grid
+from edgeq.keras.ste.real import REAL, dequantised
+from edgeq.keras.ste.step import step
 from edgeq.pipeline.codes import PixelCodes
 
-KERNELS: dict[str, Callable[[Call, str], Callable[..., Any]]] = {
-    "conv": linear.linear,
-    "depthwise": linear.linear,
-    "dense": linear.linear,
-    "add": elementwise.add,
-    "average_pool": elementwise.average_pool,
-    "max_pool": elementwise.max_pool,
-    "pad": elementwise.pad,
-    "reshape": elementwise.reshape,
-}
+DTYPES = ("int8", "uint8", "float32")
+LARGEST = 1024  # side of a kernel, once dilated
 
 
 def logits_of(graph: Graph) -> int:
-    """The tensor that holds the logits: the output, or what enters a last softmax (seen through reshapes)."""
+    """The tensor that holds the logits: the output, or what enters a last softmax or logistic (seen through reshapes and the like)."""
     writers = {op.output: op for op in graph.ops}
     tensor = graph.output
-    while (op := writers.get(tensor)) is not None and op.kind in ("reshape", "quantize", "softmax"):
+    while (op := writers.get(tensor)) is not None and op.kind in ("reshape", "quantize", "dequantize", "softmax", "logistic"):
         tensor = op.inputs[0]
-        if op.kind == "softmax":
+        if op.kind in ("softmax", "logistic"):
             return tensor
     return graph.output
 
 
 def check(graph: Graph) -> None:
-    """Raises :class:`EdgeqError` for an op on the way to the logits that has no gradient here."""
-    last = logits_of(graph)
-    for op in graph.ops:
-        if op.kind not in KERNELS:
-            name = graph.tensors[op.output].name
-            raise EdgeqError(f"{graph.name}: {op.kind} ({name}) has no gradient here; attack the file by queries, or pass --source")
-        if op.output == last:
-            return
+    """Raises :class:`EdgeqError` for an op on the way to the logits that has no gradient here. Needs no TensorFlow."""
+    for op in _ops(graph):
+        out, given = graph.tensors[op.output], [graph.tensors[i] for i in op.inputs if i >= 0]
+        strange = sorted({t.dtype for t in (out, *given) if t.data is None} - {*DTYPES})
+        sides = [(k - 1) * d for k, d in zip(given[1].shape[1:3], op.options.get("dilation", ()), strict=False)] if len(given) > 1 else []
+        if op.kind not in REAL or strange or max(sides, default=0) > LARGEST:
+            what = f"of {', '.join(strange)} " if strange else ""
+            raise EdgeqError(
+                f"{graph.name}: {op.kind} ({out.name}) {what}has no gradient here; attack the file by queries, or pass --source"
+            )
 
 
 def executor(graph: Graph, runtime: str, clamp: str = "clipped", keep: bool = False) -> Callable[[Any], Any]:
     """A TensorFlow function from input codes ``(n, h, w, c)`` to the codes of the logits ``(n, classes)``, all float32, forwards equal to
-    ``runtime``'s kernels; with ``keep`` to a dict of every tensor up to there.
+    ``runtime``'s kernels; with ``keep`` to a dict of every activation up to there. Float tensors hold their reals.
 
     Raises :class:`EdgeqError` for an op without a gradient here.
     """
     if clamp not in CLAMPS:
         raise ValueError(f"clamp must be one of {', '.join(CLAMPS)}")
     check(graph)
-    last, steps = logits_of(graph), []
-    for op in graph.ops:
-        inputs = tuple(graph.tensors[i] if i >= 0 else None for i in op.inputs)
-        steps.append((op, KERNELS[op.kind](Call(op, inputs, graph.tensors[op.output], runtime), clamp)))
-        if op.output == last:
-            break
+    tensors, steps = dict(enumerate(graph.tensors)), []
+    for op in _ops(graph):
+        call = Call(op, tuple(tensors.get(i) for i in op.inputs), tensors[op.output], runtime)
+        if all(t is None or t.data is not None for t in call.inputs):  # the weights of a float layer, stored as integers
+            tensors[op.output] = replace(call.output, data=dequantised(call, call.given))
+        else:
+            steps.append((op, step(call, clamp)))
+    last, given = logits_of(graph), graph.tensors[graph.input]
 
     def run(codes: Any) -> Any:
-        values = {graph.input: codes}
-        for op, step in steps:
-            values[op.output] = step(*(values.get(i) for i in op.inputs))
-        return values if keep else values[last]
+        values = {graph.input: _shift(codes, given, -1)}
+        for op, one in steps:
+            values[op.output] = one(*(values[i] for i in op.inputs if i in values))
+        wanted = values if keep else [last]
+        found = {i: _shift(values[i], graph.tensors[i], 1) for i in wanted}
+        return found if keep else found[last]
 
     return run
+
+
+def _ops(graph: Graph) -> list[Op]:
+    """The ops up to the logits."""
+    last = logits_of(graph)
+    at = next((i for i, op in enumerate(graph.ops) if op.output == last), -1)
+    return list(graph.ops[: at + 1])
+
+
+def _shift(values: Any, tensor: Tensor, sign: int) -> Any:
+    """Between codes and codes less the zero point (``sign`` -1 subtracts it), and between the gradients of codes and of reals."""
+    scale, zero = grid(tensor)
+    shifted = engine.tensorflow().custom_gradient(lambda v: (v + sign * zero, lambda upstream: upstream * scale**-sign))
+    return shifted(values)
 
 
 class SteSource:
@@ -87,7 +102,7 @@ class SteSource:
         tf = engine.tensorflow()
         self.name, self.batch, self.graph = f"ste of {runtime}", batch, graph
         given, answer = graph.tensors[graph.input], graph.tensors[logits_of(graph)]
-        self._scale, self._zero = quantisation(answer)
+        self._scale, self._zero = grid(answer)
         self._shape = given.shape
         table = tf.constant(codes.table.astype(np.float32))
         pixels = np.arange(256.0)
@@ -98,16 +113,18 @@ class SteSource:
 
         @tf.custom_gradient
         def enter(x: Any) -> Any:
+            if codes.shift is not None:
+                return tf.round(255 * x) + codes.shift, lambda upstream: upstream * slope
             pixel = tf.cast(tf.round(255 * x), tf.int32)
             where = tf.stack([pixel, tf.broadcast_to(channels.astype(np.int32), tf.shape(pixel))], axis=-1)
             return tf.gather_nd(table, where), lambda upstream: upstream * slope
 
         def forward(x: Any) -> Any:
-            return (network(enter(x)) - float(self._zero)) * float(self._scale)
+            return (network(enter(x)) - self._zero) * self._scale
 
         image, truth = tf.TensorSpec((batch, *self._shape), tf.float32), tf.TensorSpec((batch,), tf.int64)
 
-        def step(name: Objective) -> Any:
+        def both(name: Objective) -> Any:
             @tf.function(input_signature=[image, truth], autograph=False)
             def run(x: Any, y: Any) -> tuple[Any, Any]:
                 with tf.GradientTape() as tape:
@@ -117,7 +134,7 @@ class SteSource:
 
             return run
 
-        self._steps = {name: step(name) for name in ("ce", "margin")}
+        self._steps = {name: both(name) for name in ("ce", "margin")}
         self._forward = tf.function(forward, input_signature=[image], autograph=False)
 
     def value_and_grad(self, x: np.ndarray, rows: Rows, objective: Objective) -> tuple[np.ndarray, np.ndarray]:

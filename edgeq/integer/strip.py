@@ -1,0 +1,47 @@
+"""What an attacker who holds a ``.tflite`` does first: take its last softmax away, and see logits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgeq.core.errors import EdgeqError
+from edgeq.integer import tflite_file
+from edgeq.integer.classifier import PASS
+from edgeq.integer.model import Model
+
+LAST = {"SOFTMAX", "ARG_MAX"}
+
+
+def logits_of(model: Model) -> int | None:
+    """The tensor that enters the last softmax (or argmax), seen through casts and reshapes; None where there is neither."""
+    tensor, found = model.outputs[0], None
+    for _ in range(len(model.ops)):  # a damaged file may hold a cycle
+        op = model.producer(tensor)
+        if op is None or op.name not in {*LAST, *PASS} or not op.inputs or op.inputs[0] < 0:
+            break
+        tensor = op.inputs[0]
+        found = tensor if op.name in LAST else found
+    return found
+
+
+def strip(content: bytes, path: str) -> bytes:
+    """The file ``content`` with its logits as the output. One number is changed, the index of the output tensor: so every layer before is
+    the same bytes in the same order, whatever ops it is made of, and the softmax runs on unheard.
+
+    Raises :class:`EdgeqError` where there is no softmax or argmax to take away; ``path`` names the file.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = tflite_file.parse(content, path)
+    if len(model.outputs) != 1 or (tensor := logits_of(model)) is None:
+        raise EdgeqError(f"{path}: ends in no softmax that could be taken away")
+    data = bytearray(content)
+    schema.Model.GetRootAs(data, 0).Subgraphs(0).OutputsAsNumpy()[0] = tensor
+    found = tflite_file.parse(bytes(data), path)
+    if _graph(found) != _graph(replace(model, outputs=(tensor,))):  # vectors of a flatbuffer may share their bytes
+        raise EdgeqError(f"{path}: its output cannot be moved before the softmax without changing another op; export it again")
+    return bytes(data)
+
+
+def _graph(model: Model) -> tuple[object, ...]:
+    return model.inputs, model.outputs, [(op.name, op.inputs, op.outputs) for op in model.ops], [t.shape for t in model.tensors]

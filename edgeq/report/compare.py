@@ -1,0 +1,123 @@
+"""The comparison of two sides, and the layer table, as text that reads well in 80 columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from edgeq.report.text import Share, compact, number, plain, radius, share
+
+HOW = {"kept": "kept by the interpreter, with equal answers", "simulated": "simulated, with equal answers"}
+
+
+def render(content: dict[str, Any], console: Console) -> None:
+    """``content``: :func:`edgeq.measure.comparison.compare`, with ``sides``, ``data``, ``layers`` and ``gates`` beside it."""
+    for name, side in content["sides"].items():
+        _say(console, f"{name}  {plain(side['file'], 50)} on {side['runtime']}", "bold")
+    _say(console, f"{content['n']} images of {plain(content['data'], 50)}, seed {content['seed']}")
+    _say(console)
+    clean, noise = content["clean"], content["noise"]
+    noisy = f"noise of {content['pixels']:.4g} px" + " l2" * (content["norm"] == "l2")
+    _say(console, f"{'accuracy':18} {'A [95 %]':17} {'B [95 %]':17} right only: A    B      p", "dim")
+    for name, figures in (("clean", clean), (noisy, noise)):
+        _say(console, f"{name:18} {_pair(figures['accuracy'], figures['mcnemar'])}")
+    _say(console)
+    _say(console, f"{'labels that differ':18} [95 %]", "dim")
+    for name, figures in (("clean", clean), (noisy, noise)):
+        _say(console, f"{name:18} {_interval(figures['flips'])}  {figures['flips']['k']} of {figures['flips']['of']} images")
+    _say(console)
+    _say(console, _scores(clean["scores"]))
+    ties = clean["ties"]
+    if ties["A"]["k"] or ties["B"]["k"]:
+        _say(console, f"classes share the top score on {share(ties['A'])} of the images in A, {share(ties['B'])} in B")
+    if content["adversarial"]:
+        _adversarial(content, console)
+    render_layers(content["layers"], console)
+    if content["gates"]:
+        _say(console)
+    for gate in content["gates"]:
+        verdict = "met" if gate["met"] else "NOT MET"
+        text = f"--{gate['gate'].replace('_', '-')} {gate['limit']:g}: {verdict} ({gate['value']:.4g})"
+        _say(console, text, "" if gate["met"] else "bold red")
+
+
+def _adversarial(content: dict[str, Any], console: Console) -> None:
+    _say(console)
+    title = f"Each one's adversarial examples on the other: {content['attack']['name']} at {radius(content)}"
+    _say(console, title[:80], "bold")
+    _say(console, f"{'crafted on':11}{'robust on A':17} {'robust on B':17} stands only: A    B      p differ", "dim")
+    for made in content["adversarial"]:
+        line = _pair(made["robust_accuracy"], made["mcnemar"])
+        _say(console, f"{made['crafted_on']:11}{line}   {share(made['flips']):>4}")
+
+
+def render_layers(layers: dict[str, Any], console: Console) -> None:
+    """``layers``: :meth:`edgeq.measure.layers.Layers.to_json`."""
+    a, b = plain(layers["base"], 16), plain(layers["other"], 16)
+    _say(console)
+    if layers["reason"]:
+        _say(console, f"Op by op: {plain(layers['reason'])}", "dim")
+        return
+    _say(console, f"Op by op, {b} against {a}, on {layers['n']} images", "bold")
+    changed = any(line["changed"] for line in layers["lines"])
+    _say(console, f"{'':3} {'op':18} {'output':22} {'elems':>6} {'as it runs':>12} {'alone':>12}", "dim")
+    _say(console, f"{'':52} {'differ  LSB':>12} {'differ  LSB':>12}", "dim")
+    for line in layers["lines"]:
+        mark = "*" if line["changed"] else " "
+        ran = f"{_rate(line['differ'], line['elements'])} {_steps(line['largest'])}"
+        alone = "-" if line["alone"] is None else f"{_rate(line['alone'], line['elements'])} {_steps(line['alone_largest'])}"
+        output = _short(plain(line["output"]), 22)
+        kind = _short(plain(line["kind"]), 17) + mark
+        _say(console, f"{line['index']:>3} {kind:18} {output:22} {compact(line['elements']):>6} {ran:>12} {alone:>12}")
+    first = layers["first"]
+    if first is None:
+        _say(console, "first diverging op: none; every element is equal")
+    else:
+        where = f"first diverging op: {first['index']} {plain(first['kind'], 24)} ({_short(plain(first['output']), 34)})"
+        _say(console, where)
+        _say(console, f"  {first['differ']:,} of {first['elements']:,} elements, at most {first['largest']:.3g} LSB apart")
+    if changed:
+        _say(console, "*: weights, quantisation or options of the two files differ here", "dim")
+    if layers["missing"]:
+        _say(console, f"{layers['missing']} ops are not shown: a runtime folds their output away", "dim")
+    for name, how in (layers["origin"] or {}).items():
+        apart = (layers["unequal"] or {}).get(name, 0)
+        _say(console, f"tensors of {plain(name, 16)}: {HOW[how]}" + (f", but not on {apart} images" if apart else ""), "dim")
+
+
+def _say(console: Console, text: str = "", style: str = "") -> None:
+    console.print(Text(text, style=style), no_wrap=True, overflow="ignore", crop=False, highlight=False)
+
+
+def _interval(value: Share) -> str:
+    bounds = "" if value["interval"] is None else " [" + " ".join(number(v) for v in value["interval"]) + "]"
+    return f"{share(value)}{bounds}"
+
+
+def _pair(values: dict[str, Share], test: dict[str, Any]) -> str:
+    p = "<.001" if test["p"] < 0.001 else number(test["p"])
+    return f"{_interval(values['A']):17} {_interval(values['B']):17} {test['only_a']:>13} {test['only_b']:>4} {p:>6}"
+
+
+def _scores(scores: dict[str, Any] | None) -> str:
+    if scores is None:
+        return "scores: not compared, a side gives none"
+    step = scores["lsb"]["A"]
+    steps = f" ({scores['largest'] / step:.3g} LSB)" if step and step == scores["lsb"]["B"] else ""
+    what = {"probs": "probabilities", "logits": "logits"}[scores["kind"]]
+    return f"scores ({what}): at most {scores['largest']:.3g}{steps} apart, {scores['mean']:.2g} on average"
+
+
+def _rate(count: int, of: int) -> str:
+    percent = 100 * count / max(of, 1)
+    return "0 %" if not count else "<.01 %" if percent < 0.01 else f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.2g} %"
+
+
+def _steps(value: float) -> str:
+    return f"{value:4.3g}" if value < 1000 else f"{value:4.0e}"
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
