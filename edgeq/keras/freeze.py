@@ -40,7 +40,7 @@ class _Sum:
 
 
 @dataclass
-class _Builder:
+class Builder:
     """The graph as it grows. ``values``: a layer's name -> its output, a tensor or a sum."""
 
     tensors: list[Tensor] = field(default_factory=list)
@@ -70,14 +70,13 @@ def freeze(model: Any, images: np.ndarray) -> Graph:
     head = model.layers[-1]
     if type(inner(head)).__name__ != "Dense":
         raise EdgeqError(f"{model.name}: its last layer {inner(head).name} is no dense layer; edgeq freezes classifiers that end in one")
-    floating = unit(before(head)[0]) is None
-    b = _Builder()
+    b = Builder()
     h, w, c = (int(d) for d in model.input_shape[1:])
     b.values[model.layers[0].name] = b.tensor("image", (h, w, c), "int8", 1.0, -128)
-    if floating:
-        from edgeq.keras import freeze_float
+    if unit(before(head)[0]) is None:
+        from edgeq.keras.freeze_weights import freeze_weights
 
-        return freeze_float.freeze(model, b)
+        return freeze_weights(model, b)
     for layer in model.layers[1:-1]:
         b.values[layer.name] = _layer(b, layer)
     total = _linear(b, head)
@@ -97,7 +96,7 @@ def grid_of_logits(model: Any, images: np.ndarray, total: _Sum) -> Grid:
     return Grid(step * 2.0**shift, -128, 127, 8, "up")
 
 
-def _layer(b: _Builder, layer: Any) -> Any:
+def _layer(b: Builder, layer: Any) -> Any:
     """What a layer of the network puts out."""
     held, given = inner(layer), [b.values[x.name] for x in before(layer)]
     kind, config, found = type(held).__name__, held.get_config(), grid(layer)
@@ -140,7 +139,7 @@ def _layer(b: _Builder, layer: Any) -> Any:
     raise EdgeqError(f"{held.name}: {kind} has no integer form here; use convolutions, dense layers, batch normalisation, ReLU, Add and pooling")
 
 
-def _whole(b: _Builder, value: Any, layer: Any) -> int:
+def _whole(b: Builder, value: Any, layer: Any) -> int:
     """A tensor of codes; :class:`EdgeqError` where the layer stands between a sum and its quantiser."""
     if isinstance(value, _Sum):
         name = inner(layer).name
@@ -148,7 +147,7 @@ def _whole(b: _Builder, value: Any, layer: Any) -> int:
     return int(value)
 
 
-def _linear(b: _Builder, layer: Any) -> _Sum:
+def _linear(b: Builder, layer: Any) -> _Sum:
     held = inner(layer)
     kind, config, trained = KINDS[type(held).__name__], held.get_config(), kernel(layer)
     x = _whole(b, b.values[before(layer)[0].name], layer)
@@ -171,14 +170,14 @@ def _linear(b: _Builder, layer: Any) -> _Sum:
     return _Sum(kind, x, weights, gain, offset, options, tuple(int(d) for d in layer.output_shape[1:]))
 
 
-def _ones(b: _Builder, x: int, layer: Any) -> _Sum:
+def _ones(b: Builder, x: int, layer: Any) -> _Sum:
     """Codes as they are, on the way to another grid: a depthwise 1x1 layer of ones."""
     shape = b.tensors[x].shape
     ones = np.ones((1, 1, 1, shape[-1]), np.int32)
     return _Sum("depthwise", x, ones, np.full(shape[-1], np.float64(unit(layer))), np.zeros(shape[-1]), POINT, shape)
 
 
-def _pool(b: _Builder, layer: Any, x: int, found: Grid) -> int:
+def _pool(b: Builder, layer: Any, x: int, found: Grid) -> int:
     """An average: the sum of a window, divided when it is rounded."""
     h, w, c = b.tensors[x].shape
     size = layer.size
@@ -193,7 +192,7 @@ def _pool(b: _Builder, layer: Any, x: int, found: Grid) -> int:
     return b.op("reshape", (y,), b.tensor(layer.name + "/flat", (c,), "int8", t.scale, int(t.zero[0])), shape=(c,))
 
 
-def _rounded(b: _Builder, s: _Sum, g: Grid, name: str, most: float | None = None) -> int:
+def _rounded(b: Builder, s: _Sum, g: Grid, name: str, most: float | None = None) -> int:
     """The op whose output are the levels of ``g``: RELU's clamp makes levels without sign, RELU_N1_TO_1's those with one.
 
     int8 codes of ``b`` bits begin at the zero point ``127 - (2^b - 1)``, or end at 127 with step ``2^(1-b)``: then int8 clamps the other side.

@@ -45,8 +45,6 @@ def _weights(call: Call, per_channel: int) -> tuple[np.ndarray, np.ndarray, type
 def requantisation(call: Call) -> Requantiser:
     """How the runtime's kernel rescales this layer's accumulators."""
     x, w, _ = _tensors(call)
-    if "thresholds" in call.op.options:
-        return _levels(call.op.options["thresholds"], int(call.output.zero[0]) + call.op.options["low"])
     # XNNPACK leaves layers with INT4 weights to the builtin kernels, but for fully connected ones with an even number of inputs
     left = w.dtype == "int4" and (call.op.kind != "dense" or w.shape[1] % 2 == 1)
     runtime = "litert-builtin" if call.xnnpack and left else call.runtime
@@ -54,6 +52,8 @@ def requantisation(call: Call) -> Requantiser:
 
 
 def _finish(call: Call) -> Step:
+    if "thresholds" in call.op.options:
+        return _levels(call.op.options["thresholds"], int(call.output.zero[0]) + call.op.options["low"])
     requantise = requantisation(call)
     zero, (lo, hi) = quantisation(call.output)[1], clamp_range(call)
 

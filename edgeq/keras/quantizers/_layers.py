@@ -58,6 +58,9 @@ class QuantizedAdd(tf.keras.layers.Add):
         parts = [self.quantizer.split(x, self.quantizer_variables) for x in inputs]
         return (parts[0][0] + parts[1][0]) * parts[0][1]
 
+    def get_config(self) -> dict[str, Any]:
+        return {}  # rebuilt, not deserialised
+
 
 class QuantizedPool(tf.keras.layers.Layer):
     """An average pool of codes, rounded to 8 bits on the step of its input times ``2^exponent``; halves are rounded up.
@@ -86,6 +89,9 @@ class QuantizedPool(tf.keras.layers.Layer):
         unit = tf.pow(2.0, self.exponent)
         rounded = straight(tf.clip_by_value(tf.floor(mean / unit + 0.5), float(self.low), float(self.high)), mean / unit)
         return (tf.reshape(rounded, (-1, rounded.shape[-1])) if self.flat else rounded) * (unit * step)
+
+    def get_config(self) -> dict[str, Any]:
+        return {}  # rebuilt, not deserialised
 
     def unit(self) -> Any:
         """The step of its output, () float32."""

@@ -47,21 +47,17 @@ def snap(model: Any) -> None:
 
 
 def _between_grids(layer: Any) -> None:
-    quantizer, variables = next(((q, v) for found, q, v in quantizers_of(layer) if found is layer), (None, None))
     given = next((float(u) for b in before(layer) if (u := unit(b)) is not None), None)
-    if quantizer is None or given is None or not quantizer.learned or isinstance(quantizer, Portable):
+    if isinstance(layer, QuantizedAdd):
+        quantizer, variables = layer.quantizer, layer.quantizer_variables
+    elif isinstance(layer, Wrapper) and layer._output_quantizers:
+        quantizer, variables = layer._output_quantizers[0], layer._output_quantizer_vars
+    else:
+        return
+    if given is None or not quantizer.learned or isinstance(quantizer, Portable):
         return
     ratio = float(quantizer.unit(variables)) / given
     variables["gain"].assign(variables["gain"] * ((2 * np.floor(4 * ratio) + 1) / 8 / ratio))
-
-
-def quantizers_of(layer: Any) -> list[Any]:
-    """The quantiser of a layer's output, or of an add's branches."""
-    if isinstance(layer, QuantizedAdd):
-        return [(layer, layer.quantizer, layer.quantizer_variables)]
-    if isinstance(layer, Wrapper) and layer._output_quantizers:
-        return [(layer, layer._output_quantizers[0], layer._output_quantizer_vars)]
-    return []
 
 
 def _behind_weights(layer: Any) -> None:
