@@ -129,9 +129,10 @@ def compare(
         with console.progress() as show:
             targets = (sides[0].target, sides[1].target)
             figures = comparison.compare(targets, images, rows, threat, seed, crafts, show)
-        table = ops.Layers("A", "B", 0, reason="not asked for (--layers 0)")
-        if layers:
-            (table,) = ops.compare(sides[0], sides[1:], images(slice(0, layers)))
+            table = ops.Layers("A", "B", 0, reason="not asked for (--layers 0)")
+            if layers:
+                some = images(slice(0, layers))
+                (table,) = ops.compare(sides[0], sides[1:], some, lambda done: show("every op", done, len(some)))
         about = {side.name: _about(side) for side in sides}
     content = {"format": 1, "sides": about, "data": options["data"], **figures, "layers": table.to_json()}
     return {**content, "gates": comparison.gates(content, limits)}

@@ -7,7 +7,7 @@ are the same, for its inputs are equal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,11 +85,12 @@ class Layers:
         return {**asdict(self), "first": asdict(self.first) if self.first else None}
 
 
-def compare(base: Side, others: Sequence[Side], images: np.ndarray) -> list[Layers]:
-    """A table for each of ``others``. ``images``: ``(n, h, w, c) uint8``; a hundred tell enough, for each has thousands of elements.
+def compare(base: Side, others: Sequence[Side], images: np.ndarray, progress: Callable[[int], None] = lambda _: None) -> list[Layers]:
+    """A table for each of ``others``. ``images``: ``(n, h, w, c) uint8``; fifty tell enough, for each has thousands of elements.
 
-    Raises nothing for a side whose tensors cannot be had: its table says the reason.
+    A side whose tensors cannot be had raises nothing: its table says the reason. ``progress`` hears the images done so far.
     """
+    progress(0)
     inner: dict[str, _Inner | str] = {}
     for side in (base, *others):
         try:
@@ -101,10 +102,12 @@ def compare(base: Side, others: Sequence[Side], images: np.ndarray) -> list[Laye
         return [Layers(base.name, other.name, 0, reason=mine) for other in others]
     pairs = {name: _pair(mine, theirs) for name, theirs in inner.items() if name != base.name}
     open_pairs = [pair for pair in pairs.values() if isinstance(pair, _Pair)]
-    for chunk in _chunks(images, mine.file):
-        kept = mine.tensors(chunk) if open_pairs else {}
+    done = 0
+    for chunk in _chunks(images, mine.file) if open_pairs else ():
+        kept = mine.tensors(chunk)
         for pair in open_pairs:
             pair.add(kept, pair.other.tensors(chunk))
+        progress(done := done + len(chunk))
     return [p.layers(len(images)) if isinstance(p, _Pair) else Layers(base.name, name, 0, reason=p) for name, p in pairs.items()]
 
 
