@@ -234,12 +234,13 @@ def _sources(side: Side) -> tuple[Any, ...]:
         return (side.target,)
     if side.runtime == "ort":
         raise EdgeqError(f"{side.file.name}: an .onnx gives no gradients here; use --attack spsa")
+    from edgeq import runtimes
     from edgeq.integer import read_tflite
     from edgeq.keras.ste.clamp import CLAMPS
     from edgeq.keras.ste.source import SteSource
 
     graph = read_tflite.read(side.file)
-    return tuple(SteSource(graph, side.codes, side.runtime, clamp) for clamp in CLAMPS)
+    return tuple(SteSource(graph, side.codes, runtimes.real(side.runtime), clamp) for clamp in CLAMPS)
 
 
 def _about(side: Side) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq import runtimes
 from edgeq.core.errors import EdgeqError
 from edgeq.core.protocols import Target
 from edgeq.core.signature import Signature
@@ -116,13 +117,14 @@ class _Inner:
 
     def __init__(self, side: Side, sample: np.ndarray) -> None:
         self.side, self.unequal = side, 0
-        if side.runtime not in tensors.RUNTIMES:
+        self.runtime = runtimes.real(side.runtime)
+        if self.runtime not in tensors.RUNTIMES:
             raise EdgeqError(f"not compared, {side.runtime} has other inner tensors than a .tflite states")
         self.file = tflite_file.read(str(side.file))
         why = f"not compared, {side.runtime} answers otherwise when it keeps its inner tensors, and so does the simulator"
         for self.origin, make in (("kept", tensors.open), ("simulated", tensors.simulated)):
             try:
-                self._tensors = make(side.runtime, side.file, side.signature, side.codes)
+                self._tensors = make(self.runtime, side.file, side.signature, side.codes)
                 if not self._apart(self._tensors(sample), sample):
                     return
             except EdgeqError as error:
@@ -145,7 +147,7 @@ class _Inner:
         """The simulator's kernel of each op; None for all where the graph cannot be simulated, and for ops of constants."""
         try:
             graph = read_tflite.from_model(self.file)
-            steps = simulate.plan(graph, self.side.runtime)
+            steps = simulate.plan(graph, self.runtime)
         except EdgeqError:
             return [None] * len(self.file.ops)
         place, constants = tensors.places(self.file, graph), {i: t.data for i, t in graph.constants()}
