@@ -129,9 +129,10 @@ def compare(
         with console.progress() as show:
             targets = (sides[0].target, sides[1].target)
             figures = comparison.compare(targets, images, rows, threat, seed, crafts, show)
-        table = ops.Layers("A", "B", 0, reason="not asked for (--layers 0)")
-        if layers:
-            (table,) = ops.compare(sides[0], sides[1:], images(slice(0, layers)))
+            table = ops.Layers("A", "B", 0, reason="not asked for (--layers 0)")
+            if layers:
+                some = images(slice(0, layers))
+                (table,) = ops.compare(sides[0], sides[1:], some, lambda done: show("every op", done, len(some)))
         about = {side.name: _about(side) for side in sides}
     content = {"format": 1, "sides": about, "data": options["data"], **figures, "layers": table.to_json()}
     return {**content, "gates": comparison.gates(content, limits)}
@@ -233,12 +234,13 @@ def _sources(side: Side) -> tuple[Any, ...]:
         return (side.target,)
     if side.runtime == "ort":
         raise EdgeqError(f"{side.file.name}: an .onnx gives no gradients here; use --attack spsa")
+    from edgeq import runtimes
     from edgeq.integer import read_tflite
     from edgeq.keras.ste.clamp import CLAMPS
     from edgeq.keras.ste.source import SteSource
 
     graph = read_tflite.read(side.file)
-    return tuple(SteSource(graph, side.codes, side.runtime, clamp) for clamp in CLAMPS)
+    return tuple(SteSource(graph, side.codes, runtimes.real(side.runtime), clamp) for clamp in CLAMPS)
 
 
 def _about(side: Side) -> dict[str, Any]:

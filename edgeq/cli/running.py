@@ -72,7 +72,8 @@ def announce(setting: Setting, path: Path) -> None:
         mine = [c for c in cells if c.attack == name]
         radii = ", ".join(f"{t.eps:.4g} ({t.pixels:g} px)" for t in plan.threats)
         options = ", ".join(f"{k}={v}" for k, v in mine[0].params.items())
-        console.say(f"{name}{f' ({options})' if options else ''} with {mine[0].access} of {mine[0].crafted_on}; {plan.norm} {radii}")
+        on = " and of ".join(dict.fromkeys(c.crafted_on for c in mine))
+        console.say(f"{name}{f' ({options})' if options else ''} with {mine[0].access} of {on}; {plan.norm} {radii}")
     console.say(f"run: {path}")
 
 

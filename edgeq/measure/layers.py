@@ -7,7 +7,7 @@ are the same, for its inputs are equal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq import runtimes
 from edgeq.core.errors import EdgeqError
 from edgeq.core.protocols import Target
 from edgeq.core.signature import Signature
@@ -85,11 +86,12 @@ class Layers:
         return {**asdict(self), "first": asdict(self.first) if self.first else None}
 
 
-def compare(base: Side, others: Sequence[Side], images: np.ndarray) -> list[Layers]:
-    """A table for each of ``others``. ``images``: ``(n, h, w, c) uint8``; a hundred tell enough, for each has thousands of elements.
+def compare(base: Side, others: Sequence[Side], images: np.ndarray, progress: Callable[[int], None] = lambda _: None) -> list[Layers]:
+    """A table for each of ``others``. ``images``: ``(n, h, w, c) uint8``; fifty tell enough, for each has thousands of elements.
 
-    Raises nothing for a side whose tensors cannot be had: its table says the reason.
+    A side whose tensors cannot be had raises nothing: its table says the reason. ``progress`` hears the images done so far.
     """
+    progress(0)
     inner: dict[str, _Inner | str] = {}
     for side in (base, *others):
         try:
@@ -101,10 +103,12 @@ def compare(base: Side, others: Sequence[Side], images: np.ndarray) -> list[Laye
         return [Layers(base.name, other.name, 0, reason=mine) for other in others]
     pairs = {name: _pair(mine, theirs) for name, theirs in inner.items() if name != base.name}
     open_pairs = [pair for pair in pairs.values() if isinstance(pair, _Pair)]
-    for chunk in _chunks(images, mine.file):
-        kept = mine.tensors(chunk) if open_pairs else {}
+    done = 0
+    for chunk in _chunks(images, mine.file) if open_pairs else ():
+        kept = mine.tensors(chunk)
         for pair in open_pairs:
             pair.add(kept, pair.other.tensors(chunk))
+        progress(done := done + len(chunk))
     return [p.layers(len(images)) if isinstance(p, _Pair) else Layers(base.name, name, 0, reason=p) for name, p in pairs.items()]
 
 
@@ -113,13 +117,14 @@ class _Inner:
 
     def __init__(self, side: Side, sample: np.ndarray) -> None:
         self.side, self.unequal = side, 0
-        if side.runtime not in tensors.RUNTIMES:
+        self.runtime = runtimes.real(side.runtime)
+        if self.runtime not in tensors.RUNTIMES:
             raise EdgeqError(f"not compared, {side.runtime} has other inner tensors than a .tflite states")
         self.file = tflite_file.read(str(side.file))
         why = f"not compared, {side.runtime} answers otherwise when it keeps its inner tensors, and so does the simulator"
         for self.origin, make in (("kept", tensors.open), ("simulated", tensors.simulated)):
             try:
-                self._tensors = make(side.runtime, side.file, side.signature, side.codes)
+                self._tensors = make(self.runtime, side.file, side.signature, side.codes)
                 if not self._apart(self._tensors(sample), sample):
                     return
             except EdgeqError as error:
@@ -142,7 +147,7 @@ class _Inner:
         """The simulator's kernel of each op; None for all where the graph cannot be simulated, and for ops of constants."""
         try:
             graph = read_tflite.from_model(self.file)
-            steps = simulate.plan(graph, self.side.runtime)
+            steps = simulate.plan(graph, self.runtime)
         except EdgeqError:
             return [None] * len(self.file.ops)
         place, constants = tensors.places(self.file, graph), {i: t.data for i, t in graph.constants()}

@@ -71,13 +71,8 @@ def render_layers(layers: dict[str, Any], console: Console) -> None:
         output = _short(plain(line["output"]), 22)
         kind = _short(plain(line["kind"]), 17) + mark
         _say(console, f"{line['index']:>3} {kind:18} {output:22} {compact(line['elements']):>6} {ran:>12} {alone:>12}")
-    first = layers["first"]
-    if first is None:
-        _say(console, "first diverging op: none; every element is equal")
-    else:
-        where = f"first diverging op: {first['index']} {plain(first['kind'], 24)} ({_short(plain(first['output']), 34)})"
-        _say(console, where)
-        _say(console, f"  {first['differ']:,} of {first['elements']:,} elements, at most {first['largest']:.3g} LSB apart")
+    for text in first_op(layers):
+        _say(console, text)
     if changed:
         _say(console, "*: weights, quantisation or options of the two files differ here", "dim")
     if layers["missing"]:
@@ -85,6 +80,15 @@ def render_layers(layers: dict[str, Any], console: Console) -> None:
     for name, how in (layers["origin"] or {}).items():
         apart = (layers["unequal"] or {}).get(name, 0)
         _say(console, f"tensors of {plain(name, 16)}: {HOW[how]}" + (f", but not on {apart} images" if apart else ""), "dim")
+
+
+def first_op(layers: dict[str, Any]) -> list[str]:
+    """Where the two part, in one or two lines: all that a summary has room for."""
+    first = layers["first"]
+    if first is None:
+        return ["first diverging op: none; every element is equal"]
+    where = f"first diverging op: {first['index']} {plain(first['kind'], 24)} ({_short(plain(first['output']), 34)})"
+    return [where, f"  {first['differ']:,} of {first['elements']:,} elements, at most {first['largest']:.3g} LSB apart"]
 
 
 def _say(console: Console, text: str = "", style: str = "") -> None:

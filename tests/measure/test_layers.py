@@ -215,3 +215,11 @@ def test_a_file_that_cannot_be_simulated_still_has_a_table(tmp_path: Path) -> No
     assert table.reason == ""
     assert [line.kind for line in table.lines][-1] == "ARG_MAX"
     assert {line.alone for line in table.lines} == {None}
+
+
+def test_a_stand_in_has_the_tensors_of_what_it_stands_in_for(ordinary, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate_only(monkeypatch)
+    _, (a, b), images, _ = ordinary
+    (table,) = layers.compare(a, [replace(b, runtime="tflm-exact")], images)
+    assert table == layers.compare(a, [b], images)[0]
+    assert table.first is not None

@@ -7,7 +7,7 @@ from synthetic import SIGNATURE, make_run
 from edgeq.core.answer import Answer
 from edgeq.measure.intervals import wilson
 from edgeq.measure.summary import summarise
-from edgeq.runs.store import BEFORE_GRID, CLEAN, Cell, Run, RunTarget
+from edgeq.runs.store import BEFORE_GRID, CLEAN, Artifact, Cell, Run, RunTarget
 
 
 def labelled(*labels):
@@ -102,6 +102,69 @@ def test_what_is_not_shown_is_read_off_the_run(tiny):
     assert "Only query attacks" in said
     assert tiny["unfinished"] == []
     assert "robust" not in " ".join(tiny["threat_model"]).lower()
+
+
+@pytest.fixture
+def ladder(tmp_path):
+    """Four images of class 1: pgd from a float network and from the file, and a stand-in for tflm that is wrong about one row."""
+    x = np.full((4, 2, 2, 1), 100, np.uint8)
+    truth, idx = np.ones(4, np.int64), np.arange(4)
+    meta = {"access": {"level": "gradients", "sentence": "access: gradients, as asked"}}
+    meta["zero_gradients"] = {
+        "1/0": 1,
+        "2/0": {"clipped": [1, 6, 8], "through": [0, 1, 8]},
+        "2/2": {"clipped": [1, 8, 8], "through": [0, 0, 8]},
+    }
+    with Run.create(tmp_path / "a.sqlite", shape=(2, 2, 1), n=4, meta=meta) as run:
+        run.add(Artifact("f.h5", "source", "f.h5", "ef", 1), Artifact("m", "target", "m", "ab", 1))
+        run.add(*[RunTarget(name, "f.h5" if name == "keras" else "m") for name in ("tflm-exact", "tflm", "keras")], CLEAN)
+        run.add(Cell(1, "pgd", {"steps": 4}, "linf", 4 / 255, "keras"), Cell(2, "pgd", {"steps": 4}, "linf", 4 / 255, "tflm"))
+        run.add(Cell(3, "spsa", {}, "linf", 4 / 255, "tflm-exact", "scores", "query"))
+        run.add_rows(idx, idx + 10, ["a", "b", "c", "d"], truth, x)
+        for cell, exact, tflm in (
+            (0, (1, 1, 1, 0), (1, 1, 1, 0)),
+            (1, (1, 1, 0, 0), (1, 1, 0, 0)),
+            (2, (0, 1, 0, 1), (0, 1, 0, 1)),
+            (3, (0, 0, 1, 0), (0, 1, 1, 0)),  # they differ in the second row
+        ):
+            run.add_candidates(cell or 9, idx, (x + 1).astype(np.uint8), x, np.array([1, 5, 9, 30]))
+            for name, answer in (("tflm-exact", exact), ("tflm", tflm), ("keras", tflm)):
+                run.add_answers(cell, name, idx, labelled(*answer), truth)
+    with Run.open(tmp_path / "a.sqlite") as run:
+        yield summarise(run)
+
+
+def test_source_and_file_are_compared_in_pairs_on_each_runtime(ladder):
+    (pair,) = ladder["file_worth"]
+    assert (pair["attack"], pair["source"], pair["file"], pair["cells"]) == ("pgd", "keras", "tflm", [1, 2])
+    (only,) = pair["targets"]  # not the source itself, nor the stand-in
+    assert (only["target"], only["source"]["k"], only["file"]["k"]) == ("tflm", 2, 1)  # d was wrong when clean
+    assert (only["only_source"], only["only_file"], only["p"]) == (1, 0, 1.0)
+
+
+def test_a_stand_in_is_not_in_the_table_and_where_it_is_wrong_is_said(ladder):
+    assert [t["target"] for t in ladder["cells"][2]["targets"]] == ["tflm", "keras"]
+    assert line(ladder, 3, "tflm")["robust_accuracy"]["k"] == 2  # tflm's own answers
+    assert line(ladder, 3, "tflm")["queries"]["all"]["median"] == 7
+    assert ladder["cells"][2]["reference"] == "tflm"
+    (confirmed,) = ladder["confirmed"]
+    assert (confirmed["by"], confirmed["rows"], confirmed["differ"]) == ("tflm", 16, 1)
+    assert [c["differ"] for c in confirmed["cells"]] == [0, 0, 0, 1]
+    assert any("tflm-exact is NOT tflm on 1 of 16 rows" in said for said in ladder["not_shown"])
+
+
+def test_zero_gradients_by_clamp_and_of_runs_from_before(ladder):
+    old, new, query = (cell["zero_gradients"] for cell in ladder["cells"])
+    assert [(z["clamp"], z["rows"]["k"], z["pixels"]) for z in old] == [("", 1, None)]
+    assert [(z["clamp"], z["rows"]["k"], z["pixels"]["share"]) for z in new] == [("clipped", 2, 14 / 16), ("through", 0, 1 / 16)]
+    assert query == []
+    said = " ".join(ladder["not_shown"])
+    assert "pgd at 4/255 l_inf: the gradient of 1 of 4 images was exactly zero" in said  # from keras; one clamp sees all rows of the file
+    assert said.count("was exactly zero") == 1
+
+
+def test_the_access_is_stated_first(ladder):
+    assert ladder["threat_model"][0] == "Access: gradients, as asked."
 
 
 def test_ties_are_right_and_counted(tmp_path):

@@ -11,6 +11,38 @@ def test_a_plan_survives_the_run_file():
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
+def test_a_run_from_before_there_was_a_choice_goes_on_with_its_one_clamp():
+    old = {k: v for k, v in Plan("m.tflite", "digits", attacks=("pgd",)).to_json().items() if k not in ("clamp", "access")}
+    plan = Plan.from_json(old)
+    assert (plan.clamps, plan.access) == (("clipped",), None)
+    assert Plan("m.tflite", "digits").clamps == ("clipped", "through")
+
+
+def test_an_attack_that_follows_gradients_has_a_cell_on_each_source():
+    found = cells(Plan("m.tflite", "digits", attacks=("pgd", "spsa")), ("keras", "tflm"), "tflm-exact", "logits")
+    assert [(c.attack, c.crafted_on, c.access) for c in found[2:]] == [
+        ("pgd", "keras", "gradients"),
+        ("pgd", "tflm", "gradients"),
+        ("spsa", "tflm-exact", "logits"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "file"),
+    [
+        ({}, True),
+        ({"source": "f.h5"}, False),
+        ({"source": "f.h5", "access": "gradients"}, True),
+        ({"access": "scores"}, False),
+        ({"attacks": ("spsa",)}, False),
+        ({"target": "m.onnx"}, False),
+        ({"target": "m.h5"}, False),
+    ],
+)
+def test_when_the_file_itself_is_differentiated(change, file):
+    assert Plan(**{"target": "m.tflite", "data": "digits", "attacks": ("pgd",), **change}).differentiates_the_file is file
+
+
 def test_one_cell_an_attack_and_radius_beside_the_noise_of_that_radius():
     plan = Plan("m.tflite", "digits", attacks=("pgd:steps=3", "spsa", "noise"), eps=("1/255", "8/255"))
     found = cells(plan, ("keras",), "litert-xnnpack")

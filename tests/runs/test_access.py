@@ -1,0 +1,119 @@
+"""The access ladder: what an attack sees, what decides, and what a file gives."""
+
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import tiny_onnx
+import tiny_tflite
+import toys
+
+from edgeq.core.answer import Answer
+from edgeq.core.errors import EdgeqError
+from edgeq.runs import access
+
+
+class Fixed:
+    """A target with one answer to each image, known by its first pixel; counts what it is asked."""
+
+    name, batch = "fixed", 4
+
+    def __init__(self, raw, kind="probs"):
+        self.raw, self.kind, self.asked = np.asarray(raw), kind, 0
+
+    def answer(self, images):
+        self.asked += len(images)
+        return Answer(self.kind, self.raw[images[:, 0, 0, 0]])
+
+
+SCORES = np.array([[5, 5, 1], [5, 6, 1], [7, 6, 1]], np.int8)  # a tie, class 1, class 0
+LOGITS = np.array([[50, 51, 10], [50, 60, 10], [70, 60, 10]], np.int8)  # the tie was none before the softmax
+IMAGES = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
+
+
+def test_logits_are_seen_and_the_files_own_output_decides():
+    real = Fixed(SCORES)
+    answer = access.View(real, Fixed(LOGITS, "logits").answer).answer(IMAGES)
+    np.testing.assert_array_equal(answer.logits(), LOGITS.astype(np.float32))
+    assert answer.margin(np.array([0, 0, 0])).tolist() == [0, 10, -10]  # the tie fools nobody, though its logits do
+    assert answer.fooled(np.array([0, 0, 0])).tolist() == [False, True, False]
+    assert real.asked == 4  # twice the two rows whose logits are fooled; what they say of the third is enough
+    part = answer[np.array([1])]
+    assert part.fooled(np.array([0])).tolist() == [True]
+    assert len(part) == 1
+
+
+def test_a_label_shows_no_score_and_a_tie_at_the_top_is_no_success():
+    answer = access.labels(Fixed(SCORES)).answer(IMAGES)
+    assert answer.kind == "label"
+    with pytest.raises(TypeError, match="no logits"):
+        answer.logits()
+    assert answer.margin(np.array([1, 0, 0])).tolist() == [0, 1, -1]  # row 0 is named 0 and merely ties with 1
+
+
+def test_another_network_is_no_view_of_this_one():
+    shape = (6, 5, 1)
+    with pytest.raises(EdgeqError, match="names other classes"):
+        access.logits(toys.LinearTarget(seed=1), toys.LinearTarget(seed=2), shape)
+    access.logits(toys.LinearTarget(seed=1, kind="probs"), toys.LinearTarget(seed=1), shape)
+
+
+def test_an_attack_through_a_view_is_the_attack_on_the_target_where_nothing_ties():
+    from edgeq.attacks.spsa import SPSA
+    from edgeq.core import scheduler
+    from edgeq.core.threat import Threat
+
+    rows, clean = toys.rows_and_images(12)
+    found = []
+    for target in (toys.LinearTarget(), access.View(toys.LinearTarget(), toys.LinearTarget().answer)):
+        out = np.zeros_like(clean)
+        for done in scheduler.run(SPSA(steps=4, batch=8), target, rows, lambda i: clean[i], Threat("linf", 4 / 255), 0, 30, 5):
+            out[done.index] = done.candidates
+        found.append(out)
+    np.testing.assert_array_equal(*found)
+
+
+def write(folder, name, content):
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "level"),
+    [({}, "probs", "gradients"), ({"softmax": False}, "logits", "gradients"), ({"label": True}, "label", "logits")],
+)
+def test_the_strongest_that_a_file_gives(tmp_path, options, kind, level):
+    if find_spec("tensorflow") is None:
+        pytest.skip('TensorFlow is not installed: pip install "edgeq[keras]"')
+    path = write(tmp_path, "m.tflite", tiny_tflite.classifier(**options))
+    found, why = access.strongest(path, "litert-reference", kind)
+    assert found == level
+    assert bool(why) == (level != "gradients")
+
+
+def test_without_tensorflow_it_says_what_to_install(tmp_path, monkeypatch):
+    for name in ("tensorflow", "tf_keras"):
+        monkeypatch.setitem(sys.modules, name, None)
+    path = write(tmp_path, "m.tflite", tiny_tflite.classifier())
+    assert access.strongest(path, "litert-reference", "probs") == ("logits", ['gradients need TensorFlow; pip install "edgeq[keras]"'])
+    path = write(tmp_path, "n.tflite", tiny_tflite.classifier(softmax=False))
+    assert access.strongest(path, "litert-reference", "logits")[0] == "logits"  # it returns them itself
+
+
+def test_an_onnx_file_gives_its_scores(tmp_path):
+    pytest.importorskip("onnx")
+    path = write(tmp_path, "m.onnx", tiny_onnx.classifier())
+    level, why = access.strongest(path, "ort", "probs")
+    assert level == "scores"
+    assert all("from a .tflite" in reason for reason in why)
+
+
+def test_where_only_a_label_is_seen_an_attack_must_need_no_more(tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    monkeypatch.setattr(access, "needing", lambda level: [])
+    with pytest.raises(EdgeqError, match="no attack here works on labels"):
+        access.attack_for("label", path)
+    monkeypatch.setattr(access, "needing", lambda level: ["rays"])
+    assert access.attack_for("label", path) == "rays"
