@@ -1,8 +1,8 @@
 """Trains every network of docs/results/lowbit.md, one after another, skipping those that are there: so it goes on where it was stopped.
 
-    python tools/train_lowbit.py digits OUT --data digits
-    python tools/train_lowbit.py resnet8 OUT --data npz:cifar10.npz --from float.keras --n 25000 --epochs 3
-    python tools/train_lowbit.py b19_cifar10 OUT --data npz:cifar10.npz --width 0.25 --n 25000 --epochs 8
+python tools/train_lowbit.py digits OUT --data digits
+python tools/train_lowbit.py resnet8 OUT --data npz:cifar10.npz --from float.keras --n 25000 --epochs 3
+python tools/train_lowbit.py b19_cifar10 OUT --data npz:cifar10.npz --width 0.25 --n 25000 --epochs 8
 """
 
 from __future__ import annotations

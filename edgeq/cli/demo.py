@@ -30,8 +30,7 @@ def command(seed: int) -> None:
     _step(2, "train it on, aware of its int8 quantisation")
     aware = train("digits_cnn", "digits", quant="tfmot:int8", start=str(floating), seed=seed, output=FOLDER)
     _step(3, "export it, and see whether the runtimes agree")
-    content, lines = export(aware, FOLDER, seed=seed)
-    render(content, lines, console.out)
+    render(export(aware, FOLDER, seed=seed)[0], console.out)
     _step(4, "attack the .tflite: from the float network's gradients, and by queries to the interpreter")
     target, run = FOLDER / f"{aware.stem}.tflite", FOLDER / "demo.sqlite"
     run.unlink(missing_ok=True)

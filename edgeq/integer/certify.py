@@ -85,7 +85,7 @@ def certify_layer(
     kind: str = "conv",
     scale_in: float = 1.0,
     scale_out: float = 1.0,
-    largest: int = LARGEST,
+    int4: bool = False,
     runtimes: Sequence[str] = RUNTIMES,
 ) -> Certificate:
     """Scale and bias of a layer whose outputs are levels ``low .. low + L``, counted from the output's zero point.
@@ -94,16 +94,17 @@ def certify_layer(
     integers that ascend: the output is ``low + k`` where the accumulator reaches exactly k of them. ``given``: lowest and highest value
     of an input less its zero point; 0, with which kernels pad, is always counted in. ``scale_in``, ``scale_out``: of the activations;
     any values do, only ``M = scale_in * scale / scale_out`` matters. ``low`` and ``low + L`` must be where the kernel clamps.
-    ``largest``: magnitude that stored weights may have, 7 where they shall fit INT4. ``runtimes``: to be proven for; ONNX Runtime's QLinearConv computes as "litert-xnnpack" does. Raises ValueError for weights beyond
-    127 and thresholds that descend.
+    ``int4``: the weights shall fit INT4. ``runtimes``: to be proven for; ONNX Runtime's QLinearConv computes as "litert-xnnpack" does.
+    Raises ValueError for weights beyond 127 and thresholds that descend.
     """
     axis = weights.ndim - 1 if kind == "depthwise" else 0
     rows = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1).astype(np.int64)
     if np.abs(rows).max(initial=0) > LARGEST or thresholds.shape[0] != len(rows) or np.any(np.diff(thresholds, axis=1) < 0):
         raise ValueError(f"weights beyond {LARGEST}, or thresholds that do not ascend, one row for each of {len(rows)} channels")
-    factor = np.maximum(largest // np.maximum(np.abs(rows).max(axis=1), 1), 1)
+    factor = np.maximum((7 if int4 else LARGEST) // np.maximum(np.abs(rows).max(axis=1), 1), 1)
     points, extent = _points(factor[:, None] * rows, factor, np.asarray(thresholds, np.int64), given, low)
-    layer = _Layer.of(kind, len(rows), tuple(runtimes), scale_in, scale_out)
+    left = int4 and (kind != "dense" or rows.shape[1] % 2 == 1)
+    layer = _Layer.of(kind, len(rows), tuple(runtimes), scale_in, scale_out, left)
     multiplier, offset = _widest_line(points)
     bias = np.rint(offset / multiplier).astype(np.int64)
     scale = (multiplier * layer.ratio).astype(np.float32)
@@ -133,10 +134,12 @@ class _Layer(NamedTuple):
     lone: bool  # one scale for a dense layer, which one runtime multiplies in float32
 
     @classmethod
-    def of(cls, kind: str, channels: int, runtimes: tuple[str, ...], scale_in: float, scale_out: float) -> _Layer:
+    def of(cls, kind: str, channels: int, runtimes: tuple[str, ...], scale_in: float, scale_out: float, left: bool = False) -> _Layer:
+        """``left``: INT4 weights that XNNPACK leaves to the builtin kernels."""
         # the builtin depthwise kernel takes channels in blocks and rounds those that are left over as the reference does
         second = {("litert-builtin", "depthwise"): (double_rounding,)}
-        formulas = tuple((FORMULAS[r, kind], *second.get((r, kind), ())) for r in runtimes)
+        kernels = ["litert-builtin" if left and r == "litert-xnnpack" else r for r in runtimes]
+        formulas = tuple((FORMULAS[r, kind], *second.get((r, kind), ())) for r in kernels)
         return cls(runtimes, formulas, np.float32(scale_in), np.float32(scale_out), kind == "dense" and channels == 1)
 
     @property

@@ -18,8 +18,6 @@ from edgeq.integer.certify import LARGEST, Certificate, certify_layer
 from edgeq.integer.graph import Graph, Op, Tensor
 from edgeq.integer.rounding import RUNTIMES
 
-PACKED = 7
-
 
 @dataclass(frozen=True, eq=False)
 class Layer:
@@ -50,10 +48,11 @@ def realise(graph: Graph, packed: bool = False, runtimes: Sequence[str] = RUNTIM
                 f"{y.name}: its trained weights go up to {np.abs(w.data).max()} steps, which int8 cannot hold (8-bit DoReFa has odd "
                 "multiples up to 255); train with lsq:w8, or with fewer bits"
             )
-        small = packed and -8 <= w.data.min() and w.data.max() <= 7 and np.ptp(w.data) > 0  # a requantising layer of ones saves nothing
+        # a requantising layer of ones has no bits to save
+        small = bool(packed and -8 <= w.data.min() and w.data.max() <= 7 and np.ptp(w.data) > 0)
         certificate = certify_layer(
             w.data, op.options["thresholds"], reach[op.inputs[0]], low=op.options["low"], kind=op.kind,
-            scale_in=float(x.scale[0]), scale_out=float(y.scale[0]), largest=PACKED if small else LARGEST, runtimes=runtimes,
+            scale_in=float(x.scale[0]), scale_out=float(y.scale[0]), int4=small, runtimes=runtimes,
         )  # fmt: skip
         axis, zeros = 3 if op.kind == "depthwise" else 0, np.zeros(len(certificate.scale), np.int64)
         stored = Tensor(w.name, w.shape, "int4" if small else "int8", certificate.scale, zeros, axis, certificate.weights)

@@ -99,14 +99,15 @@ class _Writer:
         t = self.tensor(i)
         return [self.constant(t.scale[0], "float32"), self.constant(int(t.zero[0]) - self.low[i], "uint8")]
 
-    def recode(self, name: str, before: tuple[str, int], after: tuple[str, int], output: str | None = None) -> str:
-        """Codes of another type: ``before`` and ``after`` are one code as it is and as it shall be. With scale 1 both steps are exact."""
-        one = self.constant(1, "float32")
-        real = self.node("DequantizeLinear", name, one, self.constant(before[1], before[0]))
-        return self.node("QuantizeLinear", real, one, self.constant(after[1], after[0]), output=output)
+    def recode(self, name: str, before: tuple[str, int], after: tuple[str, int], scale: Any, output: str | None = None) -> str:
+        """Codes of another type: ``before`` and ``after`` are one code as it is and as it shall be. There and back with one ``scale`` is
+        exact, and the scale tells readers what the codes are worth."""
+        step = self.constant(scale, "float32")
+        real = self.node("DequantizeLinear", name, step, self.constant(before[1], before[0]))
+        return self.node("QuantizeLinear", real, step, self.constant(after[1], after[0]), output=output)
 
     def _enter(self, x: Tensor) -> None:
-        name = self.recode("image", ("int8", -128), ("uint8", 0)) if x.dtype == "int8" else "image"
+        name = self.recode("image", ("int8", int(x.zero[0])), ("uint8", int(x.zero[0]) + 128), x.scale[0]) if x.dtype == "int8" else "image"
         self.names[self.graph.input] = self.node("Transpose", name, perm=_NCHW) if len(x.shape) == 3 else name
 
     def _leave(self, y: Tensor) -> None:
@@ -114,7 +115,8 @@ class _Writer:
         if len(y.shape) == 3:
             name = self.node("Transpose", name, perm=_NHWC)
         if y.quantised:
-            self.recode(name, ("uint8", 0), (y.dtype, self.low[self.graph.output]), "answer")
+            zero, low = int(y.zero[0]), self.low[self.graph.output]
+            self.recode(name, ("uint8", zero - low), (y.dtype, zero), y.scale[0], "answer")
         else:
             self.node("Identity", name, output="answer")
 

@@ -107,7 +107,9 @@ def _layer(b: Builder, layer: Any) -> Any:
         s = given[0]
         return _Sum(s.kind, s.x, s.weights, s.gain * gain, s.offset * gain + offset, s.options, s.shape)
     if kind == "QuantizedAdd" and found:
-        x, y = (_rounded(b, g if isinstance(g, _Sum) else _ones(b, g, before(layer)[i]), found, f"{held.name}/{i}") for i, g in enumerate(given))
+        x, y = (
+            _rounded(b, g if isinstance(g, _Sum) else _ones(b, g, before(layer)[i]), found, f"{held.name}/{i}") for i, g in enumerate(given)
+        )
         t = b.tensors[x]
         return b.op("add", (x, y), b.tensor(held.name, t.shape, "int8", t.scale, 0), activation="none")
     if kind == "QuantizedPool" and found:
@@ -136,7 +138,9 @@ def _layer(b: Builder, layer: Any) -> Any:
     if kind == "ZeroPadding2D":
         (top, bottom), (left, right) = config["padding"]
         return b.op("pad", (x,), like(shape), before=(top, left, 0), after=(bottom, right, 0))
-    raise EdgeqError(f"{held.name}: {kind} has no integer form here; use convolutions, dense layers, batch normalisation, ReLU, Add and pooling")
+    raise EdgeqError(
+        f"{held.name}: {kind} has no integer form here; use convolutions, dense layers, batch normalisation, ReLU, Add and pooling"
+    )
 
 
 def _whole(b: Builder, value: Any, layer: Any) -> int:
@@ -193,7 +197,7 @@ def _pool(b: Builder, layer: Any, x: int, found: Grid) -> int:
 
 
 def _rounded(b: Builder, s: _Sum, g: Grid, name: str, most: float | None = None) -> int:
-    """The op whose output are the levels of ``g``: RELU's clamp makes levels without sign, RELU_N1_TO_1's those with one.
+    """The op whose outputs are the levels of ``g``. RELU's clamp makes levels without sign, RELU_N1_TO_1's those with one:
 
     int8 codes of ``b`` bits begin at the zero point ``127 - (2^b - 1)``, or end at 127 with step ``2^(1-b)``: then int8 clamps the other side.
     """
@@ -213,7 +217,7 @@ def _rounded(b: Builder, s: _Sum, g: Grid, name: str, most: float | None = None)
 
 
 def thresholds(gain: np.ndarray, offset: np.ndarray, g: Grid, highest: int) -> np.ndarray:
-    """``(out, high - low) int64``, ascending: the least ``A`` from which on ``gain * A + offset`` is rounded to ``low + 1``, ``low + 2`` ...
+    """``(out, high - low) int64``, ascending: the least ``A`` for which ``gain * A + offset`` is rounded to ``low + 1``, ``low + 2`` ...
 
     ``gain``: (out,), not negative. Levels above ``highest`` are never reached. An offset counts as the half of an integer it was settled on
     (:mod:`edgeq.keras.quantizers.settle`), in units of the accumulator, where float32 holds it only nearly.

@@ -83,7 +83,9 @@ def _linear(b: Builder, layer: Any, x: int, shape: tuple[int, ...]) -> int:
     name = held.name
     if trained:
         if np.abs(weights).max(initial=0) > 127:
-            raise EdgeqError(f"{name}: its trained weights go up to {np.abs(weights).max()} steps, which int8 cannot hold; train with lsq:w8")
+            raise EdgeqError(
+                f"{name}: its trained weights go up to {np.abs(weights).max()} steps, which int8 cannot hold; train with lsq:w8"
+            )
         sign = np.where(step < 0, -1, 1)
         codes = np.moveaxis(np.moveaxis(weights, axis, -1) * sign, -1, axis).astype(np.int8)
         w = b.tensor(name + "/weights", codes.shape, "int8", np.maximum(np.abs(step), 1e-30), 0, axis, codes)

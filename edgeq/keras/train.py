@@ -164,7 +164,7 @@ def quantise(model: Any, images: np.ndarray, seed: int) -> Any:
 
 def lower(model: Any, scheme: Scheme, ends: Ends, images: np.ndarray, seed: int) -> Any:
     """``model`` with ``scheme`` around its layers, its weights kept, its steps and clips set by ``(n, h, w, c) uint8`` images."""
-    from edgeq.keras.quantizers import trained, wrap
+    from edgeq.keras.quantizers import wrap
 
     engine.tensorflow().keras.utils.set_random_seed(seed)
     quantised = wrap.wrap(model, scheme, ends)
@@ -184,7 +184,7 @@ def watch(model: Any, images: np.ndarray) -> Callable[[bool], None]:
 
     Dead: it has one value, whatever the image; ``(n, h, w, c) uint8``, of which 64, evenly spread, are tried.
     """
-    from edgeq.keras.quantizers import trained, wrap
+    from edgeq.keras.quantizers import trained
 
     pulse, before = trained.Pulse(model, images[:: max(1, len(images) // 64)][:64]), set[str]()
 
@@ -240,7 +240,7 @@ def restore(path: Path) -> tuple[Any, dict[str, Any]]:
         raise EdgeqError(
             f"{path}: {name or 'its .edgeq.json'} does not tell what network this is; train it with edgeq train --quant"
         ) from None
-    from edgeq.keras.quantizers import trained, wrap
+    from edgeq.keras.quantizers import wrap
 
     scan.saved_model(path)
     model = wrap.wrap(foldable(network(net, width, classes, shape, 0), net, width, classes, shape), parse(quant), ends)

@@ -37,7 +37,8 @@ class Quantizer(tfmot.quantization.keras.quantizers.Quantizer):  # type: ignore[
 
     ``low``, ``high``: the least and largest code. ``learned``: it has a step or clip that is trained, stored as ``start * gain``: the start
     is set once from data (:meth:`begin`), the gain starts at 1, so that Adam's updates are relative to the size of a step.
-    ``ties``: where a value between two codes goes, see :class:`.trained.Grid`. ``axis``: the tensor's channels, for one step a channel; None for one step a tensor.
+    ``ties``: where a value between two codes goes, see :class:`.trained.Grid`. ``axis``: the tensor's channels, for one step a channel;
+    None for one step a tensor.
     """
 
     low: int

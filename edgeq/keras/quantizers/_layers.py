@@ -6,7 +6,6 @@ from typing import Any
 
 from edgeq.keras import engine
 from edgeq.keras.quantizers._base import Quantizer, straight, tf, tfmot
-from edgeq.keras.quantizers.lsq import LSQ
 
 Wrapper = engine.need("tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper").QuantizeWrapperV2
 WEIGHTS = {"Conv2D": ("kernel", -1), "Dense": ("kernel", -1), "DepthwiseConv2D": ("depthwise_kernel", -2)}
