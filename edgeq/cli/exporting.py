@@ -131,7 +131,7 @@ def integer(onnx: Path, heavy_allowed: bool = False) -> dict[str, Any]:
     heavy = [f"{count} {op}" for op, count in floating.items() if any(k in op for k in ("Conv", "Gemm", "MatMul"))]
     if (heavy and not heavy_allowed) or not (integral or heavy_allowed):
         what = ", ".join(heavy) or "everything"
-        raise EdgeqError(f"{onnx.name}: ONNX Runtime would compute {what} in floats, so it is not int8; pass --format tflite")
+        raise EdgeqError(f"{onnx.name}: ORT would compute {what} in floats, so it is not int8; take --format tflite")
     console.say(
         f"{onnx.name}: ONNX Runtime's optimised graph holds {', '.join(f'{count} {op}' for op, count in integral.items()) or 'float kernels alone'}"
     )

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "Turn a Keras network into int8 .tflite and .onnx, and measure how faithful they are.",
     "attack": "Attack a deployed file on the runtimes that run it.",
     "compare": "Hold two runtimes of a file, or two files, against each other.",
+    "align": "Hold gradients of a file against each other, and see what its buckets swallow.",
     "resume": "Go on with a run that was stopped.",
     "runs": "List run files.",
     "report": "Write a run's report as one HTML page.",

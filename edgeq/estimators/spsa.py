@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from edgeq.core import rng
 from edgeq.core.threat import Threat
+from edgeq.estimators._estimate import Estimate, Loss
 
 _SIGNS = 0  # rng stream
 
@@ -45,3 +48,39 @@ def gradient(loss: np.ndarray, signs: np.ndarray, high: np.ndarray, low: np.ndar
     total = 2 * np.einsum("rp,rpd->rd", difference, signs.astype(np.float32)) - difference.sum(axis=1)[:, None]
     span = (high.astype(np.float32) - low)[:, 0]
     return np.divide(total, span, out=np.zeros_like(total), where=span > 0)
+
+
+@dataclass(frozen=True)
+class SPSA:
+    """The mean over ``pairs`` mirrored pairs, ``step`` pixel steps to either side of each pixel, cut to 0..255."""
+
+    pairs: int = 64
+    step: int = 1
+
+    def __post_init__(self) -> None:
+        if self.pairs < 1 or not 1 <= self.step <= 127:
+            raise ValueError("pairs must be at least 1 and step a whole number of pixels, 1 to 127")
+
+    def queries(self, size: int) -> int:
+        """What a row costs, however many elements it has."""
+        return 2 * self.pairs
+
+    def ceiling(self, size: int) -> float:
+        """About the cosine of the estimate and the gradient for an exactly linear loss of ``size`` elements: the share of its own noise."""
+        return float(np.sqrt(self.pairs / (self.pairs + size - 1)))
+
+    def estimate(self, loss: Loss, images: np.ndarray, ids: np.ndarray, seed: int) -> Estimate:
+        """``images``: ``(r, h, w, c) uint8``; a row's estimate depends on its id, not on the others."""
+        r, size = len(images), images[0].size
+        threat = Threat("linf", self.step / 255)
+        drawn = signs(seed, ids, np.zeros(r, np.int64), self.pairs, size)
+        high, low = ends(images.astype(np.float32) / np.float32(255), images, threat, self.step / 255)
+        asked = np.empty((r, 2 * self.pairs, size), np.uint8)
+        pairs(high, low, drawn, out=asked)
+        found = loss(asked.reshape(-1, *images.shape[1:]), np.repeat(np.arange(r), 2 * self.pairs)).reshape(r, -1)
+        difference = found[:, : self.pairs] - found[:, self.pairs :]
+        length = np.sqrt(np.square(high.astype(np.float64) - low).sum(axis=2))  # (r, 1): alike for all pairs
+        return Estimate(gradient(found, drawn, high, low).astype(np.float32), None, difference, np.broadcast_to(length, difference.shape))
+
+
+plugin = SPSA

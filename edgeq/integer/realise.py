@@ -49,7 +49,7 @@ def realise(graph: Graph, packed: bool = False, runtimes: Sequence[str] = RUNTIM
                 "multiples up to 255); train with lsq:w8, or with fewer bits"
             )
         # a requantising layer of ones has no bits to save
-        small = bool(packed and -8 <= w.data.min() and w.data.max() <= 7 and np.ptp(w.data) > 0)
+        small = packed and bool(w.data.min() >= -8 and w.data.max() <= 7 and np.ptp(w.data) > 0)
         certificate = certify_layer(
             w.data, op.options["thresholds"], reach[op.inputs[0]], low=op.options["low"], kind=op.kind,
             scale_in=float(x.scale[0]), scale_out=float(y.scale[0]), int4=small, runtimes=runtimes,

@@ -199,7 +199,8 @@ def _pool(b: Builder, layer: Any, x: int, found: Grid) -> int:
 def _rounded(b: Builder, s: _Sum, g: Grid, name: str, most: float | None = None) -> int:
     """The op whose outputs are the levels of ``g``. RELU's clamp makes levels without sign, RELU_N1_TO_1's those with one:
 
-    int8 codes of ``b`` bits begin at the zero point ``127 - (2^b - 1)``, or end at 127 with step ``2^(1-b)``: then int8 clamps the other side.
+    int8 codes of ``b`` bits begin at the zero point ``127 - (2^b - 1)``, or end at 127 with a step of ``2^(1-b)``; int8's own range
+    clamps the other side.
     """
     sign = np.where(s.gain < 0, -1, 1)
     channel = -1 if s.kind == "depthwise" else 0

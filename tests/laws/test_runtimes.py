@@ -62,7 +62,7 @@ def images_for(signature: Signature, n: int) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("name", "file"),
-    [*((n, f) for n in LITERT for f in FILES), ("tflm", "int8"), ("tflm", "label")],  # processes start slowly
+    [*((n, f) for n in LITERT for f in FILES), ("tflm-exact", "int8"), ("tflm", "int8"), ("tflm", "label")],  # processes start slowly
 )
 def test_answers_depend_on_neither_batch_nor_threads_nor_order(
     name: str, file: str, files: dict[str, Path], signatures: dict[str, Signature]
@@ -89,11 +89,13 @@ def test_answers_depend_on_neither_batch_nor_threads_nor_order(
 
 
 @pytest.mark.parametrize("file", LSB)
-@pytest.mark.parametrize("name", ["litert-xnnpack", "litert-builtin", "tflm"])
+@pytest.mark.parametrize("name", ["litert-xnnpack", "litert-builtin", "tflm", "tflm-exact"])
 def test_agrees_with_the_reference_kernels_within_its_lsb(
     name: str, file: str, files: dict[str, Path], signatures: dict[str, Signature]
 ) -> None:
     signature = signatures[file]
+    if name == "tflm-exact" and file == "float32":
+        pytest.skip("its float borders are refused: tests/runtimes/test_exact.py")
     images = images_for(signature, 200)
     one, other = (open_target(n, files[file], signature) for n in (name, "litert-reference"))
     try:
@@ -141,7 +143,7 @@ def test_wrong_images_are_refused(files: dict[str, Path], signatures: dict[str, 
 
 
 def test_every_runtime_states_its_identity(files: dict[str, Path], signatures: dict[str, Signature]) -> None:
-    for name in [*LITERT, "tflm"]:
+    for name in [*LITERT, "tflm", "tflm-exact"]:
         target = open_target(name, files["int8"], signatures["int8"], threads=1)
         identity = target.identity()
         target.close()

@@ -7,6 +7,7 @@ decide, and else in float64 (2^53): both are exact in any order of addition.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -89,9 +90,15 @@ def _levels(thresholds: np.ndarray, least: int) -> Step:
     return search
 
 
-def dense(call: Call) -> Step:
+def accumulator(call: Call) -> Step:
+    """The layer with its requantisation left out: int32 accumulators, bias included, alike on every runtime."""
+    layer = {"conv": conv, "depthwise": depthwise, "dense": dense}[call.op.kind]
+    return layer(replace(call, output=replace(call.output, dtype="int32")), lambda acc: acc.astype(np.int64).astype(np.int32))
+
+
+def dense(call: Call, finish: Step | None = None) -> Step:
     weights, bias, kind = _weights(call, 0)
-    zero, finish = quantisation(call.given)[1], _finish(call)
+    zero, finish = quantisation(call.given)[1], finish or _finish(call)
 
     def run(x: np.ndarray, *_: np.ndarray) -> np.ndarray:
         flat = x.reshape(len(x), weights.shape[1]).astype(kind) - kind(zero)
@@ -100,10 +107,10 @@ def dense(call: Call) -> Step:
     return run
 
 
-def conv(call: Call) -> Step:
+def conv(call: Call, finish: Step | None = None) -> Step:
     weights, bias, kind = _weights(call, 0)
     out, kh, kw, depth = weights.shape
-    matrix, finish, windows = weights.reshape(out, -1).T, _finish(call), _windows(call, kind, (kh, kw))
+    matrix, finish, windows = weights.reshape(out, -1).T, finish or _finish(call), _windows(call, kind, (kh, kw))
     groups = call.given.shape[-1] // depth
     h, w, _ = call.output.shape
 
@@ -125,10 +132,10 @@ def conv(call: Call) -> Step:
     return run
 
 
-def depthwise(call: Call) -> Step:
+def depthwise(call: Call, finish: Step | None = None) -> Step:
     weights, bias, kind = _weights(call, 3)
     _, kh, kw, out = weights.shape
-    finish, windows = _finish(call), _windows(call, kind, (kh, kw))
+    finish, windows = finish or _finish(call), _windows(call, kind, (kh, kw))
     repeat = out // call.given.shape[-1]
     h, w, _ = call.output.shape
 

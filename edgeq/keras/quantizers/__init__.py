@@ -78,7 +78,7 @@ PORTABLE = Scheme("portable", "portable", 6, 8, True)
 
 
 def parse(text: str) -> Scheme:
-    """``lsq:w4a4``, ``dorefa:w2a32``, ``pact:w4a4`` (DoReFa weights), ``pact+lsq:w4a4``, ``binarynet``, ``binaryconnect``, ``tfmot:portable``.
+    """``lsq:w4a4``, ``dorefa:w2a32``, ``pact:w4a4`` (DoReFa weights), ``pact+lsq:w4a4``, ``binarynet`` ..., ``tfmot:portable``.
 
     ``:channel`` behind it asks for one step a channel. Raises :class:`EdgeqError`, naming the nearest that is valid.
     """

@@ -96,7 +96,7 @@ def concatenation(call: Call) -> Kernel:
     """Codes side by side; those of another scale through a table."""
     join = REAL["concatenation"](call)
     given = [t for t in call.inputs if t is not None]
-    steps = [_table(replace(call, inputs=(t,))) for t in given]
+    steps = [_table(replace(call, inputs=(replace(t, data=None),))) for t in given]
     return lambda *parts: (join(*(step(p) for step, p in zip(steps, parts, strict=True))), None)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.integer.graph import Tensor
-from edgeq.integer.ops import Call, convert, move, resize
+from edgeq.integer.ops import Call, convert, move, padding, resize
 from edgeq.keras import engine
 
 Function = Callable[..., Any]
@@ -42,7 +42,12 @@ def layer(call: Call, weights: np.ndarray) -> Function:
     spread[:, ::dh, ::dw] = weights
     if call.op.kind == "depthwise":
         kernel = tf.constant(spread.reshape(*spread.shape[1:3], depth, last // depth))
-        return lambda x, *_: tf.nn.depthwise_conv2d(x, kernel, (1, *o["stride"], 1), pads)
+        sh, sw = o["stride"]
+        if sh == sw:
+            return lambda x, *_: tf.nn.depthwise_conv2d(x, kernel, (1, sh, sw, 1), pads)
+        # TensorFlow has no such strides: every place is computed, and some are taken
+        around = [(0, 0), *padding(call.given.shape[:2], spread.shape[1:3], o["stride"], (1, 1), o["padding"] == "same"), (0, 0)]
+        return lambda x, *_: tf.nn.depthwise_conv2d(tf.pad(x, around), kernel, (1, 1, 1, 1), "VALID")[:, ::sh, ::sw]
     groups = [tf.constant(part) for part in np.split(spread.transpose(1, 2, 3, 0), depth // last, axis=-1)]
     if len(groups) == 1:
         return lambda x, *_: tf.nn.conv2d(x, groups[0], o["stride"], pads)

@@ -32,8 +32,8 @@ def requantise(requantiser: rounding.Requantiser, bias: np.ndarray, bounds: tupl
         # without a bias, TensorFlow would multiply a convolution's kernel with the slope; rounding whole numbers only keeps it from that
         whole = (lambda acc: acc + tf.cast(offset, acc.dtype)) if bias.any() else tf.round
         return lambda acc: tf.round(tf.cast(whole(acc), tf.float32) * slope)
-    line = _Line.of(requantiser, bias, one_sided=bounds[0] >= 0)
-    if not _proven(requantiser, line, bounds):
+    line = Line.of(requantiser, bias, one_sided=bounds[0] >= 0)
+    if not proven(requantiser, line, bounds):
         return lambda acc: tf.ensure_shape(
             tf.numpy_function(lambda a: _in_numpy(requantiser, a, bias), [acc], tf.float32, False), acc.shape
         )
@@ -48,7 +48,7 @@ def requantise(requantiser: rounding.Requantiser, bias: np.ndarray, bounds: tupl
     return run
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     """``floor(acc slope + below)`` of an accumulator without its bias that is negative with it, ``floor(acc slope + above)`` of others."""
 
     slope: np.ndarray
@@ -57,7 +57,7 @@ class _Line(NamedTuple):
     bias: np.ndarray
 
     @classmethod
-    def of(cls, requantiser: rounding.Requantiser, bias: np.ndarray, one_sided: bool) -> _Line:
+    def of(cls, requantiser: rounding.Requantiser, bias: np.ndarray, one_sided: bool) -> Line:
         parts = []
         for _, formula, (q, shift) in requantiser.parts:
             first = np.where(shift < 0, np.ldexp(0.5, shift), 0)  # half a step of the first rounding
@@ -75,7 +75,7 @@ class _Line(NamedTuple):
         return np.floor(acc * self.slope + np.where(acc < -self.bias, self.below, self.above))
 
 
-def _proven(requantiser: rounding.Requantiser, line: _Line, bounds: tuple[float, float]) -> bool:
+def proven(requantiser: rounding.Requantiser, line: Line, bounds: tuple[float, float]) -> bool:
     """Whether the line gives the formula's codes for every accumulator, once clamped."""
     if not line.slope.all():
         return False
