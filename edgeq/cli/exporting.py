@@ -132,9 +132,8 @@ def integer(onnx: Path, heavy_allowed: bool = False) -> dict[str, Any]:
     if (heavy and not heavy_allowed) or not (integral or heavy_allowed):
         what = ", ".join(heavy) or "everything"
         raise EdgeqError(f"{onnx.name}: ORT would compute {what} in floats, so it is not int8; take --format tflite")
-    console.say(
-        f"{onnx.name}: ONNX Runtime's optimised graph holds {', '.join(f'{count} {op}' for op, count in integral.items()) or 'float kernels alone'}"
-    )
+    held = ", ".join(f"{count} {op}" for op, count in integral.items())
+    console.say(f"{onnx.name}: ONNX Runtime's optimised graph holds {held or 'float kernels alone'}")
     if floating:
         console.say(f"{onnx.name}: left in floats: {', '.join(f'{count} {op}' for op, count in floating.items())}", "yellow")
     return {"integer_kernels": integral, "float_kernels": floating}
