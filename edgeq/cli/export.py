@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("tflite", "onnx")
 PACKAGES = ("tensorflow", "tf-keras", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "tflite-micro", "numpy")
+TOLD = ("net", "width", "quant", "ends", "preset", "n", "epochs", "settled", "fit", "seed", "validation", "test")
+"""What a network's own sidecar says of its training, and the export's repeats."""
 EXAMPLE = """
 \b
 Examples:
@@ -135,7 +137,7 @@ def export(
             "preprocess": prepare.spec,
             "labels": recorded.get("labels") or test.labels,
             "recipe": recipe,
-            "quant": recorded.get("quant", "float"),
+            "training": {key: recorded[key] for key in TOLD if key in recorded},
             "data": data,
             **main.content,
             "packed": {**others[0].content, "file": tflites[1]} if others else None,
