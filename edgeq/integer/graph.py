@@ -26,10 +26,11 @@ KINDS = frozenset(
 ``conv``, ``depthwise``: ``stride (h, w)``, ``dilation (h, w)``, ``padding`` "same" or "valid", ``activation``; inputs are activation,
 weights ``(out, kh, kw, in)``, for ``depthwise`` ``(1, kh, kw, out)`` with ``multiplier``, and bias (int32) or -1.
 ``dense``: ``activation``; weights ``(out, in)``. ``average_pool``, ``max_pool``: ``window (h, w)``, ``stride``, ``padding``,
-``activation``. ``add``, ``sub``, ``mul``: ``activation``. ``mean``: ``axes`` (of the NHWC batch), ``keep``. ``pad``: ``before``,
-``after`` per axis without the batch. ``reshape``: ``shape``. ``softmax``: ``beta``. ``leaky_relu``: ``alpha``. ``concatenation``:
-``axis``, ``activation``. ``transpose``: ``order``. ``strided_slice``: ``begin``, ``end``, ``stride``. ``resize_*``: ``size``,
-``align_corners``, ``half_pixel_centers``. ``activation`` is "none", "relu", "relu6" or "relu_n1_to_1". Axes count without the batch,
+``activation``; of an average, where it is stated, ``centre``, the code that halves are rounded away from. ``add``, ``sub``, ``mul``:
+``activation``. ``mean``: ``axes`` (of the NHWC batch), ``keep``. ``pad``: ``before``, ``after`` per axis without the batch.
+``reshape``: ``shape``. ``softmax``: ``beta``. ``leaky_relu``: ``alpha``. ``concatenation``: ``axis``, ``activation``. ``transpose``:
+``order``. ``strided_slice``: ``begin``, ``end``, ``stride``. ``resize_*``: ``size``, ``align_corners``, ``half_pixel_centers``.
+``activation`` is "none", "relu", "relu6" or "relu_n1_to_1". Axes count without the batch,
 from 0; those of ``mean`` with it.
 
 In a graph that was frozen from a trained network (:mod:`edgeq.keras.freeze`) ``conv``, ``depthwise`` and ``dense`` have ``low`` and

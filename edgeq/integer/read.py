@@ -1,4 +1,4 @@
-"""Reads a model file, going by its content."""
+"""Reads a model file, going by its content: as it is stored, or as the integer graph."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgeq.core.errors import EdgeqError
+from edgeq.integer.graph import Graph
 from edgeq.integer.model import Model, file_bytes
 
 
@@ -29,3 +30,13 @@ def read(path: str | Path) -> Model:
     else:
         from edgeq.integer.onnx_file import parse
     return parse(data, str(path))
+
+
+def graph(path: str | Path) -> Graph:
+    """The integer graph of a ``.tflite`` file, or of an ``.onnx`` file as ONNX Runtime computes it. Raises :class:`EdgeqError`."""
+    model = read(path)
+    if model.format == "tflite":
+        from edgeq.integer.read_tflite import from_model
+    else:
+        from edgeq.integer.read_onnx import from_model
+    return from_model(model)

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 RUNTIMES = ("litert-xnnpack", "litert-builtin", "litert-reference", "tflm")
+SIMULATED = (*RUNTIMES, "ort")
+"""The TFLite runtimes, and ONNX Runtime, whose files are read by :mod:`edgeq.integer.read_onnx`."""
 Int = np.ndarray
 Formula = Callable[..., np.ndarray]
 
@@ -67,7 +69,7 @@ def float_product(acc: Any, multiplier: Any) -> np.ndarray:
 
 
 FORMULAS: dict[tuple[str, str], Formula] = {
-    **{("litert-xnnpack", kind): float_product for kind in ("conv", "depthwise", "dense")},
+    **{(runtime, kind): float_product for runtime in ("litert-xnnpack", "ort") for kind in ("conv", "depthwise", "dense")},
     **{("litert-builtin", kind): half_up for kind in ("conv", "depthwise", "dense")},
     **{("litert-reference", kind): double_rounding for kind in ("conv", "depthwise")},
     ("litert-reference", "dense"): single_rounding,

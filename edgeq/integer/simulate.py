@@ -9,8 +9,13 @@ import numpy as np
 
 from edgeq.core.errors import EdgeqError
 from edgeq.integer.graph import Graph
-from edgeq.integer.ops import Call, Step, convert, curves, elementwise, floats, join, linear, move, pool, reduce, resize
-from edgeq.integer.rounding import RUNTIMES
+from edgeq.integer.ops import Call, Step, convert, curves, elementwise, floats, join, linear, move, ort, pool, reduce, resize
+from edgeq.integer.rounding import SIMULATED
+
+
+def _choice(kernel: Callable[[Call], Step], own: Callable[[Call], Step]) -> Callable[[Call], Step]:
+    return lambda call: (own if call.runtime == "ort" else kernel)(call)
+
 
 KERNELS: dict[str, Callable[[Call], Step]] = {
     "conv": linear.conv,
@@ -40,6 +45,7 @@ KERNELS: dict[str, Callable[[Call], Step]] = {
     "leaky_relu": curves.leaky_relu,
     **dict.fromkeys(("relu", "relu6", "relu_n1_to_1"), curves.relu),
 }
+KERNELS |= {kind: _choice(KERNELS[kind], own) for kind, own in ort.KERNELS.items()}
 
 EXACT: dict[tuple[str, str], int] = {
     ("mean", "litert-xnnpack"): 1,  # where the mean lies between two codes and scales are equal: 9 of 32,424 elements
@@ -59,8 +65,8 @@ def simulate(
     ``keep``: instead a dict from the tensor's index to the codes ``(n, *shape)`` of every activation, input included.
     ``chunk``: images at once; no result depends on it. Raises :class:`EdgeqError` for an op it has no kernel for.
     """
-    if runtime not in RUNTIMES:
-        raise EdgeqError(f"{runtime}: is no runtime that can be simulated; take one of {', '.join(RUNTIMES)}")
+    if runtime not in SIMULATED:
+        raise EdgeqError(f"{runtime}: is no runtime that can be simulated; take one of {', '.join(SIMULATED)}")
     given = graph.tensors[graph.input]
     if images.shape[1:] != given.shape or images.dtype != given.dtype:
         raise ValueError(f"input codes {images.dtype} {images.shape[1:]} for a network of {given.dtype} {given.shape}")

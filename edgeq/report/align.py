@@ -74,7 +74,7 @@ def _shift(shift: dict[str, Any], content: dict[str, Any], console: Console) -> 
     adversarial, noise = shift["adversarial"], shift["noise"]
     right = f"right: clean {share(shift['clean'])}, {name} {share(adversarial['robust'])}, uniform noise {share(noise['robust'])}"
     _say(console, right)
-    _say(console, f"{'':3} {'op':12} {'output':16} {'changed':>7} {'of these':>19}  {'mean LSB':>11} noise:", "dim")
+    _say(console, f"{'':3} {'op':12} {'output':16} {'changed':>7} {'of these':>19}  {'mean LSB':>11} noise", "dim")
     _say(console, f"{'':40} {'flat':>6} {'swal.':>6} {'moved':>5}  {'before':>6} {'after':>4} swal.", "dim")
     for line, other in zip(adversarial["lines"], noise["lines"], strict=True):
         kinds = " ".join(f"{_of(line[k], line['changed']):>{w}}" for k, w in (("flat", 6), ("swallowed", 6), ("moved", 5)))
@@ -83,7 +83,7 @@ def _shift(shift: dict[str, Any], content: dict[str, Any], console: Console) -> 
         elements = _of(line["changed"], line["elements"])
         _say(console, f"{where} {elements:>7} {kinds}  {steps} {_of(other['swallowed'], other['changed']):>5}")
     _say(console, "changed: the value before rounding differs; moved: the code does, too; swal.: it", "dim")
-    _say(console, "  does not, a bucket swallowed the change; flat: the activation itself did (ReLU)", "dim")
+    _say(console, "  does not, a bucket swallowed it; flat: the activation itself did (ReLU)", "dim")
     if shift["unequal"]:
         _say(console, f"simulated, and on {shift['unequal']} images not with {content['runtime']}'s answer: take with care", "bold red")
     else:

@@ -19,9 +19,9 @@ from edgeq import runtimes
 from edgeq.core.answer import Answer, Kind
 from edgeq.core.errors import EdgeqError
 from edgeq.core.protocols import Target
-from edgeq.integer import read_tflite, strip
+from edgeq.integer import read, strip
 from edgeq.integer.model import file_bytes
-from edgeq.integer.rounding import RUNTIMES
+from edgeq.integer.rounding import SIMULATED
 from edgeq.runs.plan import Level, needing
 
 LEVELS: tuple[Level, ...] = ("label", "scores", "logits", "gradients")
@@ -34,7 +34,7 @@ def hindrance(level: str, target: Path, runtime: str, kind: Kind) -> str | None:
         return "it answers with a bare label" if kind == "label" else None
     if level == "label" or runtime == "keras" or (level == "logits" and kind == "logits"):
         return None
-    if target.suffix != ".tflite" or runtime == "ort":
+    if (level, target.suffix) != ("gradients", ".onnx") and (target.suffix != ".tflite" or runtime == "ort"):
         return f"{level} are taken from a .tflite, not through ort"
     try:
         return _no_gradients(target, runtime) if level == "gradients" else _no_logits(target, runtime)
@@ -45,9 +45,9 @@ def hindrance(level: str, target: Path, runtime: str, kind: Kind) -> str | None:
 def _no_gradients(target: Path, runtime: str) -> str | None:
     from edgeq.keras.ste.source import check
 
-    if runtimes.real(runtime) not in RUNTIMES:
+    if runtimes.real(runtime) not in SIMULATED:
         return f"no gradient goes through the roundings of {runtime}"
-    check(read_tflite.read(target))
+    check(read.graph(target))
     missing = [name for name in ("tensorflow", "tf_keras") if find_spec(name) is None]
     return 'gradients need TensorFlow; pip install "edgeq[keras]"' if missing else None
 

@@ -88,11 +88,11 @@ def _open(record: RunTarget, file: Path, plan: Plan) -> Target:
 
 def _white_box(run: Run, runtime: str, plan: Plan) -> dict[str, Any]:
     """The target's file, differentiable, forwards as ``runtime`` computes it, with each clamp of the plan."""
-    from edgeq.integer import read_tflite
+    from edgeq.integer import read
     from edgeq.keras.ste.source import SteSource
 
     record, file = _record(run, runtime)
-    graph = read_tflite.read(file)
+    graph = read.graph(file)
     return {clamp: SteSource(graph, PixelCodes.from_json(record.codes), runtime, clamp) for clamp in plan.clamps}
 
 

@@ -63,8 +63,8 @@ class Plan:
 
     @property
     def differentiates_the_file(self) -> bool:
-        """Gradients are to come from a ``.tflite`` itself: they were asked for, or an attack follows them and no source is given."""
-        if not self.target.endswith(".tflite") or not self.follows_gradients:
+        """Gradients are to come from the file itself: they were asked for, or an attack follows them and no source is given."""
+        if self.float_only or not self.follows_gradients:
             return False
         return self.access == "gradients" or (self.access is None and self.source is None)
 

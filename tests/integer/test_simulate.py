@@ -112,7 +112,7 @@ def test_no_images() -> None:
 def test_wrong_runtime_and_wrong_codes() -> None:
     graph = _graph(classifier(8, 8, 3))
     with pytest.raises(EdgeqError, match="one of litert-xnnpack"):
-        simulate(graph, np.zeros((1, 8, 8, 3), np.int8), "ort")
+        simulate(graph, np.zeros((1, 8, 8, 3), np.int8), "keras")
     with pytest.raises(ValueError, match="input codes"):
         simulate(graph, np.zeros((1, 8, 8, 3), np.uint8))
 

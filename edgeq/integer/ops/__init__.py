@@ -55,14 +55,16 @@ def limits(dtype: str) -> tuple[int, int]:
 def clamp_range(call: Call, activation: str | None = None) -> tuple[int, int]:
     """The output codes that the activation, by default the fused one, lets pass.
 
-    TFLite ``CalculateActivationRangeQuantized``: the bound divided by the scale in float32, halves away from zero; XNNPACK: halves to even.
+    TFLite ``CalculateActivationRangeQuantized``: the bound divided by the scale in float32, halves away from zero; XNNPACK and ONNX
+    Runtime: halves to even.
     """
     scale, zero = quantisation(call.output)
     lo, hi = limits(call.output.dtype)
 
     def code(value: float) -> int:
         ratio = np.float32(value) / scale
-        return zero + int(np.rint(ratio) if call.xnnpack else np.copysign(np.floor(np.abs(np.float64(ratio)) + 0.5), ratio))
+        even = call.runtime in ("litert-xnnpack", "ort")
+        return zero + int(np.rint(ratio) if even else np.copysign(np.floor(np.abs(np.float64(ratio)) + 0.5), ratio))
 
     bounds = {"relu": (0.0, None), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0)}.get(
         activation or call.op.options.get("activation", "none")

@@ -101,13 +101,16 @@ def concatenation(call: Call) -> Kernel:
 
 
 def average_pool(call: Call) -> Kernel:
-    """The mean of the codes inside the image, halves away from zero, from the sum that the float mean stands for.
+    """The mean of the codes inside the image, halves away from code 0 or the ``centre``, from the sum that the float mean stands for.
 
     Not divided by the count: TensorFlow would make that a product with a reciprocal of its own, and 1/4 of it is .24999999. The further
     half keeps every quotient off the whole numbers by more than float32's error.
     """
     tf = engine.tensorflow()
+    if call.runtime == "ort" and "centre" not in call.op.options:  # it adds reals up
+        return simulated(call)
     o, zero, mean = call.op.options, quantisation(call.given)[1], REAL["average_pool"](call)
+    from_centre = zero - o.get("centre", 0)
     size, (sh, sw), (oh, ow) = call.given.shape[:2], o["stride"], call.output.shape[:2]
     inside = np.pad(np.ones(size, np.float32), padding(size, o["window"], o["stride"], (1, 1), o["padding"] == "same"))
     windows = np.lib.stride_tricks.sliding_window_view(inside, o["window"])[: (oh - 1) * sh + 1 : sh, : (ow - 1) * sw + 1 : sw]
@@ -115,8 +118,8 @@ def average_pool(call: Call) -> Kernel:
     half, reciprocal = count // 2 + np.float32(0.5), 1 / count
 
     def run(x: Any) -> tuple[Any, Any]:
-        total = tf.round(mean(x) * count) + zero * count
-        before = tf.sign(total) * tf.floor((tf.abs(total) + half) * reciprocal) - zero
+        total = tf.round(mean(x) * count) + from_centre * count
+        before = tf.sign(total) * tf.floor((tf.abs(total) + half) * reciprocal) - from_centre
         return clip(before, *bounds(call)), before
 
     return run
