@@ -122,6 +122,8 @@ class _Reader:
             raise _UnfitError(f"it mixes {' and '.join(sorted({t.dtype for t in (*given, out)}))}")
         elif "window" in options and math.prod(options["window"]) > MAX_TAPS:
             raise _UnfitError("its window is too large")
+        if (kind == "dequantize" and not x.quantised) or (kind == "quantize" and not out.quantised):
+            raise _UnfitError("its codes have no scale")
         for t in (*given, out):
             if t.dtype in ("int8", "uint8", "int16") and not t.quantised:
                 raise _UnfitError(f"{t.name} has no scale")
@@ -210,9 +212,11 @@ def _activation(op: models.Op) -> str:
 
 def _window(op: models.Op) -> dict[str, Any]:
     o = op.options
+    if (padding := o.get("padding", 0)) not in (0, 1):
+        raise _UnfitError(f"padding {padding} is not known")
     return {
         "stride": (o.get("stride_h", 0), o.get("stride_w", 0)),
-        "padding": {0: "same", 1: "valid"}[o.get("padding", 0)] if o.get("padding", 0) in (0, 1) else "",
+        "padding": ("same", "valid")[padding],
         "activation": _activation(op),
     }
 

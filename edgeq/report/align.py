@@ -79,7 +79,7 @@ def _shift(shift: dict[str, Any], content: dict[str, Any], console: Console) -> 
     for line, other in zip(adversarial["lines"], noise["lines"], strict=True):
         kinds = " ".join(f"{_of(line[k], line['changed']):>{w}}" for k, w in (("flat", 6), ("swallowed", 6), ("moved", 5)))
         steps = f"{_steps(line['before']):>6} {_steps(line['after']):>4}"
-        where = f"{line['index']:>3} {_short(line['kind'], 12):12} {_short(plain(line['output']), 16):16}"
+        where = f"{line['index']:>3} {_short(line['kind'], 12):12} {_tail(plain(line['output']), 16):16}"
         elements = _of(line["changed"], line["elements"])
         _say(console, f"{where} {elements:>7} {kinds}  {steps} {_of(other['swallowed'], other['changed']):>5}")
     _say(console, "changed: the value before rounding differs; moved: the code does, too; swal.: it", "dim")
@@ -131,3 +131,9 @@ def _steps(value: float) -> str:
 
 def _short(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _tail(text: str, most: int) -> str:
+    """The end of a name, which tells layers apart better than its start; of fused names the first."""
+    text = text.split(";")[0]
+    return text if len(text) <= most else "…" + text[1 - most :]

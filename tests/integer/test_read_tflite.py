@@ -97,6 +97,7 @@ _NONE = np.empty(0, np.float32)
         ({"op": 0, "options": {"stride_w": 0}}, "below 1"),
         ({"op": 0, "options": {"stride_w": -3}}, "below 1"),
         ({"op": 0, "options": {"fused_activation_function": 5}}, "activation 5"),
+        ({"op": 0, "options": {"padding": 7}}, "padding 7"),
         ({"op": 1, "options": {"filter_width": 9}}, "larger than the image"),
         ({"op": 1, "options": {"filter_width": 2**30, "padding": 0}}, "too large|and the file says"),
         ({"op": 1, "outputs": (3,)}, "written twice"),

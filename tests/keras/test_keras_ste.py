@@ -43,7 +43,7 @@ def test_every_tensor_of_random_graphs_is_the_simulators(runtime):
     from edgeq.keras.ste.source import executor, logits_of
 
     compared = 0
-    for seed in range(10):
+    for seed in range(7):
         graph = random_graphs.random_graph(seed)
         images = random_graphs.random_codes(graph, 5, seed)
         want = simulate(graph, images, runtime, keep=True)
@@ -98,6 +98,37 @@ def test_the_gradient_is_the_float_networks_where_nothing_is_cut():
         assert any(np.allclose(gradient[row].ravel(), w, rtol=1e-4) for w in want) or len(best) > 1
 
 
+def test_float_logits_of_a_file_whose_weights_alone_are_integers():
+    graph, weights = dense_graph()
+    image, flat, w, logits = graph.tensors
+    reals = [Tensor(t.name + "/real", t.shape, "float32") for t in (image, flat, w, logits, logits)]
+    ops = (
+        *(Op("dequantize", (at,), to) for at, to in ((0, 4), (2, 6))),
+        Op("reshape", (4,), 5, {"shape": (4,)}),
+        Op("dense", (5, 6, -1), 7, {"activation": "none"}),
+        Op("softmax", (7,), 8, {"beta": 1.0}),
+    )
+    graph = Graph((*graph.tensors, *reals), ops, 0, 8, "weights")
+    source, rows = source_of(graph), Rows(np.arange(3), np.array([0, 1, 2]))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 1))
+    x, want = pixels / np.float32(255), pixels.reshape(3, 4) / 255 @ (0.01 * weights.T)
+    np.testing.assert_allclose(source.answer_float(x).raw, want, atol=1e-6)
+    p = np.exp(want) / np.exp(want).sum(1, keepdims=True)
+    gradient = source.value_and_grad(x, rows, "ce")[1]
+    np.testing.assert_allclose(gradient.reshape(3, 4), (p - np.eye(3)) @ (0.01 * weights), atol=1e-6)
+
+
+@pytest.mark.parametrize("last", ["softmax", "logistic"])
+def test_a_last_softmax_or_logistic_is_never_differentiated_through(last):
+    from edgeq.keras.ste.source import logits_of
+
+    graph, _ = dense_graph()
+    probs = Tensor("probs", (3,), "int8", np.array([1 / 256], np.float32), np.array([-128]))
+    behind = (Op(last, (3,), 4, {}), Op("dequantize", (4,), 5), Op("reshape", (5,), 6, {"shape": (3,)}))
+    whole = Graph((*graph.tensors, probs, *2 * [Tensor("real", (3,), "float32")]), (*graph.ops, *behind), 0, 6)
+    assert logits_of(whole) == logits_of(graph) == 3
+
+
 def test_a_clamp_stops_the_gradient_or_lets_it_through_and_a_relu_always_stops_it():
     images = np.ones((3, 2, 2, 1), np.float32)
     rows = Rows(np.arange(3), np.array([0, 1, 2]))
@@ -148,6 +179,21 @@ def test_an_op_without_a_gradient_is_named():
         with pytest.raises(EdgeqError, match=r"bent.tflite: hard_swish \(bent\) of int16 .* queries, or pass --source"):
             refuse(bent)
     check(Graph(tensors, (*graph.ops, Op("softmax", (3,), 4)), 0, 4))  # a last softmax is left out, whatever it gives
+
+
+def test_kernels_that_dilation_blows_up_and_scales_beyond_reason_are_refused():
+    from edgeq.keras.ste.source import check, executor
+
+    b = random_graphs.Builder()
+    x = b.image()
+    last = b.linear(x, dilation=5000)
+    with pytest.raises(EdgeqError, match=r"conv .* has no gradient here"):
+        check(b.done(x, last))
+    b = random_graphs.Builder()
+    x = b.image()
+    last = b.add(x, b.add(x, x, (1e-11, 0)), (1e11, 0))
+    with pytest.raises(EdgeqError, match=r"add .* has scales that no kernel takes"):
+        executor(b.done(x, last), "litert-xnnpack")
 
 
 def test_pgd_needs_nothing_but_the_file(tmp_path):

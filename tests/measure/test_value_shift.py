@@ -136,6 +136,25 @@ def test_ops_of_one_code_and_means_have_values_too() -> None:
     assert all(line.moved > 0 for line in lines.values() if line.kind != "mean")
 
 
+def test_fewer_levels_swallow_more() -> None:
+    """One layer at 8, 4, 3, 2 and 1 bits of activation, each level spread over the same range."""
+    rng = np.random.default_rng(0)
+    weights, codes = rng.integers(-127, 128, (8, 3, 3, 3)), rng.integers(-120, 120, (20, 8, 8, 3)).astype(np.int8)
+    nudged = codes + rng.integers(-1, 2, codes.shape).astype(np.int8)
+    shares = []
+    for bits in (8, 4, 3, 2, 1):
+        b, top = Builder(), 2**bits - 1
+        x = b.image((8, 8, 3), 1.0, 0)
+        b.linear(x, "conv", 8, weights=weights, bias=np.zeros(8), multipliers=np.full(8, top / 40_000), out=(1.0, 127 - top))
+        shift = Shift(b.done(x), "litert-xnnpack")
+        shift.add(codes, nudged)
+        (line,) = shift.lines()
+        assert line.flat > 0.3 * line.changed
+        shares.append(line.swallowed / (line.changed - line.flat))
+    assert shares == sorted(shares)
+    assert shares[0] < 0.4 < 0.9 < shares[-1]
+
+
 def pixels(graph: Graph) -> PixelCodes:
     given = graph.tensors[graph.input]
     table = np.repeat(np.arange(-128, 128, dtype=np.int8)[:, None], given.shape[2], axis=1)

@@ -24,7 +24,7 @@ def content(**changes):
     gradient = {"rows": share(10_000, 10_000), "pixels": share(1, 2), "large": share(0, 1), "not_finite": 3}
     lines = [
         Line(0, "conv", "\x1b[2J[red]out", 10, 0, 0, 0, 0, 0, 0.0, 0.0),
-        Line(137, "average_pool", "a/very/long/name;of/many/parts", 10**9, 10**9, 10**6, 10**8, 10**7, 5, 254.9, 1234.0),
+        Line(137, "average_pool", "a/very/long/name/of;many/parts", 10**9, 10**9, 10**6, 10**8, 10**7, 5, 254.9, 1234.0),
     ]
     measured = {"robust": share(1, 3), "lines": [line.to_json() for line in lines]}
     shift = {"eps": 8 / 255, "pixels": 8, "crafted_on": "the file", "clean": share(2, 3), "unequal": 7, "skipped": 2,
@@ -52,6 +52,7 @@ def test_eighty_columns_and_all_that_matters() -> None:
     text = "\n".join(lines)
     assert "\x1b" not in text
     assert "[red]out" in text
+    assert "…ry/long/name/of" in text
     assert "-.123 [-1.00 -.111]" in text
     assert "on 7 images not with litert-reference's answer" in text
     assert "50000 pairs for 150,528 components give .123" in text

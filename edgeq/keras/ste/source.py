@@ -14,6 +14,7 @@ from edgeq.core.objective import Objective
 from edgeq.core.rows import Rows
 from edgeq.integer.graph import Graph, Op, Tensor
 from edgeq.integer.ops import Call
+from edgeq.integer.rounding import SIMULATED
 from edgeq.keras import engine, losses
 from edgeq.keras.ste.clamp import CLAMPS
 from edgeq.keras.ste.codes import grid
@@ -22,7 +23,7 @@ from edgeq.keras.ste.step import step
 from edgeq.pipeline.codes import PixelCodes
 
 DTYPES = ("int8", "uint8", "float32")
-LARGEST = 1024  # side of a kernel, once dilated
+LARGEST = 2**26  # elements of a kernel, once dilated
 
 
 def logits_of(graph: Graph) -> int:
@@ -41,36 +42,47 @@ def check(graph: Graph) -> None:
     for op in _ops(graph):
         out, given = graph.tensors[op.output], [graph.tensors[i] for i in op.inputs if i >= 0]
         strange = sorted({t.dtype for t in (out, *given) if t.data is None} - {*DTYPES})
-        sides = [(k - 1) * d for k, d in zip(given[1].shape[1:3], op.options.get("dilation", ()), strict=False)] if len(given) > 1 else []
-        if op.kind not in REAL or strange or max(sides, default=0) > LARGEST:
+        if op.kind not in REAL or strange or (op.kind in ("conv", "depthwise") and _spread(given[1], op) > LARGEST):
             what = f"of {', '.join(strange)} " if strange else ""
             raise EdgeqError(
                 f"{graph.name}: {op.kind} ({out.name}) {what}has no gradient here; attack the file by queries, or pass --source"
             )
 
 
+def _spread(weights: Tensor, op: Op) -> int:
+    """Elements of a kernel with the zeros that dilation puts into it."""
+    first, kh, kw, last = weights.shape
+    dh, dw = op.options["dilation"]
+    return int(first * last * ((kh - 1) * dh + 1) * ((kw - 1) * dw + 1))
+
+
 def executor(graph: Graph, runtime: str, clamp: str = "clipped", keep: bool = False) -> Callable[[Any], Any]:
     """A TensorFlow function from input codes ``(n, h, w, c)`` to the codes of the logits ``(n, classes)``, all float32, forwards equal to
     ``runtime``'s kernels; with ``keep`` to a dict of every activation up to there. Float tensors hold their reals.
 
-    Raises :class:`EdgeqError` for an op without a gradient here.
+    Raises :class:`EdgeqError` for an op without a gradient here, and for scales that no kernel takes.
     """
-    if clamp not in CLAMPS:
-        raise ValueError(f"clamp must be one of {', '.join(CLAMPS)}")
+    if clamp not in CLAMPS or runtime not in SIMULATED:
+        raise ValueError(f"clamp must be one of {', '.join(CLAMPS)}, runtime one of {', '.join(SIMULATED)}")
     check(graph)
     tensors, steps = dict(enumerate(graph.tensors)), []
     for op in _ops(graph):
         call = Call(op, tuple(tensors.get(i) for i in op.inputs), tensors[op.output], runtime)
         if all(t is None or t.data is not None for t in call.inputs):  # the weights of a float layer, stored as integers
             tensors[op.output] = replace(call.output, data=dequantised(call, call.given))
-        else:
+            continue
+        try:
             steps.append((op, step(call, clamp)))
+        except (ValueError, OverflowError):
+            what = f"{graph.name}: {op.kind} ({call.output.name})"
+            raise EdgeqError(f"{what} has scales that no kernel takes; export the network again") from None
     last, given = logits_of(graph), graph.tensors[graph.input]
 
     def run(codes: Any) -> Any:
-        values = {graph.input: _shift(codes, given, -1)}
-        for op, one in steps:
-            values[op.output] = one(*(values[i] for i in op.inputs if i in values))
+        with engine.tensorflow().device("CPU:0"):  # a GPU adds up in TensorFloat-32, or by Winograd's transform
+            values = {graph.input: _shift(codes, given, -1)}
+            for op, one in steps:
+                values[op.output] = one(*(values[i] for i in op.inputs if i in values))
         wanted = values if keep else [last]
         found = {i: _shift(values[i], graph.tensors[i], 1) for i in wanted}
         return found if keep else found[last]
