@@ -102,12 +102,16 @@ def test_without_tensorflow_it_says_what_to_install(tmp_path, monkeypatch):
     assert access.strongest(path, "litert-reference", "logits")[0] == "logits"  # it returns them itself
 
 
-def test_an_onnx_file_gives_its_scores(tmp_path):
+def test_an_onnx_file_gives_its_gradients_where_tensorflow_is_there_and_else_its_scores(tmp_path, monkeypatch):
     pytest.importorskip("onnx")
     path = write(tmp_path, "m.onnx", tiny_onnx.classifier())
-    level, why = access.strongest(path, "ort", "probs")
+    monkeypatch.setattr(access, "find_spec", lambda name: object())
+    assert access.strongest(path, "ort", "probs") == ("gradients", [])
+    monkeypatch.setattr(access, "find_spec", lambda name: None)
+    level, (gradients, logits) = access.strongest(path, "ort", "probs")
     assert level == "scores"
-    assert all("from a .tflite" in reason for reason in why)
+    assert "need TensorFlow" in gradients
+    assert "from a .tflite" in logits
 
 
 def test_where_only_a_label_is_seen_an_attack_must_need_no_more(tmp_path, monkeypatch):
