@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeq.integer import model as models
-from edgeq.integer.onnx_layers import pool
-from edgeq.integer.onnx_values import IMAGE, Constant, Steps, UnfitError, Value, recode, stated
+from edgeq.integer.onnx_layers import layout, pool
+from edgeq.integer.onnx_values import IMAGE, Constant, Steps, UnfitError, Value, checked, recode, stated
 from edgeq.integer.ops import Call, clamp_range, limits, padding
 
 if TYPE_CHECKING:
@@ -49,12 +49,44 @@ def _dequantize(r: Reader, op: models.Op, value: Any_) -> Any_:
 
 
 def _quantize(r: Reader, op: models.Op, value: Any_) -> Any_:
-    value, steps = _activation(value), r.label(op.outputs[0], stated(r, op, 1, 2).dtype)
+    value = _activation(value)
+    steps, merged = quantisation_behind(r, op)
+    if not merged:
+        steps = r.label(op.outputs[0], steps.dtype)
     if not value.real:
         raise UnfitError("it quantises codes")
-    if r.steps(value.tensor) == steps:
-        return replace(value, real=False)
-    return Value(r.emit("quantize", (value.tensor,), steps), value.axes, False)
+    if r.steps(value.tensor) != steps:
+        value = Value(r.emit("quantize", (value.tensor,), steps), value.axes, True)
+    r.values |= {other.outputs[0]: value for other in merged}
+    return replace(value, real=False)
+
+
+def quantisation_behind(r: Reader, op: models.Op) -> tuple[Steps, list[models.Op]]:
+    """What a QuantizeLinear quantises to, and the ops behind it that it takes in: where it is dequantised, quantised and dequantised
+    again, ONNX Runtime makes one pair of two, over the range that both can hold (``double_qdq_pairs_remover.cc``)."""
+    steps, merged = stated(r, op, 1, 2), list[models.Op]()
+    while True:
+        chain: list[models.Op] = []
+        for name in ("DequantizeLinear", "QuantizeLinear", "DequantizeLinear"):
+            reader = r.only_reader((chain[-1] if chain else op).outputs[0])
+            if reader is None or reader.name != name:
+                return steps, merged
+            chain.append(reader)
+        again = stated(r, chain[1], 1, 2)
+        if stated(r, chain[0], 1, 2) != stated(r, op, 1, 2) or stated(r, chain[2], 1, 2) != again or again.dtype != steps.dtype:
+            return steps, merged
+        steps, op, merged = _overlap(steps, again), chain[1], [*merged, *chain]
+
+
+def _overlap(a: Steps, b: Steps) -> Steps:
+    if a == b:
+        return a
+    least, most = limits(a.dtype)
+    low = max(np.float32(least - s.zero) * s.scale for s in (a, b))
+    high = min(np.float32(most - s.zero) * s.scale for s in (a, b))
+    scale = (high - low) / np.float32(most - least)
+    zero = np.float32(least) - low / scale
+    return checked(Steps(scale, int(np.copysign(np.floor(np.abs(zero) + np.float32(0.5)), zero)), a.dtype))
 
 
 def bounds(r: Reader, op: models.Op) -> tuple[float, float]:
@@ -111,8 +143,8 @@ def _limit(r: Reader, op: models.Op, value: Any_) -> Any_:
 
 def _max_pool(r: Reader, op: models.Op, value: Any_) -> Any_:
     value = _activation(value)
-    x = r.arranged(value, IMAGE)
-    return Value(pool(r, op, x, "max_pool", r.steps(x)), IMAGE, value.real)
+    x = r.arranged(value, layout(op))
+    return Value(pool(r, op, x, "max_pool", r.steps(x)), layout(op), value.real)
 
 
 def _pad(r: Reader, op: models.Op, value: Any_) -> Any_:
@@ -276,7 +308,7 @@ MOVES: dict[str, Callable[[Reader, models.Op, Any_], Any_]] = {
     **dict.fromkeys(("Min", "Max"), _limit),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
     **dict.fromkeys(("Identity", "Dropout"), _same),
-    "MaxPool": _max_pool,
+    **dict.fromkeys(("MaxPool", "NhwcMaxPool"), _max_pool),
     "Pad": _pad,
     "Transpose": _transpose,
     "Slice": _slice,

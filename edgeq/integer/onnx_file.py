@@ -95,7 +95,8 @@ def _model(proto: Any, path: str, size: int) -> Model:
     def find(found: Any) -> tuple[int, ...]:
         return tuple(index.get(x, -1) for x in found)
 
-    ops = tuple(Op(n.op_type, find(n.input), find(n.output), MappingProxyType(_options(n)), _is_custom(n)) for n in nodes)
+    version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    ops = tuple(Op(n.op_type, find(n.input), find(n.output), MappingProxyType(_options(n, version)), _is_custom(n)) for n in nodes)
     quantised = _quantisation(nodes, constants)
     tensors = tuple(_tensor(name, values.get(name), constants.get(name), quantised.get(name)) for name in names)
     inputs = find(v.name for v in graph.input if v.name not in constants)
@@ -106,7 +107,7 @@ def _is_custom(node: Any) -> bool:
     return node.domain not in ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")
 
 
-def _options(node: Any) -> dict[str, Any]:
+def _options(node: Any, version: int) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for a in node.attribute:
         if (field := _ATTRIBUTES.get(a.type)) is not None:
@@ -118,6 +119,8 @@ def _options(node: Any) -> dict[str, Any]:
                 if field in ("floats", "ints")
                 else value
             )
+    if node.op_type == "Softmax":  # before version 13 its axis meant another thing
+        options["axis"] = options.get("axis", -1) if version >= 13 else None
     return options
 
 

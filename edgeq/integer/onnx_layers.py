@@ -20,6 +20,11 @@ def _activation(steps: Steps | None) -> str:
     return "relu" if steps is not None and steps.zero == limits(steps.dtype)[0] else "none"
 
 
+def layout(op: models.Op) -> tuple[int, ...]:
+    """How the op sees an image ``(h, w, c)``."""
+    return (0, 1, 2) if op.options.get("channels_last", 0) or op.name.startswith("Nhwc") else IMAGE
+
+
 def _activations(inputs: Inputs, count: int) -> list[Value]:
     values = [v for v in inputs[:count] if isinstance(v, Value)]
     if len(values) != count:
@@ -51,7 +56,8 @@ def _bias(r: Reader, inputs: Inputs, x: int, weights: Constant, outputs: int) ->
 
 
 def _conv(r: Reader, op: models.Op, inputs: Inputs, steps: Steps | None) -> Value:
-    x, w, group = r.arranged(_activations(inputs, 1)[0], IMAGE), _weights(r, inputs[1], 0), int(op.options.get("group", 1))
+    seen = layout(op)
+    x, w, group = r.arranged(_activations(inputs, 1)[0], seen), _weights(r, inputs[1], 0), int(op.options.get("group", 1))
     if w.data.ndim != 4 or group < 1 or w.data.shape[1] * group != r.tensors[x].shape[2] or w.data.shape[0] % group:
         raise UnfitError(f"weights {w.data.shape} in {group} groups do not fit {r.tensors[x].shape}")
     outputs, per_group, *kernel = w.data.shape
@@ -62,7 +68,7 @@ def _conv(r: Reader, op: models.Op, inputs: Inputs, steps: Steps | None) -> Valu
     if depthwise:
         options["multiplier"] = outputs // group
     options["activation"] = _activation(steps)
-    return Value(r.emit("depthwise" if depthwise else "conv", (x, weights, bias), steps, **options), IMAGE, True)
+    return Value(r.emit("depthwise" if depthwise else "conv", (x, weights, bias), steps, **options), seen, True)
 
 
 def _dense(r: Reader, op: models.Op, inputs: Inputs, steps: Steps | None) -> Value:
@@ -99,8 +105,8 @@ def window(r: Reader, op: models.Op, x: int, kernel: Sequence[int], spread: str 
 
 
 def _average_pool(r: Reader, op: models.Op, inputs: Inputs, steps: Steps | None) -> Value:
-    x = r.arranged(_activations(inputs, 1)[0], IMAGE)
-    return Value(pool(r, op, x, "average_pool", steps), IMAGE, True)
+    x = r.arranged(_activations(inputs, 1)[0], layout(op))
+    return Value(pool(r, op, x, "average_pool", steps), layout(op), True)
 
 
 def pool(r: Reader, op: models.Op, x: int, kind: str, steps: Steps | None, **more: Any) -> int:
@@ -119,8 +125,8 @@ def pool(r: Reader, op: models.Op, x: int, kind: str, steps: Steps | None, **mor
 
 
 def _global_average_pool(r: Reader, op: models.Op, inputs: Inputs, steps: Steps | None) -> Value:
-    x = r.arranged(_activations(inputs, 1)[0], IMAGE)
-    return Value(r.emit("mean", (x,), steps, axes=(1, 2), keep=True), IMAGE, True)
+    x = r.arranged(_activations(inputs, 1)[0], layout(op))
+    return Value(r.emit("mean", (x,), steps, axes=(1, 2), keep=True), layout(op), True)
 
 
 def _mean(r: Reader, op: models.Op, inputs: Inputs, steps: Steps | None) -> Value:
@@ -176,8 +182,10 @@ def axis_of(op: models.Op, rank: int, default: int) -> int:
 
 def _softmax(r: Reader, op: models.Op, inputs: Inputs, steps: Steps | None) -> Value:
     value = _activations(inputs, 1)[0]
-    if len(value.axes) > 1 and "axis" not in op.options:
-        raise UnfitError("its axis depends on the version of ONNX")
+    if len(value.axes) == 1:
+        return Value(r.emit("softmax", (value.tensor,), steps, beta=1.0), value.axes, True)
+    if op.options.get("axis") is None or op.options.get("opset", 13) < 13:
+        raise UnfitError("its axis is that of ONNX before version 13")
     x, axes = _last(r, value, axis_of(op, len(value.axes), -1))
     return Value(r.emit("softmax", (x,), steps, beta=1.0), axes, True)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeq.integer import model as models
-from edgeq.integer.onnx_codes import MOVES, bounds, idle, with_scales
+from edgeq.integer.onnx_codes import MOVES, bounds, idle, quantisation_behind, with_scales
 from edgeq.integer.onnx_layers import FLOATS
 from edgeq.integer.onnx_values import Constant, Inputs, Steps, UnfitError, Value, joined, stated
 
@@ -26,9 +26,9 @@ def read(r: Reader, op: models.Op) -> Value | Constant:
     if op.custom or not op.inputs:
         raise UnfitError("it is no op of the integer graph")
     if op.name in MOVES:
-        value = r.find(op.inputs[0])
-        if op.name not in ("Min", "Max") or not isinstance(value, Value) or not value.real:
-            return MOVES[op.name](r, op, value)
+        values = [r.find(i) for i in op.inputs[: 2 if op.name in FLOATS else 1]]
+        if not any(isinstance(v, Value) and v.real for v in values) or op.name not in FLOATS:
+            return MOVES[op.name](r, op, values[0])
     if (places := joined(op)) is not None:
         return _kernel(r, op, *places)
     if op.name not in FLOATS:
@@ -73,7 +73,7 @@ def quantised(r: Reader, op: models.Op, inputs: Inputs, output: int) -> Steps | 
         output = r.output(reader)
     if reader is None or reader.name != "QuantizeLinear":
         return None
-    out = stated(r, reader, 1, 2)
+    out, _ = quantisation_behind(r, reader)
     if types != {out.dtype} or (out.dtype == "int8" and weights == "uint8"):
         return None
     return out if all(idle(out, *clamp) for clamp in clamps) else None

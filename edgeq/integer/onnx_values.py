@@ -16,7 +16,7 @@ from edgeq.integer.read_tflite import SCALES
 if TYPE_CHECKING:
     from edgeq.integer.read_onnx import Reader
 
-_KEEP = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity", "Dropout", "MaxPool"} | {
+_KEEP = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity", "Dropout", "MaxPool", "NhwcMaxPool"} | {
     *("Min", "Max", "Pad"),
     *("ConvInteger", "Sub", "Div", "Cast"),  # a mean of codes in integers
 }
@@ -76,6 +76,19 @@ class Constant:
 
 
 Inputs = Sequence[Value | Constant]
+
+
+def without_identities(model: models.Model) -> models.Model:
+    """The model without ops that do nothing, as ONNX Runtime drops them before all else."""
+    same: dict[int, int] = {}
+    ops = []
+    for op in model.ops:
+        op = replace(op, inputs=tuple(same.get(i, i) for i in op.inputs))
+        if op.name in ("Identity", "Dropout") and op.inputs and op.outputs and op.outputs[0] not in model.outputs:
+            same[op.outputs[0]] = op.inputs[0]
+        else:
+            ops.append(op)
+    return replace(model, ops=tuple(ops))
 
 
 def checked(steps: Steps) -> Steps:

@@ -42,7 +42,7 @@ class Reader:
     """The graph as it grows: tensors, ops, and what the file's names stand for so far."""
 
     def __init__(self, model: models.Model) -> None:
-        self.model = model
+        self.model = model = onnx_values.without_identities(model)
         self.tensors: list[Tensor] = []
         self.ops: list[Op] = []
         self.values: dict[int, Value | Constant] = {}

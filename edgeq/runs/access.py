@@ -23,6 +23,7 @@ from edgeq.integer import read, strip
 from edgeq.integer.model import file_bytes
 from edgeq.integer.rounding import SIMULATED
 from edgeq.runs.plan import Level, needing
+from edgeq.runtimes import cpu
 
 LEVELS: tuple[Level, ...] = ("label", "scores", "logits", "gradients")
 """From the least to the most that an attacker may see."""
@@ -50,6 +51,19 @@ def _no_gradients(target: Path, runtime: str) -> str | None:
     check(read.graph(target))
     missing = [name for name in ("tensorflow", "tf_keras") if find_spec(name) is None]
     return 'gradients need TensorFlow; pip install "edgeq[keras]"' if missing else None
+
+
+def caveat(target: Path, runtime: str) -> str | None:
+    """Where the file's gradients may not be those of the very sums that run, in words; None where they are."""
+    if runtime != "ort" or not cpu.u8s8_saturates():
+        return None
+    graph = read.graph(target)
+    for op in graph.ops:
+        if op.kind in ("conv", "depthwise", "dense"):
+            x, w = (graph.tensors[i] for i in op.inputs[:2])
+            if (x.dtype, w.dtype) == ("uint8", "int8") and w.data is not None and 2 * 255 * int(np.abs(w.data.astype(int)).max()) >= 2**15:
+                return "on this processor ONNX Runtime may cut sums of uint8 times int8 at 16 bits, which the gradients do not know of"
+    return None
 
 
 def _no_logits(target: Path, runtime: str) -> str | None:

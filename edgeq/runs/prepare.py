@@ -262,6 +262,8 @@ def _white_box(plan: Plan, target: Path, runtime: str, notes: list[str]) -> str:
     runtime = runtimes.real(runtime)
     clamp = {"clipped": "a clipped clamp", "through": "a pass-through clamp"}.get(plan.clamp, "a clipped and a pass-through clamp")
     notes.append(f"gradients are {target.name}'s own, straight through the roundings of {runtime}, with {clamp}")
+    if caveat := access.caveat(target, runtime):
+        notes.append(caveat)
     return runtime
 
 

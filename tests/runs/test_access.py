@@ -5,9 +5,11 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import qdq_files
 import tiny_onnx
 import tiny_tflite
 import toys
+from random_graphs import random_graph
 
 from edgeq.core.answer import Answer
 from edgeq.core.errors import EdgeqError
@@ -102,12 +104,26 @@ def test_without_tensorflow_it_says_what_to_install(tmp_path, monkeypatch):
     assert access.strongest(path, "litert-reference", "logits")[0] == "logits"  # it returns them itself
 
 
-def test_an_onnx_file_gives_its_scores(tmp_path):
+def test_an_onnx_file_gives_its_gradients_where_tensorflow_is_there_and_else_its_scores(tmp_path, monkeypatch):
     pytest.importorskip("onnx")
     path = write(tmp_path, "m.onnx", tiny_onnx.classifier())
-    level, why = access.strongest(path, "ort", "probs")
+    monkeypatch.setattr(access, "find_spec", lambda name: object())
+    assert access.strongest(path, "ort", "probs") == ("gradients", [])
+    monkeypatch.setattr(access, "find_spec", lambda name: None)
+    level, (gradients, logits) = access.strongest(path, "ort", "probs")
     assert level == "scores"
-    assert all("from a .tflite" in reason for reason in why)
+    assert "need TensorFlow" in gradients
+    assert "from a .tflite" in logits
+
+
+def test_sums_that_a_processor_cuts_are_said(tmp_path, monkeypatch):
+    pytest.importorskip("onnx")
+    paths = [write(tmp_path, f"{i}.onnx", qdq_files.write(random_graph(1), "uint8", kind)) for i, kind in enumerate(("int8", "uint8"))]
+    monkeypatch.setattr(access.cpu, "u8s8_saturates", lambda: True)
+    assert "at 16 bits" in (access.caveat(paths[0], "ort") or "")
+    assert access.caveat(paths[1], "ort") is None
+    monkeypatch.setattr(access.cpu, "u8s8_saturates", lambda: False)
+    assert access.caveat(paths[0], "ort") is None
 
 
 def test_where_only_a_label_is_seen_an_attack_must_need_no_more(tmp_path, monkeypatch):

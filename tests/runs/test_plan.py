@@ -35,7 +35,8 @@ def test_an_attack_that_follows_gradients_has_a_cell_on_each_source():
         ({"source": "f.h5", "access": "gradients"}, True),
         ({"access": "scores"}, False),
         ({"attacks": ("spsa",)}, False),
-        ({"target": "m.onnx"}, False),
+        ({"target": "m.onnx"}, True),
+        ({"target": "m.onnx", "access": "scores"}, False),
         ({"target": "m.h5"}, False),
     ],
 )

@@ -6,13 +6,14 @@ qladd_avx2.cpp``, ``qlmul.cpp``, ``qlgavgpool.cpp``, ``contrib_ops/cpu/quantizat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from edgeq.integer.graph import Tensor
-from edgeq.integer.ops import Call, Step, clamp_range, limits, pool, quantisation, to_codes
+from edgeq.integer.ops import Call, Step, clamp_range, limits, pool, quantisation, reduce, to_codes
 
 
 def _fma(a: Any, b: np.float32, c: Any) -> np.ndarray:
@@ -61,10 +62,12 @@ def _global(call: Call, count: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def mean(call: Call) -> Step:
-    """Over all pixels, as QLinearGlobalAveragePool."""
-    h, w, _ = call.given.shape
-    finish = _global(call, h * w)
-    return lambda x, *_: finish(x.sum((1, 2), dtype=np.int64)).reshape(len(x), *call.output.shape)
+    """As QLinearGlobalAveragePool."""
+    if not call.output.quantised:
+        return reduce.mean(call)
+    axes = tuple(call.op.options["axes"])
+    finish = _global(call, math.prod(call.given.shape[a - 1] for a in axes))
+    return lambda x, *_: finish(x.sum(axes, dtype=np.int64)).reshape(len(x), *call.output.shape)
 
 
 def average_pool(call: Call) -> Step:
