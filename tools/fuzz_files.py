@@ -51,7 +51,7 @@ def attend(path: str, seeds: range, found: multiprocessing.Queue) -> None:
         copy = Path(folder) / file.name
         for seed in seeds:
             copy.write_bytes(damaged(content, seed))
-            began = time.perf_counter()
+            began = time.process_time()  # the machine may have other things to do
             try:
                 graph = reader.read(copy)
                 portable.prove(graph)
@@ -62,7 +62,7 @@ def attend(path: str, seeds: range, found: multiprocessing.Queue) -> None:
                 outcome = "more than 1 GB"
             except Exception as error:
                 outcome = f"{type(error).__name__}: {error} (seed {seed})"
-            found.put((seed, outcome, time.perf_counter() - began))
+            found.put((seed, outcome, time.process_time() - began))
 
 
 def main() -> None:

@@ -85,14 +85,17 @@ def freeze(model: Any, images: np.ndarray) -> Graph:
 
 
 def grid_of_logits(model: Any, images: np.ndarray, total: _Sum) -> Grid:
-    """int8 on the finest step, a power of two times the accumulator's unit, that holds the logits of ``images``."""
+    """int8 on the finest step, a power of two times the accumulator's unit, that holds each image's highest logit.
+
+    Logits far below it saturate. Half of the steps between the leading classes would be the price of keeping them, and ties with it.
+    """
     tf = engine.tensorflow()
     head = model.layers[-1]
     x = tf.keras.Model(model.input, head.input)(tf.cast(images, tf.float32), training=False).numpy()
     scale = float(unit(before(head)[0]))
     logits = np.rint(x.reshape(len(x), -1) / scale) @ total.weights.T.astype(np.float64) * total.gain + total.offset
     step = float(total.gain.max())
-    shift = max(0, int(np.ceil(np.log2(max(np.abs(logits).max() / step, 1) / 127))))
+    shift = max(0, int(np.ceil(np.log2(max(np.abs(logits.max(axis=1)).max() / step, 1) / 127))))
     return Grid(step * 2.0**shift, -128, 127, 8, "up")
 
 
