@@ -182,11 +182,13 @@ def axis_of(op: models.Op, rank: int, default: int) -> int:
 
 def _softmax(r: Reader, op: models.Op, inputs: Inputs, steps: Steps | None) -> Value:
     value = _activations(inputs, 1)[0]
-    if len(value.axes) == 1:
-        return Value(r.emit("softmax", (value.tensor,), steps, beta=1.0), value.axes, True)
-    if op.options.get("axis") is None or op.options.get("opset", 13) < 13:
-        raise UnfitError("its axis is that of ONNX before version 13")
-    x, axes = _last(r, value, axis_of(op, len(value.axes), -1))
+    x, axes = value.tensor, value.axes
+    if len(axes) > 1 or op.options.get("axis") not in (None, -1, 1):
+        if op.options.get("axis") is None or op.options.get("opset", 13) < 13:
+            raise UnfitError("its axis is that of ONNX before version 13")
+        x, axes = _last(r, value, axis_of(op, len(axes), -1))
+    if r.tensors[x].shape[-1] == 1:  # which ONNX Runtime's table of exponentials overflows on
+        raise UnfitError("it is taken over a single number")
     return Value(r.emit("softmax", (x,), steps, beta=1.0), axes, True)
 
 

@@ -35,8 +35,8 @@ def hindrance(level: str, target: Path, runtime: str, kind: Kind) -> str | None:
         return "it answers with a bare label" if kind == "label" else None
     if level == "label" or runtime == "keras" or (level == "logits" and kind == "logits"):
         return None
-    if (level, target.suffix) != ("gradients", ".onnx") and (target.suffix != ".tflite" or runtime == "ort"):
-        return f"{level} are taken from a .tflite, not through ort"
+    if target.suffix not in (".tflite", ".onnx") or (target.suffix == ".tflite" and runtime == "ort"):
+        return f"{level} are taken from the file that ort runs, the .onnx"
     try:
         return _no_gradients(target, runtime) if level == "gradients" else _no_logits(target, runtime)
     except EdgeqError as error:
@@ -93,7 +93,7 @@ def attack_for(level: str, target: Path) -> str:
 
 @contextmanager
 def stripped(target: Path) -> Iterator[Path]:
-    """A temporary copy of a ``.tflite`` that answers with its logits."""
+    """A temporary copy of a ``.tflite`` or ``.onnx`` that answers with its logits."""
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         file = Path(folder) / target.name
         file.write_bytes(strip.strip(file_bytes(target), str(target)))

@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
+import qdq_files
+import tiny_onnx
 import tiny_tflite
+from random_graphs import random_graph
 
 from edgeq import runtimes
 from edgeq.core.errors import EdgeqError
-from edgeq.integer import read_tflite, tflite_file
+from edgeq.integer import read, read_tflite, tflite_file
 from edgeq.integer.simulate import simulate
 from edgeq.integer.strip import strip
+from edgeq.integer.write_onnx import write_onnx
 from edgeq.pipeline.codes import codes_for
 from edgeq.pipeline.preprocess import Preprocess
 
@@ -49,6 +53,30 @@ def test_its_logits_are_the_simulators_and_their_top_class_is_the_files(runtime,
     if not label:
         want = simulate(read_tflite.read(bare), codes.encode(images), runtime)
         np.testing.assert_array_equal(answers[bare].raw, want)
+
+
+@pytest.mark.parametrize("kind", ["int8", "float", "QLinear", "QDQ"])
+def test_the_logits_of_an_onnx_file(kind, tmp_path):
+    pytest.importorskip("onnxruntime")
+    graph = random_graph(2, softmax=True)
+    make = {"float": lambda: tiny_onnx.classifier(floats=True), "QLinear": lambda: write_onnx(graph), "QDQ": lambda: qdq_files.write(graph)}
+    path = tmp_path / "bare.onnx"
+    path.write_bytes(strip(make.get(kind, tiny_onnx.classifier)(), "m.onnx"))
+    signature = runtimes.probe("ort", path, output="logits")
+    images = np.random.default_rng(2).integers(0, 256, (40, *signature.input.shape), dtype=np.uint8)
+    codes = codes_for(signature.input, Preprocess(signature.input.shape[:2], images.shape[3], mean=(0.0,), std=(255.0,)), "m")
+    target = runtimes.open("ort", path, signature, codes, threads=1)
+    answer = target.answer(images)
+    target.close()
+    assert (answer.kind, answer.raw.dtype.kind) == ("logits", "u" if kind == "QLinear" else "i")
+    np.testing.assert_array_equal(answer.raw, simulate(read.graph(path), codes.encode(images), "ort"))
+    assert len(np.unique(answer.raw)) > 10
+
+
+def test_an_onnx_file_that_ends_in_logits_has_nothing_to_take_away():
+    pytest.importorskip("onnx")
+    with pytest.raises(EdgeqError, match=r"m\.onnx: ends in no softmax"):
+        strip(tiny_onnx.classifier(softmax=False), "m.onnx")
 
 
 def test_a_file_that_ends_in_logits_has_nothing_to_take_away():

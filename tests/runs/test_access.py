@@ -104,16 +104,16 @@ def test_without_tensorflow_it_says_what_to_install(tmp_path, monkeypatch):
     assert access.strongest(path, "litert-reference", "logits")[0] == "logits"  # it returns them itself
 
 
-def test_an_onnx_file_gives_its_gradients_where_tensorflow_is_there_and_else_its_scores(tmp_path, monkeypatch):
+def test_an_onnx_file_gives_its_gradients_where_tensorflow_is_there_and_else_its_logits(tmp_path, monkeypatch):
     pytest.importorskip("onnx")
     path = write(tmp_path, "m.onnx", tiny_onnx.classifier())
     monkeypatch.setattr(access, "find_spec", lambda name: object())
     assert access.strongest(path, "ort", "probs") == ("gradients", [])
     monkeypatch.setattr(access, "find_spec", lambda name: None)
-    level, (gradients, logits) = access.strongest(path, "ort", "probs")
-    assert level == "scores"
-    assert "need TensorFlow" in gradients
-    assert "from a .tflite" in logits
+    level, (why,) = access.strongest(path, "ort", "probs")
+    assert level == "logits"
+    assert "need TensorFlow" in why
+    assert "the .onnx" in (access.hindrance("logits", tmp_path / "m.tflite", "ort", "probs") or "")
 
 
 def test_sums_that_a_processor_cuts_are_said(tmp_path, monkeypatch):
