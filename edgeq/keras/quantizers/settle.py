@@ -4,7 +4,8 @@ A layer's level is ``round((A + B) / D)`` of its integer accumulator ``A``. With
 and half of an odd number where it is even, every threshold ``(k - 1/2) D - B`` lies in the middle between two integers. So nothing is ever
 a tie, float32 in training computes what the integers mean, and a kernel has half a step of the accumulator, on either side of every
 threshold, for its own way of rounding: if weights have at most 6 bits, and int8 holds them three times over or more, all runtimes fit
-in there. The finer an accumulator, the less this moves: ``D`` by at most 1/2, which gamma takes on.
+in there. The finer an accumulator, the less this moves: ``D`` by at most 1/2, which gamma takes on. A sign's only threshold is ``-B``: half
+of an odd number, whatever ``D`` is.
 Between two grids (a shortcut, what follows an add) the accumulator is a code, and ``D`` the ratio of two steps: an odd multiple of 1/8
 keeps every threshold 1/16 away from a code.
 """
@@ -18,7 +19,7 @@ import numpy as np
 from edgeq.keras.fold import affine
 from edgeq.keras.quantizers._layers import QuantizedAdd, Wrapper
 from edgeq.keras.quantizers.portable import Portable
-from edgeq.keras.quantizers.trained import before, kernel, quantizers, unit
+from edgeq.keras.quantizers.trained import before, grid, kernel, quantizers, unit
 
 LEAST = 8  # a smaller D stays as it is: few thresholds, and weights of few bits, leave certificates room enough
 
@@ -83,7 +84,8 @@ def _behind_weights(layer: Any) -> None:
         elif norm is None and quantizer.learned and not isinstance(quantizer, Portable):
             variables["gain"].assign(variables["gain"] * np.reshape(d / whole, variables["gain"].shape).astype(np.float32))
             worth, d = worth * d / whole, whole
-    half = np.where(np.rint(d) % 2 == 0, 0.5, 0)
+    sign = bool(after and (found := grid(after[0])) and found.ties == "sign")
+    half = np.where((np.rint(d) % 2 == 0) | sign, 0.5, 0)
     if norm is not None:
         at = affine(norm)[1] / np.where(alive, gain, 1) + (0 if bias is None else bias.numpy())
         to = (np.rint(at / worth - half) + half) * worth
