@@ -9,7 +9,7 @@ that make kernels compute just this. A network with float activations keeps floa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -205,8 +205,9 @@ def _rounded(b: Builder, s: _Sum, g: Grid, name: str, most: float | None = None)
     sign = np.where(s.gain < 0, -1, 1)
     channel = -1 if s.kind == "depthwise" else 0
     weights = np.moveaxis(np.moveaxis(s.weights, channel, -1) * sign, -1, channel).astype(np.int32)
-    highest = g.high if most is None else min(g.high, int(np.rint(most / g.step)))
-    at = thresholds(sign * s.gain, s.offset, g, highest)
+    if most is not None:  # a clip below the highest level leaves fewer of them: int8's own range has to be the clamp
+        g = replace(g, high=min(g.high, int(np.rint(most / g.step))))
+    at = thresholds(sign * s.gain, s.offset, g)
     scale, zero, activation = float(g.step), 127 - g.high, "relu"
     if g.low < 0:
         whole = (g.low, g.high) == (-128, 127)
@@ -217,10 +218,10 @@ def _rounded(b: Builder, s: _Sum, g: Grid, name: str, most: float | None = None)
     return b.op(s.kind, (s.x, w, -1), y, **s.options, activation=activation, thresholds=at, low=g.low)
 
 
-def thresholds(gain: np.ndarray, offset: np.ndarray, g: Grid, highest: int) -> np.ndarray:
+def thresholds(gain: np.ndarray, offset: np.ndarray, g: Grid) -> np.ndarray:
     """``(out, high - low) int64``, ascending: the least ``A`` for which ``gain * A + offset`` is rounded to ``low + 1``, ``low + 2`` ...
 
-    ``gain``: (out,), not negative. Levels above ``highest`` are never reached. An offset counts as the half of an integer it was settled on
+    ``gain``: (out,), not negative. An offset counts as the half of an integer it was settled on
     (:mod:`edgeq.keras.quantizers.settle`), in units of the accumulator, where float32 holds it only nearly.
     """
     levels = np.arange(g.low + 1, g.high + 1)
@@ -232,5 +233,4 @@ def thresholds(gain: np.ndarray, offset: np.ndarray, g: Grid, highest: int) -> n
     at = np.ceil(np.clip(exact, -NEVER, NEVER)).astype(np.int64)
     if g.ties == "even":  # an exact half goes to the even level: not up, where the level above is odd
         at += (at == exact) & (levels % 2 == 1)
-    at = np.where(still[:, None], np.where(exact <= 0, -NEVER, NEVER), at)
-    return np.where(levels > highest, NEVER, at)
+    return np.where(still[:, None], np.where(at <= 0, -NEVER, NEVER), at)
