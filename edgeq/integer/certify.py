@@ -202,7 +202,7 @@ def _widest_line(points: _Points) -> tuple[np.ndarray, np.ndarray]:
     # where all inputs give one level, any slope does
     m = np.maximum((low + high) / 2, 2.0**-20)
     above, below = (side.min(axis=1) for side in sides(m))
-    c = np.where(np.isfinite(above), above, -below + 1) - np.where(np.isfinite(below), below, above - 1)
+    c = np.where(np.isfinite(above), above, -below + 1) - np.where(np.isfinite(below), below, 1 - above)
     return m, c / 2
 
 
