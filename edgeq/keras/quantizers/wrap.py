@@ -37,10 +37,6 @@ MOMENTUM = 0.9
 ENDS = 6  # bits of the weights of the first and the last layer
 
 
-def branch_bits(a: int) -> int:
-    return min(8, max(4, a + 1))
-
-
 def wrap(model: Any, scheme: Scheme, ends: Ends = "int8") -> Any:
     """``model`` with the scheme around its layers, its weights kept. Call :func:`begin` before training it from there.
 
