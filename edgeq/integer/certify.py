@@ -199,10 +199,10 @@ def _widest_line(points: _Points) -> tuple[np.ndarray, np.ndarray]:
         bounded = np.isfinite(above[rows, i]) & np.isfinite(below[rows, j])
         rising = (points.reach[rows, j] > points.stay[rows, i]) & bounded
         low, high = np.where(rising, m, low), np.where(rising, high, m)
-    # where all inputs give one level, any slope does
-    m = np.maximum((low + high) / 2, 2.0**-20)
+    m = (low + high) / 2
+    m = np.where(m < 2.0**-40, 2.0**-20, m)  # where all inputs give one level, any slope does
     above, below = (side.min(axis=1) for side in sides(m))
-    c = np.where(np.isfinite(above), above, -below + 1) - np.where(np.isfinite(below), below, above - 1)
+    c = np.where(np.isfinite(above), above, -below + 1) - np.where(np.isfinite(below), below, 1 - above)
     return m, c / 2
 
 

@@ -9,20 +9,20 @@ that make kernels compute just this. A network with float activations keeps floa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
-from edgeq.integer.graph import Graph, Op, Tensor
+from edgeq.integer.graph import Graph
 from edgeq.keras import engine
 from edgeq.keras.fold import affine
+from edgeq.keras.freeze_parts import KINDS, Builder, along, laid_out, moved, passes
+from edgeq.keras.freeze_weights import freeze_weights
 from edgeq.keras.quantizers.trained import Grid, before, grid, inner, kernel, unit
 
 NEVER = 2**40  # a threshold beyond every accumulator
-KINDS = {"Conv2D": "conv", "DepthwiseConv2D": "depthwise", "Dense": "dense"}
 POINT: Mapping[str, Any] = {"stride": (1, 1), "dilation": (1, 1), "padding": "valid", "multiplier": 1}
 
 
@@ -39,27 +39,6 @@ class _Sum:
     shape: tuple[int, ...]
 
 
-@dataclass
-class Builder:
-    """The graph as it grows. ``values``: a layer's name -> its output, a tensor or a sum."""
-
-    tensors: list[Tensor] = field(default_factory=list)
-    ops: list[Op] = field(default_factory=list)
-    values: dict[str, Any] = field(default_factory=dict)
-
-    def tensor(self, name: str, shape: tuple[int, ...], dtype: str, scale: Any = (), zero: int = 0, axis: int = 0, data: Any = None) -> int:
-        scales = np.atleast_1d(np.asarray(scale, np.float32))
-        self.tensors.append(Tensor(name, tuple(shape), dtype, scales, np.full(scales.size, zero, np.int64), axis, data))
-        return len(self.tensors) - 1
-
-    def op(self, kind: str, inputs: tuple[int, ...], output: int, **options: Any) -> int:
-        self.ops.append(Op(kind, inputs, output, MappingProxyType(options)))
-        return output
-
-    def graph(self, output: int, name: str) -> Graph:
-        return Graph(tuple(self.tensors), tuple(self.ops), 0, output, name)
-
-
 def freeze(model: Any, images: np.ndarray) -> Graph:
     """The integer graph of a network that :func:`edgeq.keras.train.lower` made or :func:`~edgeq.keras.train.restore` read.
 
@@ -74,8 +53,6 @@ def freeze(model: Any, images: np.ndarray) -> Graph:
     h, w, c = (int(d) for d in model.input_shape[1:])
     b.values[model.layers[0].name] = b.tensor("image", (h, w, c), "int8", 1.0, -128)
     if unit(before(head)[0]) is None:
-        from edgeq.keras.freeze_weights import freeze_weights
-
         return freeze_weights(model, b)
     for layer in model.layers[1:-1]:
         b.values[layer.name] = _layer(b, layer)
@@ -120,27 +97,10 @@ def _layer(b: Builder, layer: Any) -> Any:
     if found:  # a ReLU or sign with a quantiser
         total = given[0] if isinstance(given[0], _Sum) else _ones(b, given[0], before(layer)[0])
         return _rounded(b, total, found, held.name, config.get("max_value"))
-    if kind == "Dropout" or (kind, config.get("activation")) == ("Activation", "linear"):
+    if passes(layer):
         return given[0]
-    x = _whole(b, given[0], layer)
-    t = b.tensors[x]
-
-    def like(shape: tuple[int, ...]) -> int:
-        return b.tensor(held.name, shape, t.dtype, t.scale, int(t.zero[0]))
-
-    shape = tuple(int(d) for d in layer.output_shape[1:])
-    if kind == "MaxPooling2D":
-        window, stride = tuple(config["pool_size"]), tuple(config["strides"])
-        return b.op("max_pool", (x,), like(shape), window=window, stride=stride, padding=config["padding"], activation="none")
-    if kind == "GlobalMaxPooling2D":
-        window = t.shape[:2]
-        y = b.op("max_pool", (x,), like((1, 1, t.shape[2])), window=window, stride=window, padding="valid", activation="none")
-        return y if len(shape) == 3 else b.op("reshape", (y,), like(shape), shape=shape)
-    if kind in ("Flatten", "Reshape"):
-        return b.op("reshape", (x,), like(shape), shape=shape)
-    if kind == "ZeroPadding2D":
-        (top, bottom), (left, right) = config["padding"]
-        return b.op("pad", (x,), like(shape), before=(top, left, 0), after=(bottom, right, 0))
+    if (moves := moved(b, layer, _whole(b, given[0], layer))) is not None:
+        return moves
     raise EdgeqError(
         f"{held.name}: {kind} has no integer form here; use convolutions, dense layers, batch normalisation, ReLU, Add and pooling"
     )
@@ -155,26 +115,17 @@ def _whole(b: Builder, value: Any, layer: Any) -> int:
 
 
 def _linear(b: Builder, layer: Any) -> _Sum:
-    held = inner(layer)
-    kind, config, trained = KINDS[type(held).__name__], held.get_config(), kernel(layer)
+    held, trained = inner(layer), kernel(layer)
     x = _whole(b, b.values[before(layer)[0].name], layer)
     step = unit(before(layer)[0])
     if trained is None or step is None:
         what = "kernel" if trained is None else "input"
         raise EdgeqError(f"{held.name}: its {what} is float, and integer kernels take none; train with --ends int8")
-    codes, options = trained.codes, dict[str, Any]()
-    if kind == "dense":
-        weights = codes.T
-    else:
-        weights = codes.transpose(3, 0, 1, 2) if kind == "conv" else codes.reshape(1, *codes.shape[:2], -1)
-        options = {"stride": tuple(config["strides"]), "dilation": tuple(config["dilation_rate"]), "padding": config["padding"]}
-    if kind == "depthwise":
-        options["multiplier"] = codes.shape[3]
-    out = weights.shape[-1 if kind == "depthwise" else 0]
-    per = np.repeat(trained.step, codes.shape[3]) if kind == "depthwise" and trained.step.ndim else trained.step
-    gain = np.broadcast_to(np.float64(step) * per.astype(np.float64), out)
+    weights, axis, options = laid_out(held, trained.codes)
+    out = weights.shape[axis]
+    gain = np.broadcast_to(np.float64(step) * trained.worth, out)
     offset = held.bias.numpy().astype(np.float64) if held.use_bias else np.zeros(out)
-    return _Sum(kind, x, weights, gain, offset, options, tuple(int(d) for d in layer.output_shape[1:]))
+    return _Sum(KINDS[type(held).__name__], x, weights, gain, offset, options, tuple(int(d) for d in layer.output_shape[1:]))
 
 
 def _ones(b: Builder, x: int, layer: Any) -> _Sum:
@@ -193,10 +144,7 @@ def _pool(b: Builder, layer: Any, x: int, found: Grid) -> int:
         "depthwise", x, np.ones((1, *size, c), np.int32), gain, np.zeros(c), {**POINT, "stride": size}, (h // size[0], w // size[1], c)
     )
     y = _rounded(b, total, found, layer.name)
-    if not layer.flat:
-        return y
-    t = b.tensors[y]
-    return b.op("reshape", (y,), b.tensor(layer.name + "/flat", (c,), "int8", t.scale, int(t.zero[0])), shape=(c,))
+    return b.op("reshape", (y,), b.like(y, layer.name + "/flat", (c,)), shape=(c,)) if layer.flat else y
 
 
 def _rounded(b: Builder, s: _Sum, g: Grid, name: str, most: float | None = None) -> int:
@@ -206,10 +154,10 @@ def _rounded(b: Builder, s: _Sum, g: Grid, name: str, most: float | None = None)
     clamps the other side.
     """
     sign = np.where(s.gain < 0, -1, 1)
-    channel = -1 if s.kind == "depthwise" else 0
-    weights = np.moveaxis(np.moveaxis(s.weights, channel, -1) * sign, -1, channel).astype(np.int32)
-    highest = g.high if most is None else min(g.high, int(np.rint(most / g.step)))
-    at = thresholds(sign * s.gain, s.offset, g, highest)
+    weights = along(3 if s.kind == "depthwise" else 0, s.weights, sign).astype(np.int32)
+    if most is not None:  # a clip below the highest level leaves fewer of them: int8's own range has to be the clamp
+        g = replace(g, high=min(g.high, int(np.rint(most / g.step))))
+    at = thresholds(sign * s.gain, s.offset, g)
     scale, zero, activation = float(g.step), 127 - g.high, "relu"
     if g.low < 0:
         whole = (g.low, g.high) == (-128, 127)
@@ -220,10 +168,10 @@ def _rounded(b: Builder, s: _Sum, g: Grid, name: str, most: float | None = None)
     return b.op(s.kind, (s.x, w, -1), y, **s.options, activation=activation, thresholds=at, low=g.low)
 
 
-def thresholds(gain: np.ndarray, offset: np.ndarray, g: Grid, highest: int) -> np.ndarray:
+def thresholds(gain: np.ndarray, offset: np.ndarray, g: Grid) -> np.ndarray:
     """``(out, high - low) int64``, ascending: the least ``A`` for which ``gain * A + offset`` is rounded to ``low + 1``, ``low + 2`` ...
 
-    ``gain``: (out,), not negative. Levels above ``highest`` are never reached. An offset counts as the half of an integer it was settled on
+    ``gain``: (out,), not negative. An offset counts as the half of an integer it was settled on
     (:mod:`edgeq.keras.quantizers.settle`), in units of the accumulator, where float32 holds it only nearly.
     """
     levels = np.arange(g.low + 1, g.high + 1)
@@ -232,8 +180,9 @@ def thresholds(gain: np.ndarray, offset: np.ndarray, g: Grid, highest: int) -> n
     per = np.where(still, 1, gain)[:, None]
     with np.errstate(over="ignore"):
         exact = edges * np.float64(g.step) / per - np.where(still, offset, np.rint(2 * offset / per[:, 0]) / 2)[:, None]
+    near = np.rint(exact)  # a tie that float64 holds only nearly, such as the ninths of a 3x3 pool
+    exact = np.where(np.isclose(exact, near, rtol=1e-12, atol=1e-9), near, exact)
     at = np.ceil(np.clip(exact, -NEVER, NEVER)).astype(np.int64)
     if g.ties == "even":  # an exact half goes to the even level: not up, where the level above is odd
         at += (at == exact) & (levels % 2 == 1)
-    at = np.where(still[:, None], np.where(exact <= 0, -NEVER, NEVER), at)
-    return np.where(levels > highest, NEVER, at)
+    return np.where(still[:, None], np.where(at <= 0, -NEVER, NEVER), at)

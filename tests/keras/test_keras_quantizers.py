@@ -80,6 +80,22 @@ def test_pact(tf) -> None:
     assert da == pytest.approx(3.0 * 2)  # 1 for each of the two beyond the clip; alpha = start * gain
 
 
+def test_portable_steps_are_powers_of_two_and_halves_go_up(tf) -> None:
+    from edgeq.keras.quantizers import portable
+
+    x = np.float32([-40.0, -2.5, -0.25, 0.25, 1.0, 1.25])  # in steps of 0.5: -80, -5, -0.5, 0.5, 2, 2.5
+    q = portable.weights(6, None)
+    variables = layer_of(q, x.shape, start=0.4)  # rounded to 2^-1
+    assert q.step(variables) == 0.5
+    y, dx, _ = value_and_gradients(tf, q, x, variables)
+    assert y.tolist() == [-15.5, -2.5, 0, 0.5, 1, 1.5]
+    assert dx.tolist() == [0, 1, 1, 1, 1, 1]
+    q = portable.weights(6, -1)
+    variables = layer_of(q, (3, 3, 2, 4), start=[0.1, 0.2, 0.5, 0.7], gain=np.float32([1, 1, 1, 1.1]))
+    assert q.step(variables).tolist() == [0.125, 0.25, 0.5, 1]
+    assert (q.low, q.high, portable.activations(8).high, portable.signed(7, images=True).low) == (-31, 31, 255, -63)
+
+
 def test_dorefa(tf) -> None:
     from edgeq.keras.quantizers.dorefa import Activations, Weights
 
@@ -127,7 +143,7 @@ def some(name: str, bits: int, axis: int | None = None):
 @pytest.mark.parametrize("axis", [None, -1])
 @pytest.mark.parametrize(
     ("name", "bits", "count"),
-    [("lsq", b, 255 if b == 8 else 2**b) for b in range(2, 9)]
+    [("lsq", b, 2**b - (b >= 6)) for b in range(2, 9)]  # from 6 bits on symmetric
     + [("dorefa", b, 2**b) for b in range(1, 9)]
     + [("binaryconnect", 1, 2), ("binarynet", 1, 2)],
 )
@@ -181,7 +197,18 @@ def test_a_step_below_its_floor_is_the_same_clamped_step_in_training_and_export(
 
 
 @pytest.mark.parametrize(
-    "text", ["lsq:w4a4", "lsq:w2a32", "lsq:w3a1:channel", "dorefa:w1a8", "pact+lsq:w4a4", "pact+dorefa:w2a2", "binarynet", "binaryconnect"]
+    "text",
+    [
+        "lsq:w4a4",
+        "lsq:w2a32",
+        "lsq:w3a1:channel",
+        "dorefa:w1a8",
+        "pact+lsq:w4a4",
+        "pact+dorefa:w2a2",
+        "binarynet",
+        "binaryconnect",
+        "tfmot:portable",
+    ],
 )
 def test_a_schemes_spelling_comes_back(text) -> None:
     assert str(parse(text)) == text
@@ -220,7 +247,7 @@ def digits(n: int):
 
 
 def test_binarynet_learns() -> None:
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.quantizers import trained
 
     images, labels = digits(1200)
     model = train.lower(train.network("digits_cnn", 1.0, 10, (8, 8, 1), 0), parse("binarynet"), "int8", images, 0)
@@ -228,12 +255,12 @@ def test_binarynet_learns() -> None:
     fresh_images, truth = digits(1438)
     right = (model(fresh_images[1200:].astype(np.float32)).numpy().argmax(axis=1) == truth[1200:]).mean()
     assert right > 0.5  # chance: 0.1
-    assert np.unique(wrap.kernel(model.layers[4]).codes).tolist() == [-1, 1]
+    assert np.unique(trained.kernel(model.layers[4]).codes).tolist() == [-1, 1]
 
 
 def test_training_learns_and_reloads_bit_by_bit(tmp_path) -> None:
     from edgeq.cli.train import train as command
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.quantizers import trained
 
     quant = "lsq:w4a4"
     path = command("digits_cnn", quant=quant, start="scratch", epochs=2, output=tmp_path)
@@ -244,8 +271,8 @@ def test_training_learns_and_reloads_bit_by_bit(tmp_path) -> None:
     images = RNG.integers(0, 256, (40, 8, 8, 1)).astype(np.float32)
     network = load(path)
     assert np.array_equal(model(images, training=False), network.function(engine.tensorflow().constant(images)))
-    kernels = [k for layer in model.layers if (k := wrap.kernel(layer))]
-    assert [k.bits for k in kernels] == [8, 4, 8]
+    kernels = [k for layer in model.layers if (k := trained.kernel(layer))]
+    assert [k.bits for k in kernels] == [6, 4, 6]
     assert len(np.unique(kernels[1].codes)) == 16
 
 
@@ -264,40 +291,42 @@ def test_gradients_reach_the_pixels_of_a_saved_network(tmp_path, tf) -> None:
 @pytest.mark.parametrize("ends", ["int8", "float"])
 @pytest.mark.parametrize(("name", "kernels", "grids"), [("resnet8", 10, 7 + 3 + 1), ("b19_cifar10", 9, 8), ("digits_cnn", 3, 2)])
 def test_every_network_is_quantised_where_it_should_be(name, kernels, grids, ends, tf) -> None:
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.quantizers import trained
+    from edgeq.keras.quantizers._layers import WEIGHTS, QuantizedAdd
 
     images = RNG.integers(0, 256, (16, 16, 16, 3)).astype(np.uint8)
     floating = train.foldable(train.network(name, 0.1, 4, (16, 16, 3), 0), name, 0.1, 4, (16, 16, 3))
     model = train.lower(floating, parse("lsq:w3a3:channel"), ends, images, 0)
-    held = [wrap.kernel(layer) for layer in model.layers if hasattr(layer, "kernel") or type(wrap._inner(layer)).__name__ in wrap.WEIGHTS]
+    held = [trained.kernel(layer) for layer in model.layers if type(trained.inner(layer)).__name__ in WEIGHTS]
     assert len(held) == kernels
     inner = [3] * (kernels - 2)
-    assert [k.bits if k else 32 for k in held] == ([8, *inner, 8] if ends == "int8" else [32, *inner, 32])
-    assert sum(wrap.grid(layer) is not None for layer in model.layers) == grids
+    assert [k.bits if k else 32 for k in held] == ([6, *inner, 6] if ends == "int8" else [32, *inner, 32])
+    assert sum(trained.grid(layer) is not None for layer in model.layers) == grids
     outputs = tf.keras.Model(model.input, [layer.output for layer in model.layers[1:]])(images.astype(np.float32))
     for layer, out in zip(model.layers[1:], outputs, strict=True):
-        if g := wrap.grid(layer):
+        if g := trained.grid(layer):
             codes = out.numpy() / g.step
             assert np.abs(codes - np.rint(codes)).max() < 1e-4, layer.name
-            reach = 2 if isinstance(layer, wrap.QuantizedAdd) else 1
+            reach = 2 if isinstance(layer, QuantizedAdd) else 1
             assert reach * g.low <= np.rint(codes).min() < np.rint(codes).max() <= reach * g.high
 
 
 def test_weights_alone_leave_activations_float(tf) -> None:
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.quantizers import trained
 
     images, _ = digits(64)
     floating = train.network("digits_cnn", 0.5, 10, (8, 8, 1), 0)
     model = train.lower(floating, parse("lsq:w8a32:channel"), "int8", images, 0)
-    assert not any(wrap.grid(layer) for layer in model.layers)
-    trained = [k for layer in model.layers if (k := wrap.kernel(layer))]
+    assert not any(trained.grid(layer) for layer in model.layers)
+    kernels = [k for layer in model.layers if (k := trained.kernel(layer))]
+    assert [k.bits for k in kernels] == [8, 8, 8]
     given = [layer.kernel.numpy() for layer in floating.layers if hasattr(layer, "kernel")]
-    for k, w in zip(trained, given, strict=True):  # the weights it started from are kept, to half a step
+    for k, w in zip(kernels, given, strict=True):  # the weights it started from are kept, to half a step
         assert (np.abs(k.codes * k.step - w) <= 0.501 * k.step).all()
 
 
 def test_a_depthwise_kernel_has_a_step_for_each_of_its_channels(tf) -> None:
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.quantizers import trained, wrap
 
     layers, image = tf.keras.layers, tf.keras.Input((8, 8, 3))
     x = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(layers.Conv2D(5, 3)(image))
@@ -305,7 +334,7 @@ def test_a_depthwise_kernel_has_a_step_for_each_of_its_channels(tf) -> None:
     given = model.get_layer("depthwise").depthwise_kernel.numpy()
     quantised = wrap.wrap(model, parse("lsq:w4a4:channel"))
     wrap.begin(quantised, RNG.integers(0, 256, (8, 8, 8, 3)))
-    k = wrap.kernel(quantised.get_layer("quant_depthwise"))
+    k = trained.kernel(quantised.get_layer("quant_depthwise"))
     assert (k.codes.shape, k.step.shape) == ((3, 3, 5, 1), (5,))
     inside = (k.codes > -8) & (k.codes < 7)
     assert (np.abs(k.codes * k.step[:, None] - given) <= 0.501 * k.step[:, None])[inside].all()
@@ -316,13 +345,13 @@ def fresh(text: str, images):
 
 
 def test_a_dead_clip_is_said_the_second_time_or_at_the_end() -> None:
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.quantizers import trained
 
     images, _ = digits(64)
     model = fresh("pact:w2a2", images)
     check = train.watch(model, images)
     check(True)  # as it starts, nothing is dead
-    clip = next(v for _, q, v in wrap.quantizers(model) if type(q).__name__ == "PACT")
+    clip = next(v for _, q, v in trained.quantizers(model) if type(q).__name__ == "PACT")
     clip["start"].assign(1e6)  # everything rounds to zero
     check(False)
     with pytest.raises(EdgeqError, match=r"re_lu\w* is dead, .* take more bits"):
@@ -336,11 +365,11 @@ def test_a_dead_clip_is_said_the_second_time_or_at_the_end() -> None:
 )
 @pytest.mark.parametrize(("quant", "what"), [("lsq:w4a4", "step"), ("pact:w4a4", "clip")])
 def test_a_step_or_clip_that_runs_away_is_said(quant, what, gain, said) -> None:
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.quantizers import trained
 
     images, _ = digits(64)
     model = fresh(quant, images)
-    wrap.quantizers(model)[1][2]["gain"].assign(gain)
+    trained.quantizers(model)[1][2]["gain"].assign(gain)
     with pytest.raises(EdgeqError, match=rf"the training failed: re_lu\w*: its {what} {said}"):
         train.watch(model, images)(False)
 
@@ -389,5 +418,5 @@ def test_a_sidecar_that_does_not_fit_is_refused(tmp_path, tf) -> None:
 def test_every_name_has_its_file() -> None:
     import edgeq.keras.quantizers as package
 
-    files = {p.stem for p in Path(package.__path__[0]).glob("[a-z]*.py")} - {"wrap"}
-    assert files == {part for name in KNOWN for part in name.split("+")}
+    files = {p.stem for p in Path(package.__path__[0]).glob("[a-z]*.py")} - {"wrap", "trained", "settle"}
+    assert files == {part for name in KNOWN for part in name.split("+")} | {"portable"}

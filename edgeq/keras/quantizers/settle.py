@@ -4,13 +4,15 @@ A layer's level is ``round((A + B) / D)`` of its integer accumulator ``A``. With
 and half of an odd number where it is even, every threshold ``(k - 1/2) D - B`` lies in the middle between two integers. So nothing is ever
 a tie, float32 in training computes what the integers mean, and a kernel has half a step of the accumulator, on either side of every
 threshold, for its own way of rounding: if weights have at most 6 bits, and int8 holds them three times over or more, all runtimes fit
-in there. The finer an accumulator, the less this moves: ``D`` by at most 1/2, which gamma takes on.
+in there. The finer an accumulator, the less this moves: ``D`` by at most 1/2, which gamma takes on. A sign's only threshold is ``-B``: half
+of an odd number, whatever ``D`` is.
 Between two grids (a shortcut, what follows an add) the accumulator is a code, and ``D`` the ratio of two steps: an odd multiple of 1/8
 keeps every threshold 1/16 away from a code.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ import numpy as np
 from edgeq.keras.fold import affine
 from edgeq.keras.quantizers._layers import QuantizedAdd, Wrapper
 from edgeq.keras.quantizers.portable import Portable
-from edgeq.keras.quantizers.trained import before, kernel, quantizers, unit
+from edgeq.keras.quantizers.trained import before, grid, kernel, quantizers, unit
 
 LEAST = 8  # a smaller D stays as it is: few thresholds, and weights of few bits, leave certificates room enough
 
@@ -68,28 +70,31 @@ def _behind_weights(layer: Any) -> None:
     norm = next((b for b in behind if type(b).__name__ == "BatchNormalization"), None)
     after = [node.outbound_layer for node in norm.outbound_nodes] if norm is not None else behind
     step = unit(after[0]) if after else None  # None: the logits, whose D is a power of two
-    per = np.repeat(held.step, held.codes.shape[-1]) if type(layer.layer).__name__ == "DepthwiseConv2D" and held.step.ndim else held.step
-    worth = float(unit(before(layer)[0])) * per.astype(np.float64)
+    worth = float(unit(before(layer)[0])) * held.worth
     gain = affine(norm)[0] if norm is not None else np.ones(1)
     alive = gain != 0
     d = np.full(np.broadcast_shapes(worth.shape, gain.shape), 2.0)
     if step is not None:
         d = float(step) / (worth * np.where(alive, gain, 1))
-        whole = np.where(d < LEAST, d, np.rint(d))
+        whole = np.where(np.abs(d) < LEAST, d, np.rint(d))
         quantizer, variables = layer._weight_vars[0][1:]
         if norm is not None and norm.scale:
             norm.gamma.assign(np.where(alive, norm.gamma.numpy() * d / whole, 0).astype(np.float32))
-            d, gain = whole, affine(norm)[0]
+            d = whole
         elif norm is None and quantizer.learned and not isinstance(quantizer, Portable):
-            variables["gain"].assign(variables["gain"] * np.reshape(d / whole, variables["gain"].shape).astype(np.float32))
+            size = tuple(variables["gain"].shape)
+            factor = (d / whole)[:: d.size // math.prod(size)]  # the channels that come of one depthwise channel share its step
+            variables["gain"].assign(variables["gain"] * factor.reshape(size).astype(np.float32))
             worth, d = worth * d / whole, whole
-    half = np.where(np.rint(d) % 2 == 0, 0.5, 0)
-    if norm is not None:
-        at = affine(norm)[1] / np.where(alive, gain, 1) + (0 if bias is None else bias.numpy())
-        to = (np.rint(at / worth - half) + half) * worth
-        norm.beta.assign_add(np.where(alive, gain * (to - at), 0).astype(np.float32))
+    sign = bool(after and (found := grid(after[0])) and found.ties == "sign")
+    half = np.where((np.rint(d) % 2 == 0) | sign, 0.5, 0)
+    gain, offset = affine(norm) if norm is not None else (np.ones(1), 0.0)
+    at = offset / np.where(alive, gain, 1) + (0 if bias is None else bias.numpy())
+    moved = (np.rint(at / worth - half) + half) * worth - at
+    if norm is not None and norm.center:
+        norm.beta.assign_add(np.where(alive, gain * moved, 0).astype(np.float32))
     elif bias is not None:
-        bias.assign(((np.rint(bias.numpy() / worth - half) + half) * worth).astype(np.float32))
+        bias.assign((bias.numpy() + np.where(alive, moved, 0)).astype(np.float32))
 
 
 def _hold(layer: Any, variable: Any) -> None:

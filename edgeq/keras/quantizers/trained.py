@@ -37,6 +37,13 @@ class Kernel:
     codes: np.ndarray
     step: np.ndarray
     bits: int
+    depthwise: bool = False
+
+    @property
+    def worth(self) -> np.ndarray:
+        """What a code is worth, () or a number for each channel that comes out; float64."""
+        step = self.step.astype(np.float64)
+        return np.repeat(step, self.codes.shape[-1]) if self.depthwise and step.ndim else step
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ def kernel(layer: Any) -> Kernel | None:
         return None
     variable, quantizer, variables = layer._weight_vars[0]
     codes, step = quantizer.levels(variable, variables)
-    return Kernel(codes, step, quantizer.bits)
+    return Kernel(codes, step, quantizer.bits, type(inner(layer)).__name__ == "DepthwiseConv2D")
 
 
 def grid(layer: Any) -> Grid | None:

@@ -34,11 +34,8 @@ from edgeq.keras.quantizers.trained import PASSING, before, inner, quantizers, u
 
 MOMENTUM = 0.9
 """Of the moving averages of batch normalisation: with Keras's 0.99 a fine-tuning of some hundred steps ends far from its averages."""
+POOLS = ("AveragePooling2D", "GlobalAveragePooling2D")
 ENDS = 6  # bits of the weights of the first and the last layer
-
-
-def branch_bits(a: int) -> int:
-    return min(8, max(4, a + 1))
 
 
 def wrap(model: Any, scheme: Scheme, ends: Ends = "int8") -> Any:
@@ -76,17 +73,21 @@ def wrap(model: Any, scheme: Scheme, ends: Ends = "int8") -> Any:
             return type(layer).from_config({**config, **kept})
         if chosen is None:
             return type(layer).from_config(config)
-        if (kind == "ReLU" and not config["negative_slope"]) or (kind == "Activation" and config["activation"] == "relu"):
+        if kind == "ReLU" and (config["negative_slope"] or config["threshold"]):
+            raise EdgeqError(f"{layer.name}: edgeq has no quantised form of a ReLU with a slope or a threshold; use a plain one")
+        if kind == "ReLU" or (kind == "Activation" and config["activation"] == "relu"):
             if scheme.activations == "binarynet":
                 return Wrapper(tf.keras.layers.Activation("linear", name=layer.name), Config(output=chosen.activations(1)))
             return Wrapper(type(layer).from_config(config), Config(output=chosen.activations(scheme.a)))
         if kind == "Add":
             signed = getattr(chosen, "signed", LSQ)
             return QuantizedAdd(signed(min(7, max(4, scheme.a + 1)), images=True), name=layer.name)
-        if kind in ("AveragePooling2D", "GlobalAveragePooling2D"):
+        if kind in POOLS:
             flat, whole = kind[0] == "G", tuple(layer.input_shape[1:3])
             size = whole if flat else tuple(config["pool_size"])
             source = twins[before(layer)[0].name]
+            if not _coded(before(layer)[0]):
+                raise EdgeqError(f"{layer.name}: averages what is not quantised; put it behind a ReLU")
             if not flat and (tuple(config["strides"]) != size or config["padding"] != "valid"):
                 raise EdgeqError(f"{layer.name}: edgeq has no quantised form of an average pool whose windows overlap or leave the image")
             return QuantizedPool(size, flat, scheme.activations == "binarynet", lambda: unit(source), name=layer.name)
@@ -104,6 +105,12 @@ def wrap(model: Any, scheme: Scheme, ends: Ends = "int8") -> Any:
     return quantised
 
 
+def _coded(layer: Any) -> bool:
+    """Whether a layer of the float network will put out codes, or is the image."""
+    kind = type(layer).__name__
+    return _coded(before(layer)[0]) if kind in PASSING else kind in ("InputLayer", "ReLU", "Activation", "Add", *POOLS)
+
+
 def _copy(old: Any, new: Any) -> None:
     if isinstance(new, Wrapper) and new._weight_vars:  # the wrapped layer's own kernel is a tensor once it was called
         new._weight_vars[0][0].assign(getattr(old, WEIGHTS[type(old).__name__][0]))
@@ -119,7 +126,7 @@ def _turn(linear: Any, old: Any, new: Any) -> None:
     """The weights of a batch normalisation, channels of negative gamma negated together with the kernel and bias in front of them."""
     new.set_weights(old.get_weights())
     held = inner(linear)
-    if type(held).__name__ not in WEIGHTS or not new.scale:
+    if type(held).__name__ not in WEIGHTS or not new.scale or len(linear.outbound_nodes) > 1:
         return
     sign = np.where(new.gamma.numpy() < 0, -1, 1).astype(np.float32)
     attribute, axis = WEIGHTS[type(held).__name__]
