@@ -182,7 +182,7 @@ GOOD = {"--target": "model.tflite", "--attack": "spsa", "--eps": "8/255", "--dat
         ({"--attack": "spas"}, "did you mean spsa"),
         ({"--attack": "spsa:stesp=3"}, "no option 'stesp'"),
         ({"--attack": "spsa:batch=3"}, "even"),
-        ({"--attack": "pgd", "--target": "model.onnx"}, "--source"),
+        ({"--attack": "pgd", "--target": "model.onnx"}, "model.onnx: .*damaged"),
         ({"--eps": "0.5/255"}, "below one pixel"),
         ({"--eps": "nope"}, "not a radius"),
         ({"--norm": "l2"}, "no l2 form"),
