@@ -52,8 +52,8 @@ def make(folder: Path) -> DigitsModels:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         keras_model(models.keras)[1].save(models.h5)
-    export(models.qat, folder)
-    export(models.keras, folder)
+    export(models.qat, folder, layers=20)
+    export(models.keras, folder, layers=0)
     done.touch()
     return models
 

@@ -75,7 +75,7 @@ def test_the_file_is_as_right_as_the_network(digits_models, which) -> None:
 def test_exporting_twice_gives_the_same_bytes(digits_models, tmp_path, which, formats) -> None:
     model = getattr(digits_models, which)
     for part in ("a", "b"):
-        export(model, tmp_path / part, n=50, formats=formats)
+        export(model, tmp_path / part, n=50, formats=formats, layers=0)
     names = sorted(p.name for p in (tmp_path / "a").iterdir())
     assert names == sorted(f"{model.stem}.{suffix}" for suffix in (*formats.split(","), "edgeq.json"))
     for name in names:
@@ -102,7 +102,7 @@ def test_a_float_network_of_nowhere_needs_images_and_a_meaning_of_its_pixels(dig
     with pytest.raises(EdgeqError, match="--preprocess mean"):
         export(model, tmp_path / "out", calibrate="digits")
     assert not (tmp_path / "out").exists()
-    content, lines = export(model, tmp_path / "out", calibrate="digits", preprocess="mean=0,std=1", formats="tflite", n=30)
+    content, lines = export(model, tmp_path / "out", calibrate="digits", preprocess="mean=0,std=1", formats="tflite", n=30, layers=0)
     assert content["source"]["form"] == "Keras 2 h5"
     assert next(line for line in lines if line.name == "litert-xnnpack").accuracy[0] > 0.9
 
@@ -111,7 +111,7 @@ def test_without_test_images_random_ones_are_compared_without_accuracy(digits_mo
     import shutil
 
     shutil.copytree(digits_models.qat, tmp_path / "model")
-    content, lines = export(tmp_path / "model", tmp_path / "out", formats="tflite", n=64)
+    content, lines = export(tmp_path / "model", tmp_path / "out", formats="tflite", n=64, layers=0)
     assert content["fidelity"]["data"] == "uniform random images"
     assert all(line.accuracy is None and line.n == 64 for line in lines if not line.reason)
     assert max(line.lsb for line in lines if line.name == "litert-xnnpack") < 64
@@ -132,7 +132,7 @@ def test_what_a_runtime_cannot_run_is_a_row(digits_models, tmp_path, monkeypatch
         return {k: EdgeqError(f"{path}: tflm cannot run it: hybrid") if k == "tflm" else v for k, v in found.items()}
 
     monkeypatch.setattr(runtimes, "probe_all", probe_all)
-    result = CliRunner().invoke(command, [str(digits_models.qat), "-o", str(tmp_path / "out"), "--format", "tflite", "--n", "20"])
+    result = CliRunner().invoke(command, [str(digits_models.qat), "-o", str(tmp_path / "out"), "--format", "tflite", "--layers", "0", "--n", "20"])
     assert result.exit_code == 0, result.output
     assert "tflm: digits_cnn-int8.tflite: tflm cannot run it: hybrid" in result.stdout
     assert "litert-xnnpack" in result.stdout
@@ -140,7 +140,7 @@ def test_what_a_runtime_cannot_run_is_a_row(digits_models, tmp_path, monkeypatch
 
 
 def test_json_is_one_document(digits_models, tmp_path) -> None:
-    result = CliRunner().invoke(command, [str(digits_models.qat), "-o", str(tmp_path), "--format", "tflite", "--n", "20", "--json"])
+    result = CliRunner().invoke(command, [str(digits_models.qat), "-o", str(tmp_path), "--format", "tflite", "--layers", "0", "--n", "20", "--json"])
     assert json.loads(result.stdout)["files"].keys() == {"digits_cnn-int8.tflite"}
 
 
