@@ -132,7 +132,9 @@ def test_what_a_runtime_cannot_run_is_a_row(digits_models, tmp_path, monkeypatch
         return {k: EdgeqError(f"{path}: tflm cannot run it: hybrid") if k == "tflm" else v for k, v in found.items()}
 
     monkeypatch.setattr(runtimes, "probe_all", probe_all)
-    result = CliRunner().invoke(command, [str(digits_models.qat), "-o", str(tmp_path / "out"), "--format", "tflite", "--layers", "0", "--n", "20"])
+    result = CliRunner().invoke(
+        command, [str(digits_models.qat), "-o", str(tmp_path / "out"), "--format", "tflite", "--layers", "0", "--n", "20"]
+    )
     assert result.exit_code == 0, result.output
     assert "tflm: digits_cnn-int8.tflite: tflm cannot run it: hybrid" in result.stdout
     assert "litert-xnnpack" in result.stdout
@@ -140,7 +142,9 @@ def test_what_a_runtime_cannot_run_is_a_row(digits_models, tmp_path, monkeypatch
 
 
 def test_json_is_one_document(digits_models, tmp_path) -> None:
-    result = CliRunner().invoke(command, [str(digits_models.qat), "-o", str(tmp_path), "--format", "tflite", "--layers", "0", "--n", "20", "--json"])
+    result = CliRunner().invoke(
+        command, [str(digits_models.qat), "-o", str(tmp_path), "--format", "tflite", "--layers", "0", "--n", "20", "--json"]
+    )
     assert json.loads(result.stdout)["files"].keys() == {"digits_cnn-int8.tflite"}
 
 
