@@ -16,6 +16,7 @@ import numpy as np
 from edgeq.core.errors import EdgeqError
 from edgeq.integer.graph import Graph, Op, Tensor
 from edgeq.integer.ops import Call, clamp_range, padding
+from edgeq.integer.ops.floats import BOUNDS
 
 OPSET = 17
 _NCHW, _NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
@@ -126,8 +127,7 @@ class _Writer:
         if not y.quantised:
             if activation == "none":
                 return name
-            low, high = {"relu": (0, np.inf), "relu6": (0, 6), "relu_n1_to_1": (-1, 1)}[activation]
-            return self.node("Clip", name, self.constant(low, "float32"), self.constant(high, "float32"))
+            return self.node("Clip", name, *(self.constant(bound, "float32") for bound in BOUNDS[activation]))
         (low, high), start = clamp_range(Call(op, (), y, "litert-xnnpack")), self.low[op.output]
         if low > start:
             name = self.node("Max", name, self.constant(low - start, "uint8"))
@@ -295,6 +295,14 @@ def _softmax(w: _Writer, op: Op) -> str:
     return w.node("QuantizeLinear", name, *w.step(op.output)) if y.quantised else name
 
 
+def _relu(w: _Writer, op: Op) -> str:
+    """Between floats alone: int8 networks have it fused into the layer before."""
+    y = w.tensor(op.output)
+    if y.quantised:
+        raise EdgeqError(f"{y.name}: {op.kind} by itself has no integer form in ONNX; write a .tflite instead")
+    return w.node("Clip", w.value(op.inputs[0]), *(w.constant(bound, "float32") for bound in BOUNDS[op.kind]))
+
+
 def _dequantize(w: _Writer, op: Op) -> str:
     x = w.tensor(op.inputs[0])
     if x.data is None:
@@ -325,4 +333,5 @@ _OPS: dict[str, Callable[[_Writer, Op], str]] = {
     "softmax": _softmax,
     "dequantize": _dequantize,
     "quantize": _quantize,
+    **dict.fromkeys(("relu", "relu6", "relu_n1_to_1"), _relu),
 }
