@@ -105,7 +105,7 @@ def certify_layer(
     points, extent = _points(factor[:, None] * rows, factor, np.asarray(thresholds, np.int64), given, low)
     left = int4 and (kind != "dense" or rows.shape[1] % 2 == 1)
     layer = _Layer.of(kind, len(rows), tuple(runtimes), scale_in, scale_out, left)
-    multiplier, offset = _widest_line(points)
+    multiplier, offset = _widest_line(points, extent)
     bias = np.rint(offset / multiplier).astype(np.int64)
     scale = (multiplier * layer.ratio).astype(np.float32)
     certified, margin = layer.proven(points, extent, scale, bias), _margin(points, scale / layer.ratio, bias)
@@ -179,7 +179,7 @@ def _points(
     )
 
 
-def _widest_line(points: _Points) -> tuple[np.ndarray, np.ndarray]:
+def _widest_line(points: _Points, extent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``(M, c)``, ``(out,)`` each: ``M x + c`` with the largest distance to ``level - 1/2`` on the right sides of it.
 
     The distance is ``(min_k (y_k - M stay_k) + min_k (M reach_k - y_k)) / 2``, concave in M.
@@ -200,7 +200,8 @@ def _widest_line(points: _Points) -> tuple[np.ndarray, np.ndarray]:
         rising = (points.reach[rows, j] > points.stay[rows, i]) & bounded
         low, high = np.where(rising, m, low), np.where(rising, high, m)
     m = (low + high) / 2
-    m = np.where(m < 2.0**-40, 2.0**-20, m)  # where all inputs give one level, any slope does
+    flat = np.minimum(2.0**-20, 0.25 / np.maximum(extent, 1))  # where all inputs give one level: any slope that stays on it
+    m = np.where(m < 2.0**-40, flat, m)
     above, below = (side.min(axis=1) for side in sides(m))
     c = np.where(np.isfinite(above), above, -below + 1) - np.where(np.isfinite(below), below, 1 - above)
     return m, c / 2

@@ -68,8 +68,8 @@ def test_the_line_is_the_optimum_of_the_linear_programme() -> None:
     optimize = pytest.importorskip("scipy.optimize")
     for seed, bits in [(0, 2), (1, 3), (2, 4)]:
         weights, thresholds, reach = trained(np.random.default_rng(seed), bits, bits, 32, 8)
-        points, _ = certify._points(weights, np.ones(8, np.int64), thresholds, reach, 0)
-        ours = certify._margin(points, *(np.array(v) for v in _exact(certify._widest_line(points))))
+        points, extent = certify._points(weights, np.ones(8, np.int64), thresholds, reach, 0)
+        ours = certify._margin(points, *(np.array(v) for v in _exact(certify._widest_line(points, extent))))
         for i in range(8):
             p = points.of(i)
             y, one = p.level - 0.5, np.ones(len(p.level))
