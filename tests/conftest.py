@@ -5,4 +5,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from digits_models import digits_models  # noqa: F401  # a session's trained and exported networks
+from digits_models import digits_models, low_bit_model  # noqa: F401  # a session's trained and exported networks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,16 +25,8 @@ class DigitsModels:
     ptq: Path
 
 
-def make(folder: Path) -> DigitsModels:
-    """Trains what is not there yet. Processes of one session (pytest-xdist) wait for the one that came first."""
-    models = DigitsModels(
-        folder / "digits_cnn.keras",
-        folder / "digits_cnn.h5",
-        folder / "digits_cnn-int8.savedmodel",
-        folder / "digits_cnn-int8.tflite",
-        folder / "digits_cnn-int8.onnx",
-        folder / "digits_cnn.tflite",
-    )
+def once(folder: Path, build: Callable[[], None]) -> None:
+    """Builds what is not there yet. Processes of one session (pytest-xdist) wait for the one that came first."""
     done = folder / "done"
     try:
         folder.mkdir()
@@ -43,19 +36,40 @@ def make(folder: Path) -> DigitsModels:
             if time.monotonic() > end:
                 raise TimeoutError("the process that trains the digits networks did not finish") from None
             time.sleep(0.2)
-        return models
-    from edgeq.cli.export import export
-    from edgeq.cli.train import train
-    from edgeq.keras.load import keras_model
-
-    train("digits_cnn", quant="tfmot:int8", output=folder)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        keras_model(models.keras)[1].save(models.h5)
-    export(models.qat, folder, layers=20)
-    export(models.keras, folder, layers=0)
+        return
+    build()
     done.touch()
+
+
+def make(folder: Path) -> DigitsModels:
+    models = DigitsModels(
+        folder / "digits_cnn.keras",
+        folder / "digits_cnn.h5",
+        folder / "digits_cnn-int8.savedmodel",
+        folder / "digits_cnn-int8.tflite",
+        folder / "digits_cnn-int8.onnx",
+        folder / "digits_cnn.tflite",
+    )
+
+    def build() -> None:
+        from edgeq.cli.export import export
+        from edgeq.cli.train import train
+        from edgeq.keras.load import keras_model
+
+        train("digits_cnn", quant="tfmot:int8", output=folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            keras_model(models.keras)[1].save(models.h5)
+        export(models.qat, folder, layers=20)
+        export(models.keras, folder, layers=0)
+
+    once(folder, build)
     return models
+
+
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
@@ -63,5 +77,21 @@ def digits_models(tmp_path_factory: pytest.TempPathFactory) -> DigitsModels:
     for package in ("tensorflow_model_optimization", "tf2onnx", "onnxruntime"):
         if find_spec(package) is None:
             pytest.skip(f'{package} is not installed: pip install "edgeq[keras,onnx]"')
-    base = tmp_path_factory.getbasetemp()
-    return make((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "digits-models")
+    return make(_shared(tmp_path_factory) / "digits-models")
+
+
+@pytest.fixture(scope="session")
+def low_bit_model(digits_models: DigitsModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SavedModel of a network that ``edgeq train --quant lsq:w3a3`` fine-tuned for an epoch, beside it ``exported/``."""
+    folder = _shared(tmp_path_factory) / "low-bit-model"
+    path = folder / "digits_cnn-lsq-w3a3.savedmodel"
+
+    def build() -> None:
+        from edgeq.cli.export import export
+        from edgeq.cli.train import train
+
+        train("digits_cnn", quant="lsq:w3a3", start=str(digits_models.keras), epochs=1, output=folder)
+        export(path, folder / "exported")
+
+    once(folder, build)
+    return path

@@ -107,12 +107,15 @@ def export(
         _raw(exporting.real(network, prepare), model)
         keras = ship.low_bit(model) if low_bit else ship.portable(model, calibration)
         stem += "" if low_bit else "-portable"
-        shipped = ship.frozen(keras, calibration, stem, _stores(store), "onnx" in wanted)
+        stores = _stores(store)
+        if formats and "onnx" in wanted and ship.SCALED not in stores:
+            raise EdgeqError(f"{model}: the .onnx is of the scaled file; take --store scaled, or --format tflite")
+        shipped = ship.frozen(keras, calibration, stem, stores, "onnx" in wanted)
     else:
-        if store:
-            raise EdgeqError(f"{model}: --store is about low-bit networks, which this one is not")
         real = None if calibration is None else exporting.real(network, prepare)
         shipped = ship.converted(network, calibration, real, stem, "onnx" in wanted)
+    if store and shipped.trained is None:
+        raise EdgeqError(f"{model}: --store is about networks with low-bit activations, which this one is not")
     test = exporting.images(data, n or 500, seed, network, prepare)
     with files.staging(output) as folder:
         made = {}

@@ -115,8 +115,9 @@ def fit(
 
 def network(name: str, width: float, classes: int, shape: tuple[int, ...], seed: int, **options: Any) -> Any:
     """A fresh network of :mod:`edgeq.keras.nets`; :class:`EdgeqError` where the name or the size does not fit."""
-    build = plugins.load("network", name)
-    engine.tensorflow().keras.utils.set_random_seed(seed)
+    build, keras = plugins.load("network", name), engine.tensorflow().keras
+    keras.utils.set_random_seed(seed)
+    keras.backend.reset_uids()  # names of layers go into files, and must not depend on what was built before
     try:
         return build(width=width, classes=classes, input_shape=shape, **options)
     except (ValueError, TypeError) as error:

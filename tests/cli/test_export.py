@@ -176,12 +176,13 @@ def test_a_full_disk_leaves_what_was_there(tmp_path) -> None:
     assert (tmp_path / "model.tflite").read_text() == "old"
 
 
-def test_a_low_bit_network_is_not_quietly_quantised_anew(digits_models, tmp_path) -> None:
+def test_a_low_bit_network_without_its_network_is_not_quietly_quantised_anew(digits_models, tmp_path) -> None:
     import shutil
 
     model = tmp_path / "low.keras"
     shutil.copy(digits_models.keras, model)
-    (tmp_path / "low.keras.edgeq.json").write_text('{"quant": "lsq:w2a2", "data": "digits"}')
-    with pytest.raises(EdgeqError, match="trained as lsq:w2a2"):
+    said = {"quant": "lsq:w2a2", "data": "digits", "preprocess": "mean=0,std=1"}
+    (tmp_path / "low.keras.edgeq.json").write_text(json.dumps(said))
+    with pytest.raises(EdgeqError, match="does not tell what network this is"):
         export(model, tmp_path / "build")
     assert not (tmp_path / "build").exists()
