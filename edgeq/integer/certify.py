@@ -200,7 +200,9 @@ def _widest_line(points: _Points) -> tuple[np.ndarray, np.ndarray]:
         rising = (points.reach[rows, j] > points.stay[rows, i]) & bounded
         low, high = np.where(rising, m, low), np.where(rising, high, m)
     m = (low + high) / 2
-    m = np.where(m < 2.0**-40, 2.0**-20, m)  # where all inputs give one level, any slope does
+    # where all inputs give one level, any slope does that stays inside it
+    flat = 0.25 / np.maximum(points.stay.max(axis=1) - points.reach.min(axis=1), 1)
+    m = np.where(m < 2.0**-40, np.clip(flat, 2.0**-24, 2.0**-20), m)
     above, below = (side.min(axis=1) for side in sides(m))
     c = np.where(np.isfinite(above), above, -below + 1) - np.where(np.isfinite(below), below, 1 - above)
     return m, c / 2
