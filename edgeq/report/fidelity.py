@@ -8,6 +8,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from edgeq.report.text import plain
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -40,7 +42,7 @@ def _fidelity(fidelity: dict[str, Any], console: Console) -> None:
         accuracy = "{:.3f} ({:.3f}..{:.3f})".format(*line["accuracy"]) if line["accuracy"] else "-"
         lsb = "-" if line["lsb"] is None else f"{line['lsb']:.3g}"
         rows.append([line["runtime"], accuracy, _share(line["flips"].get("keras"), n), lsb, _share(line["ties"], n)])
-    title = f"Fidelity on {n} clean images of {fidelity['data']}"
+    title = f"Fidelity on {n} clean images of {plain(fidelity['data'])}"
     _table(console, title, ["runtime", "accuracy (95 %)", "flips\nto keras", "LSB to\nreference", "ties"], rows)
     heads = [SHORT.get(line["runtime"], line["runtime"]) for line in ran]
     rows = [
@@ -59,17 +61,17 @@ def _certificate(layers: list[dict[str, Any]], console: Console) -> None:
     """The share of channels proven on all runtimes; where it is not all, for which runtimes the rest is."""
     ways, rows = list(layers[0]["stored"]), []
     for layer in layers:
-        row = [layer["layer"][:26], layer["kind"], str(layer["channels"]), str(layer["levels"])]
+        row = [plain(layer["layer"], 17), layer["kind"], str(layer["channels"]), str(layer["levels"])]
         for way in ways:
             held = layer["stored"][way]
-            rest = [f"{name.replace('litert-', '')} {share:.2f}" for name, share in held["runtimes"].items() if share]
+            rest = [f"{SHORT.get(name, name)} {share:.2f}" for name, share in held["runtimes"].items() if share]
             some = "" if held["certified"] == layer["channels"] else "\n" + ("\n".join(rest) or "none")
             row.append(f"{held['certified'] / layer['channels']:.3f} (int{held['bits']}){some}")
         rows.append(row)
     _table(
         console,
         "Certificate: channels whose levels are the trained ones for every input",
-        ["layer", "op", "channels", "levels", *ways],
+        ["layer", "op", "chan-\nnels", "levels", *ways],
         rows,
     )
     for way in ways:
@@ -86,7 +88,7 @@ def _inside(content: dict[str, Any], console: Console) -> None:
             console.print(f"{held['runtime']}: {held['reason']}", markup=False)
             continue
         first = next((op for op in held["ops"] if op["differ"]), None)
-        where = f"; first in {first['name']}, {first['differ']:,} by at most {first['largest']}" if first else ""
+        where = f"; first in {plain(first['name'], 40)}, {first['differ']:,} by at most {first['largest']}" if first else ""
         console.print(
             f"{held['runtime']}: {held['differ']:,} of {held['elements']:,} activations are not the trained level{where}", markup=False
         )
@@ -110,7 +112,7 @@ def _table(console: Console, title: str, heads: list[str], rows: list[list[str]]
     for at, head in enumerate(heads):
         table.add_column(head, justify="right" if at else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
 
 
