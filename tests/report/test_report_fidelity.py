@@ -77,7 +77,7 @@ def test_all_that_matters_of_a_low_bit_network_fits() -> None:
     assert "tflm against litert-xnnpack, 50 images: every element of every op is equal" in text
     assert "first differs in op 3 CONV_2D, 9 of 100,000 elements by at most 1 LSB" in " ".join(text.split())
     assert "portable: no: op 3 (conv x)" in text
-    assert "keras-float: the same in float32" in text
+    assert "keras-float: the same in float32" in " ".join(text.split())
     assert "m-packed.tflite: INT4 weights" in text
     assert "ort: a.onnx: ort cannot run it" in text
 
