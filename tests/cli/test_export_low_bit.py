@@ -37,7 +37,7 @@ def test_the_files_and_what_the_sidecar_says(exported, content) -> None:
     names = {f"{STEM}.tflite", f"{STEM}-packed.tflite", f"{STEM}.onnx"}
     assert set(content["files"]) == names
     assert {p.name for p in exported.iterdir()} == {*names, f"{STEM}.edgeq.json"}
-    assert content["quant"] == "lsq:w3a3"
+    assert content["training"]["quant"] == "lsq:w3a3"
     assert content["recipe"]["method"].startswith("low-bit training")
     assert (content["recipe"]["n"], content["recipe"]["split"]) == (200, "train")
     assert content["signature"]["input"] == {"shape": [8, 8, 1], "dtype": "int8", "scale": 1.0, "zero": -128}
