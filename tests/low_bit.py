@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from edgeq.integer.graph import Graph
+from edgeq.integer.simulate import simulate
 from edgeq.keras import engine, train
 from edgeq.keras.freeze import freeze
-from edgeq.keras.quantizers import parse
+from edgeq.keras.quantizers import parse, trained
 
 SHAPES = {"digits_cnn": (8, 8, 1), "resnet8": (16, 16, 3), "b19_cifar10": (16, 16, 3), "mixed": (11, 15, 3), "largest": (9, 9, 1)}
 WIDTHS = {"digits_cnn": 0.25, "resnet8": 0.15, "b19_cifar10": 0.05}
@@ -101,3 +102,32 @@ def settled(net: str, quant: str) -> Any:
 @lru_cache
 def frozen(net: str, quant: str) -> Graph:
     return freeze(settled(net, quant), images(net))
+
+
+def activations(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Layer -> Keras's float32 outputs in steps, which must be whole, of every layer that has a grid."""
+    held = [layer for layer in model.layers if trained.grid(layer)]
+    outputs = engine.tensorflow().keras.Model(model.input, [layer.output for layer in held])(images.astype(np.float32), training=False)
+    found = {}
+    for layer, output in zip(held, outputs, strict=True):
+        steps = output.numpy() / np.float32(trained.grid(layer).step)
+        assert np.abs(steps - np.rint(steps)).max() < 1e-3
+        found[trained.inner(layer).name] = np.rint(steps).astype(int)
+    return found
+
+
+def values(graph: Graph, codes: np.ndarray) -> dict[str, np.ndarray]:
+    """Tensor -> the frozen network's codes less their zero point."""
+    kept = simulate(graph, codes, keep=True)
+    return {t.name: kept[i].astype(int) - int(t.zero[0]) for i, t in enumerate(graph.tensors) if i in kept}
+
+
+def assert_frozen(model: Any, graph: Graph, images: np.ndarray) -> None:
+    """The graph's codes are Keras's, and the logits' top is."""
+    got, wanted = values(graph, (images.astype(np.int16) - 128).astype(np.int8)), activations(model, images)
+    for name, output in wanted.items():
+        np.testing.assert_array_equal(got[name].reshape(output.shape), output, err_msg=name)
+        assert len(np.unique(output)) > 1, f"{name} is dead, which tests nothing"
+    logits, top = got[graph.tensors[graph.output].name], model(images.astype(np.float32), training=False).numpy().argmax(axis=1)
+    assert (logits[np.arange(len(top)), top] == logits.max(axis=1)).all()
+    assert len(np.unique(logits)) > 10

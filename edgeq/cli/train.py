@@ -143,6 +143,7 @@ def train(
                 if scheme and said["quant"] != "float" and scheme.a != quantizers.FLOAT:
                     keras.settle(model)
                     last = keras.fit(model, images, labels, how.last, seed, lambda d, t, text: show(f"settling {file}", d, t), check)
+                    keras.settle(model)
                     done |= {"settled": last["epochs"], "validation": last["validation"]}
             if said["quant"] == "tfmot:int8":
                 keras.pin_input(model)

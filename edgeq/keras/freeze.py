@@ -171,15 +171,18 @@ def _rounded(b: Builder, s: _Sum, g: Grid, name: str, most: float | None = None)
 def thresholds(gain: np.ndarray, offset: np.ndarray, g: Grid) -> np.ndarray:
     """``(out, high - low) int64``, ascending: the least ``A`` for which ``gain * A + offset`` is rounded to ``low + 1``, ``low + 2`` ...
 
-    ``gain``: (out,), not negative. An offset counts as the half of an integer it was settled on
-    (:mod:`edgeq.keras.quantizers.settle`), in units of the accumulator, where float32 holds it only nearly.
+    ``gain``: (out,), not negative. An offset that float32 holds only nearly counts as the half of an integer, in units of the
+    accumulator, that it was settled on (:mod:`edgeq.keras.quantizers.settle`).
     """
     levels = np.arange(g.low + 1, g.high + 1)
     edges = np.zeros(len(levels)) if g.ties == "sign" else levels - 0.5
     still = gain == 0
     per = np.where(still, 1, gain)[:, None]
+    b = offset / per[:, 0]
+    half = np.rint(2 * b) / 2
+    b = np.where(~still & np.isclose(b, half, rtol=1e-6, atol=1e-3), half, b)
     with np.errstate(over="ignore"):
-        exact = edges * np.float64(g.step) / per - np.where(still, offset, np.rint(2 * offset / per[:, 0]) / 2)[:, None]
+        exact = edges * np.float64(g.step) / per - b[:, None]
     near = np.rint(exact)  # a tie that float64 holds only nearly, such as the ninths of a 3x3 pool
     exact = np.where(np.isclose(exact, near, rtol=1e-12, atol=1e-9), near, exact)
     at = np.ceil(np.clip(exact, -NEVER, NEVER)).astype(np.int64)

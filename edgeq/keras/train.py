@@ -174,7 +174,10 @@ def lower(model: Any, scheme: Scheme, ends: Ends, images: np.ndarray, seed: int)
 
 
 def settle(model: Any) -> None:
-    """Before the last epochs of a network that :func:`lower` made: its thresholds onto its accumulators' grids, kept there."""
+    """Before the last epochs of a network that :func:`lower` made: its thresholds onto its accumulators' grids, kept there.
+
+    And behind them once more, for one-bit steps of DoReFa, which follow their weights; else that changes nothing.
+    """
     from edgeq.keras.quantizers import settle
 
     settle.settle(model)

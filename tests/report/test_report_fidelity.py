@@ -65,7 +65,7 @@ def printed(value) -> str:
 
 def test_all_that_matters_of_a_low_bit_network_fits() -> None:
     text = printed(content())
-    rows = [line.split() for line in text.splitlines()]
+    rows, words = [line.split() for line in text.splitlines()], " ".join(text.split())
     assert ["conv2d", "conv", "16", "8", "1.000", "(int8)", "1.000", "(int4)"] in rows
     at = next(i for i, row in enumerate(rows) if row[1:] == ["depthwise", "1024", "256", "0.500", "(int8)", "0.000", "(int8)"])
     assert rows[at + 1 : at + 5] == [["xnnpack", "1.00", "none"], ["builtin", "0.50"], ["refer.", "1.00"], ["tflm", "1.00"]]
@@ -75,9 +75,9 @@ def test_all_that_matters_of_a_low_bit_network_fits() -> None:
     assert "litert-xnnpack: 0 of 10,000 activations are not the trained level\n" in text
     assert "litert-builtin: cannot keep its inner tensors" in text
     assert "tflm against litert-xnnpack, 50 images: every element of every op is equal" in text
-    assert "first differs in op 3 CONV_2D, 9 of 100,000 elements by at most 1 LSB" in " ".join(text.split())
+    assert "first differs in op 3 CONV_2D, 9 of 100,000 elements by at most 1 LSB" in words
     assert "portable: no: op 3 (conv x)" in text
-    assert "keras-float: the same in float32" in " ".join(text.split())
+    assert "keras-float: the same in float32" in words
     assert "m-packed.tflite: INT4 weights" in text
     assert "ort: a.onnx: ort cannot run it" in text
 

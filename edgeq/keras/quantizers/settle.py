@@ -98,6 +98,8 @@ def _behind_weights(layer: Any) -> None:
 
 
 def _hold(layer: Any, variable: Any) -> None:
+    if not variable._trainable:
+        return
     variable._trainable = False  # for what a layer tracks in a dict
     layer._trainable_weights = [w for w in layer._trainable_weights if w is not variable]
     layer._non_trainable_weights.append(variable)
