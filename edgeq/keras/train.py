@@ -75,11 +75,14 @@ def fit(
 
     with tf.device("/CPU:0"):
         pixels, truth = tf.constant(images), tf.constant(labels.astype(np.int64))
+    plain = tf.data.Options()
+    plain.autotune.enabled = False  # its thread sleeps longer and longer, and each epoch waited for it to wake
 
     def feed(index: np.ndarray, shuffle: bool) -> Any:
         indices = tf.data.Dataset.from_tensor_slices(index)
         indices = indices.shuffle(len(index), seed=seed) if shuffle else indices
-        return indices.batch(how.batch).map(lambda i: (tf.cast(tf.gather(pixels, i), tf.float32), tf.gather(truth, i)))
+        pairs = indices.batch(how.batch).map(lambda i: (tf.cast(tf.gather(pixels, i), tf.float32), tf.gather(truth, i)))
+        return pairs.with_options(plain)
 
     class Report(tf.keras.callbacks.Callback):  # type: ignore[name-defined]
         epoch, text = 0, "epoch 1"
