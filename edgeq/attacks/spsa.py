@@ -42,6 +42,7 @@ class SPSA:
 
     needs: ClassVar[str] = "scores"
     norms: ClassVar[tuple[str, ...]] = ("linf",)
+    roams: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 2 or self.batch % 2 or not (self.lr > 0 and self.delta > 0):

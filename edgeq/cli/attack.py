@@ -64,7 +64,7 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "attacks",
     callback=_split,
     metavar="A,B",
-    help="Attacks, with options as in pgd:steps=20. Default: what suits the access: pgd on gradients, else spsa.",
+    help="Attacks, with options as in pgd:steps=20. Default: what suits the access: pgd on gradients, spsa on scores, rays on labels.",
 )
 @click.option("--eps", callback=_split, default="8/255", show_default=True, metavar="E,F", help="Radii: 8/255, 0.03 or 8px.")
 @click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
@@ -91,9 +91,9 @@ def command(
 ) -> None:
     """Attack a deployed file on the runtimes that run it.
 
-    Examples are crafted on gradients, of the source or of the file itself, and replayed on every runtime; a query attack (spsa) runs
+    Examples are crafted on gradients, of the source or of the file itself, and replayed on every runtime; a query attack (spsa, rays) runs
     on the first runtime and what it found is replayed on the others. With nothing but --target the attacker gets the most that the
-    file gives: gradients, else logits, else scores. Nothing is lost when it is stopped: see edgeq resume.
+    file gives: gradients, else logits, scores or labels. Nothing is lost when it is stopped: see edgeq resume.
     """
     profile = running.device(device, target) if device else None
     if profile and not runtimes:

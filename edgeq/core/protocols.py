@@ -82,6 +82,7 @@ class QueryAttack(Protocol):
 
     needs: ClassVar[str]  # "scores" or "label"
     norms: ClassVar[tuple[str, ...]]
+    roams: ClassVar[bool]  # asks outside the threat, too: what lies outside is a query like another, and never a candidate
 
     def queries(self) -> int:
         """The most queries a row asks, the clean check left out."""
@@ -97,7 +98,7 @@ class QueryAttack(Protocol):
         ...
 
     def ask(self, state: Any) -> np.ndarray:
-        """``(r, width, h, w, c) uint8``, every one a candidate inside the threat."""
+        """``(r, width, h, w, c) uint8``, every one a candidate inside the threat, unless the attack ``roams``."""
         ...
 
     def tell(self, state: Any, answer: Answer) -> Any:

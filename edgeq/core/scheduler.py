@@ -33,6 +33,7 @@ class Finished:
 class _Lanes:
     index: np.ndarray
     labels: np.ndarray
+    clean: np.ndarray
     candidates: np.ndarray
     queries: np.ndarray
     margin: np.ndarray
@@ -68,7 +69,7 @@ def run(
         clean = images(fresh) if len(fresh) else None
         answer = target.answer(_stack(None if asked is None else asked.images, clean))
         if active is not None and asked is not None:
-            active = yield from _advance(attack, active, asked, answer[: len(asked.images)], budget)
+            active = yield from _advance(attack, active, asked, answer[: len(asked.images)], threat, budget)
         if clean is not None:
             entered = yield from _enter(attack, rows, fresh, clean, answer[len(answer) - len(fresh) :], threat, seed, budget)
             active = entered if active is None else active if entered is None else _join(active, entered)
@@ -91,10 +92,17 @@ def _within_budget(asked: np.ndarray, spent: np.ndarray, budget: int | None) -> 
 
 
 def _advance(
-    attack: QueryAttack, lanes: _Lanes, asked: _Asked, answer: Answer, budget: int | None
+    attack: QueryAttack, lanes: _Lanes, asked: _Asked, answer: Answer, threat: Threat, budget: int | None
 ) -> Generator[Finished, None, _Lanes | None]:
     margins = np.full((len(lanes), asked.width), -np.inf, np.float32)
-    margins[np.arange(asked.width) < asked.counts[:, None]] = answer.margin(np.repeat(lanes.labels, asked.counts))
+    counted = np.arange(asked.width) < asked.counts[:, None]
+    labels = np.repeat(lanes.labels, asked.counts)
+    if attack.roams:
+        inside = threat.contains(asked.images, np.repeat(lanes.clean, asked.counts, axis=0))
+        counted[counted] = inside
+        margins[counted] = answer[inside].margin(labels[inside])
+    else:
+        margins[counted] = answer.margin(labels)
     best = margins.argmax(axis=1)
     value = margins[np.arange(len(lanes)), best]
     better = value >= lanes.margin  # where scores are flat, the latest iterate is the better guess for other runtimes
@@ -118,10 +126,12 @@ def _enter(
 ) -> Generator[Finished, None, _Lanes | None]:
     labels = rows.labels[fresh]
     state = attack.start(clean, rows[fresh], threat, seed)
-    lanes = _Lanes(fresh, labels, clean.copy(), np.ones(len(fresh), np.int64), answer.margin(labels), state)
+    lanes = _Lanes(fresh, labels, clean, clean.copy(), np.ones(len(fresh), np.int64), answer.margin(labels), state)
     left = yield from _leave(lanes, (lanes.margin > 0) | (budget == 1))
+    if left is None or attack.roams:  # one that roams may never ask inside: then the clean image is its candidate
+        return left
     # from here on any query is a better candidate than the clean image
-    return None if left is None else dataclasses.replace(left, margin=np.full(len(left), -np.inf, np.float32))
+    return dataclasses.replace(left, margin=np.full(len(left), -np.inf, np.float32))
 
 
 def _leave(lanes: _Lanes, over: np.ndarray) -> Generator[Finished, None, _Lanes | None]:

@@ -18,6 +18,7 @@ from edgeq.core.answer import Answer
 from edgeq.core.protocols import Differentiable, Target
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
+from edgeq.core.worst import worst
 from edgeq.measure.intervals import mcnemar
 from edgeq.measure.summary import share
 
@@ -33,7 +34,7 @@ class Attack:
     """What crafts: ``value``, an attack as :func:`edgeq.core.plugins.build` gives it, called ``name``.
 
     ``targets``: side -> its target, which a query attack asks. ``sources``: side -> its Differentiables, for an attack on gradients. Of
-    several (a file has one a clamp) a row keeps the candidate that is worst for the defender (MEASURES: *Straight-through*).
+    several (a file has one a clamp) a row keeps the :func:`~edgeq.core.worst.worst` candidate.
     """
 
     name: str
@@ -46,14 +47,7 @@ class Attack:
         """``(n, h, w, c) uint8``: candidates crafted on ``side``."""
         if self.value.needs == "gradients":
             made = [self.value.craft(source, clean, rows, threat, seed) for source in self.sources[side]]
-            worst: np.ndarray = made[0].candidates
-            fooled, loss = self.targets[side].answer(worst).fooled(rows.labels), made[0].loss
-            for other in made[1:]:
-                also = self.targets[side].answer(other.candidates).fooled(rows.labels)
-                worse = (also & ~fooled) | ((also == fooled) & (other.loss > loss))
-                worst = np.where(worse[:, None, None, None], other.candidates, worst)
-                fooled, loss = fooled | also, np.where(worse, other.loss, loss)
-            return worst
+            return worst(made, self.targets[side], rows.labels)[0]
         candidates = clean.copy()
         for done in scheduler.run(self.value, self.targets[side], rows, lambda i: clean[i], threat, seed, self.max_queries):
             candidates[done.index] = done.candidates

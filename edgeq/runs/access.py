@@ -22,7 +22,7 @@ from edgeq.core.protocols import Target
 from edgeq.integer import read, strip
 from edgeq.integer.model import file_bytes
 from edgeq.integer.rounding import SIMULATED
-from edgeq.runs.plan import Level, needing
+from edgeq.runs.plan import Level
 from edgeq.runtimes import cpu
 
 LEVELS: tuple[Level, ...] = ("label", "scores", "logits", "gradients")
@@ -82,13 +82,9 @@ def strongest(target: Path, runtime: str, kind: Kind) -> tuple[Level, list[str]]
     raise AssertionError("every target gives a label")
 
 
-def attack_for(level: str, target: Path) -> str:
-    """The attack that is run where none was named. Raises :class:`EdgeqError` where there is none for ``level``."""
-    if level != "label":
-        return "pgd" if level == "gradients" else "spsa"
-    if not (able := needing("label")):
-        raise EdgeqError(f"{target}: nothing but its label is to be seen, and no attack here works on labels yet")
-    return able[0]
+def attack_for(level: str) -> str:
+    """The attack that is run where none was named."""
+    return {"label": "rays", "gradients": "pgd"}.get(level, "spsa")
 
 
 @contextmanager

@@ -20,10 +20,11 @@ from edgeq.core import plugins, scheduler
 from edgeq.core.errors import EdgeqError
 from edgeq.core.files import sha256
 from edgeq.core.objective import Objective
-from edgeq.core.protocols import Crafted, Differentiable, Target
+from edgeq.core.protocols import Differentiable, Target
 from edgeq.core.rows import Rows, row_id
 from edgeq.core.signature import Signature
 from edgeq.core.threat import Threat
+from edgeq.core.worst import worst
 from edgeq.pipeline.codes import PixelCodes
 from edgeq.pipeline.preprocess import Preprocess
 from edgeq.runs import access
@@ -187,9 +188,7 @@ def _craft(run: Run, cell: Cell, attack: Any, bench: Bench, rows: Rows, plan: Pl
         clean = run.images(chunk)
         watched = {clamp: Watched(source) for clamp, source in sources.items()}
         made = [attack.craft(w, clean, rows[chunk], threat, plan.seed) for w in watched.values() or (None,)]
-        candidates, loss = made[0].candidates, made[0].loss
-        for other in made[1:]:
-            candidates, loss = _worse(candidates, loss, other, bench.targets[cell.crafted_on], rows.labels[chunk])
+        candidates, loss = worst(made, bench.targets.get(cell.crafted_on), rows.labels[chunk])
         with run.transaction():
             run.add_candidates(cell.cell, chunk, candidates, clean, 0, loss)
             if before:
@@ -199,15 +198,6 @@ def _craft(run: Run, cell: Cell, attack: Any, bench: Bench, rows: Rows, plan: Pl
                 counts = {clamp: w.zeros for clamp, w in watched.items()}
                 run.set_meta("zero_gradients", {**run.meta("zero_gradients", {}), f"{cell.cell}/{chunk[0]}": counts})
     progress(stage, run.n, run.n)
-
-
-def _worse(candidates: np.ndarray, loss: np.ndarray, other: Crafted, target: Target, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of two candidates a row the worse for the defender: the one that fools ``target``, and where both or neither do the one of higher
-    loss. So a row counts as right on ``target`` only if it withstands both."""
-    fools, also = (target.answer(images).fooled(labels) for images in (candidates, other.candidates))
-    better = (also & ~fools) | ((also == fools) & (other.loss > loss))
-    where = better[:, None, None, None]
-    return np.where(where, other.candidates, candidates), np.where(better, other.loss, loss)
 
 
 class Watched:

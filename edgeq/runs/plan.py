@@ -85,7 +85,7 @@ def cells(plan: Plan, sources: tuple[str, ...], queries_to: str, seen: str = "sc
         if attack.needs == "gradients" and not sources:
             raise EdgeqError(f"{name} follows gradients, {_why_none(plan)}")
         if attack.needs == "scores" and seen == "label":
-            raise EdgeqError(f"{name} needs scores, and only the label is seen; {_that_need('label')}")
+            raise EdgeqError(f"{name} needs scores, and only the label is seen; use --attack {' or '.join(needing('label'))}")
         if plan.norm not in attack.norms:
             raise EdgeqError(f"{name} has no {plan.norm} form; choose --norm {' or '.join(attack.norms)}")
     for text, threat in zip(dict.fromkeys(plan.eps), plan.threats, strict=True):
@@ -115,11 +115,6 @@ def _why_none(plan: Plan) -> str:
     if plan.access not in (None, "gradients"):
         return f"and --access {plan.access} gives none; add --source FLOAT.h5, or use --access gradients"
     return f"which {file} alone does not give; add --source FLOAT.h5, or use --attack spsa"
-
-
-def _that_need(level: str) -> str:
-    able = needing(level)
-    return f"use --attack {' or '.join(able)}" if able else "no attack here works on labels yet: use --access scores or logits"
 
 
 def needing(level: str) -> list[str]:

@@ -158,7 +158,7 @@ def _settle(plan: Plan, target: Path, main: str, kind: Kind) -> tuple[Plan, Leve
     attacks = plan.attacks
     if not attacks:
         transfer = ("pgd",) if plan.source else ()
-        attacks = (*transfer, access.attack_for(level, target)) if level not in (None, "gradients") else ("pgd",)
+        attacks = (*transfer, access.attack_for(level)) if level not in (None, "gradients") else ("pgd",)
     seen: Level = level or ("label" if kind == "label" else "scores")
     if level == "gradients":  # who holds the file sees its logits too
         queries = plan.attacks and any(plugins.load("attack", text.split(":")[0]).needs == "scores" for text in attacks)

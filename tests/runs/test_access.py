@@ -126,10 +126,5 @@ def test_sums_that_a_processor_cuts_are_said(tmp_path, monkeypatch):
     assert access.caveat(paths[0], "ort") is None
 
 
-def test_where_only_a_label_is_seen_an_attack_must_need_no_more(tmp_path, monkeypatch):
-    path = tmp_path / "m.onnx"
-    monkeypatch.setattr(access, "needing", lambda level: [])
-    with pytest.raises(EdgeqError, match="no attack here works on labels"):
-        access.attack_for("label", path)
-    monkeypatch.setattr(access, "needing", lambda level: ["rays"])
-    assert access.attack_for("label", path) == "rays"
+def test_each_level_has_its_attack():
+    assert [access.attack_for(level) for level in access.LEVELS] == ["rays", "spsa", "spsa", "pgd"]

@@ -1,37 +1,14 @@
-"""What a run does with its candidates: of two clamps the worse for the defender."""
+"""What a run writes down of its gradients and of its two clamps."""
 
 import numpy as np
 import pytest
 import tiny_tflite
 import toys
 
-from edgeq.core.protocols import Crafted
 from edgeq.measure.summary import summarise
-from edgeq.runs.execute import Watched, _worse, execute
+from edgeq.runs.execute import Watched, execute
 from edgeq.runs.plan import Plan
 from edgeq.runs.prepare import prepare
-
-
-def crafted(images, loss):
-    nothing = np.zeros(len(images), bool)
-    return Crafted(images, images.astype(np.float32), np.asarray(loss, np.float32), np.zeros((1, len(images)), np.float32), nothing)
-
-
-def test_what_fools_comes_first_and_then_the_higher_loss():
-    target = toys.LinearTarget()
-    _, images = toys.rows_and_images(40)
-    label = target.answer(images).label()
-    a, b = images[:20], images[20:]
-    truth = np.where(np.arange(20) % 2, label[:20], label[20:])  # one of the two fools, unless both have one label
-    loss = np.where(np.arange(20) < 10, 1.0, np.nan).astype(np.float32)
-    candidates, kept = _worse(a, np.zeros(20, np.float32), crafted(b, loss), target, truth)
-    fooled = [target.answer(x).fooled(truth) for x in (a, b, candidates)]
-    np.testing.assert_array_equal(fooled[2], fooled[0] | fooled[1])
-    same = fooled[0] == fooled[1]
-    assert same.any()
-    np.testing.assert_array_equal(candidates[same & (loss == 1)], b[same & (loss == 1)])
-    np.testing.assert_array_equal(candidates[same & np.isnan(loss)], a[same & np.isnan(loss)])  # FGSM knows no loss: the first one stays
-    assert (kept[same & (loss == 1)] == 1).all()
 
 
 def test_zeros_are_counted_in_the_first_gradient_alone():
