@@ -14,7 +14,7 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.integer import tflite_file
 from edgeq.integer.graph import Graph
-from edgeq.integer.simulate import simulate
+from edgeq.integer.simulate import plan, simulate
 from edgeq.pipeline.codes import PixelCodes
 from edgeq.runtimes import tensors
 
@@ -23,12 +23,17 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One op of the frozen network: ``differ`` of ``elements`` codes are not the trained ones, by ``largest`` steps at most."""
+    """One op of the frozen network: ``differ`` of ``elements`` codes are not the trained ones, by ``largest`` steps at most.
+
+    ``alone``, ``alone_largest``: the same against what the frozen op makes of the runtime's own inputs, errors of ops before it left out.
+    """
 
     name: str
     elements: int
     differ: int
     largest: int
+    alone: int
+    alone_largest: int
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,12 @@ class Levels:
     def elements(self) -> int:
         return sum(op.elements for op in self.ops)
 
+    @property
+    def alone_largest(self) -> int:
+        return max((op.alone_largest for op in self.ops), default=0)
+
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "differ": self.differ, "elements": self.elements}
+        return {**asdict(self), "differ": self.differ, "elements": self.elements, "alone_largest": self.alone_largest}
 
 
 class Trained:
@@ -89,7 +98,8 @@ def hold(
             opened[name] = tensors.open(name, file, signature, codes)
         except EdgeqError as error:
             opened[name] = str(error)
-    counts = {name: {i: [0, 0, 0] for i in names} for name in runtimes}
+    counts = {name: {i: [0] * 5 for i in names} for name in runtimes}
+    steps, constants = plan(trained, "litert-xnnpack"), {i: t.data for i, t in trained.constants()}  # thresholds: alike for all runtimes
     for at in range(0, len(images), CHUNK):
         part = images[at : at + CHUNK]
         wanted = simulate(trained, codes.encode(part), keep=True)
@@ -98,10 +108,16 @@ def hold(
             if isinstance(inner, str):
                 continue
             kept = inner(part)
-            for i, tensor in names.items():
-                apart = np.abs(kept[index[tensor]].reshape(wanted[i].shape).astype(np.int16) - wanted[i])
-                count = counts[name][i]
-                count[0], count[1], count[2] = count[0] + apart.size, count[1] + int((apart > 0).sum()), max(count[2], int(apart.max()))
+            mine = {trained.input: wanted[trained.input]} | {i: kept[index[t]].reshape(wanted[i].shape) for i, t in names.items()}
+            for op, step in zip(trained.ops, steps, strict=True):
+                given = [i for i in op.inputs if i in mine]
+                equal = all(np.array_equal(mine[i], wanted[i]) for i in given)
+                due = wanted[op.output] if equal else step(*(mine.get(i, constants.get(i)) for i in op.inputs))
+                count = counts[name][op.output]
+                count[0] += due.size
+                for k, reference in ((1, wanted[op.output]), (3, due)):
+                    apart = np.abs(mine[op.output].astype(np.int16) - reference)
+                    count[k], count[k + 1] = count[k] + int((apart > 0).sum()), max(count[k + 1], int(apart.max()))
         progress(at + len(part))
     return [
         Levels(name, 0, reason=inner)

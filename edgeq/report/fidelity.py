@@ -88,7 +88,10 @@ def _inside(content: dict[str, Any], console: Console) -> None:
             console.print(f"{held['runtime']}: {held['reason']}", markup=False)
             continue
         first = next((op for op in held["ops"] if op["differ"]), None)
-        where = f"; first in {plain(first['name'], 40)}, {first['differ']:,} by at most {first['largest']}" if first else ""
+        where = ""
+        if first:
+            where = f"; first in {plain(first['name'], 40)}, {first['differ']:,} by at most {first['largest']}"
+            where += f"; no op by itself is off by more than {held['alone_largest']}"
         console.print(
             f"{held['runtime']}: {held['differ']:,} of {held['elements']:,} activations are not the trained level{where}", markup=False
         )

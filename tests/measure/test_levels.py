@@ -68,8 +68,13 @@ def test_a_wrong_bias_is_named_and_counted(tmp_path, monkeypatch) -> None:
         simulate(broken, codes, "litert-builtin", keep=True)[op.output].astype(int) - simulate(TRAINED, codes, keep=True)[op.output]
     )
     assert found.ops[0].differ == 0
-    assert found.first == levels.Mismatch(graph.tensors[op.output].name, apart.size, int((apart > 0).sum()), int(apart.max()))
+    count = int((apart > 0).sum()), int(apart.max())
+    assert found.first == levels.Mismatch(graph.tensors[op.output].name, apart.size, *count, *count)
     assert found.first.differ > 0
+    behind = found.ops[2:]
+    assert any(o.differ for o in behind), "a wrong level is seen behind it, too"
+    assert not any(o.alone or o.alone_largest for o in behind), "but each later op does what it should with what it gets"
+    assert found.alone_largest == found.first.largest
     assert found.to_json()["differ"] == sum(o.differ for o in found.ops) >= found.first.differ
 
 

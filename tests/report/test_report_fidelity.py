@@ -35,7 +35,7 @@ def content(**changes):
         {"name": "add[red]\x1b", "elements": 5000, "differ": 7, "largest": 2},
     ]
     levels = [
-        {"runtime": "tflm", "reason": "", "differ": 7, "elements": 10_000, "ops": ops},
+        {"runtime": "tflm", "reason": "", "differ": 7, "elements": 10_000, "ops": ops, "alone_largest": 1},
         {"runtime": "litert-xnnpack", "reason": "", "differ": 0, "elements": 10_000, "ops": ops[:1]},
         {"runtime": "litert-builtin", "reason": "cannot keep its inner tensors", "differ": 0, "elements": 0, "ops": []},
     ]
