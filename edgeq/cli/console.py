@@ -23,7 +23,8 @@ def say(sentence: str, style: str = "", command: bool = False) -> None:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar a stage on stderr; gives the function ``(stage, done, total)``. Where stderr is no terminal, a line for what took a second."""
+    """A bar a stage on stderr; gives the function ``(stage, done, total)``. Where stderr is no terminal, a line for what took a second,
+    and one a minute meanwhile."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     if not err.is_terminal:
@@ -58,14 +59,18 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
 def _lines() -> Callable[[str, int, int], None]:
     began: dict[str, float] = {}
+    told: dict[str, float] = {}
     over: set[str] = set()
 
     def show(stage: str, done: int, total: int) -> None:
-        began.setdefault(stage, time.monotonic())
-        seconds = time.monotonic() - began[stage]
+        now = time.monotonic()
+        seconds = now - began.setdefault(stage, now)
         if done >= total and stage not in over:
             over.add(stage)
             if seconds >= 1:
                 err.print(f"{escape(stage)}: {total} in {seconds:.0f} s", soft_wrap=True)
+        elif stage not in over and now - told.setdefault(stage, now) >= 60:
+            told[stage] = now
+            err.print(f"{escape(stage)}: {done} of {total} after {seconds:.0f} s", soft_wrap=True)
 
     return show

@@ -1,0 +1,19 @@
+"""What is said where nobody sees a bar."""
+
+from __future__ import annotations
+
+from edgeq.cli import console
+
+
+def test_without_a_terminal_a_long_stage_says_a_line_a_minute_and_one_at_its_end(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
+    with console.progress() as show:
+        for seconds in range(0, 151, 10):
+            clock[0] = float(seconds)
+            show("[b]long", seconds, 150)
+        show("short", 0, 3)
+        show("short", 3, 3)
+        show("[b]long", 150, 150)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["[b]long: 60 of 150 after 60 s", "[b]long: 120 of 150 after 120 s", "[b]long: 150 in 150 s"]
