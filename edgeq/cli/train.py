@@ -46,7 +46,10 @@ Examples:
     "w and a: bits of weights and activations, a32 for float ones; ':channel' behind them for one step a channel.",
 )
 @click.option(
-    "--ends", type=click.Choice(["int8", "float"]), help="First and last layer: 8-bit weights, or as in B19 not quantised.  [default: int8]"
+    "--ends",
+    type=click.Choice(["int8", "float"]),
+    help="First and last layer: int8 (6-bit levels where activations are quantised, so that they can be proven), or as in B19 not "
+    "quantised.  [default: int8]",
 )
 @click.option("--preset", type=click.Choice(["b19"]), help="B19's recipe: Adam, staircase decay, 50 epochs from scratch, float ends.")
 @click.option(
