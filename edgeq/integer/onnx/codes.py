@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from edgeq.integer import model as models
-from edgeq.integer.onnx_layers import layout, pool
-from edgeq.integer.onnx_values import IMAGE, Constant, Steps, UnfitError, Value, checked, recode, stated
+from edgeq.integer.onnx.layers import layout, pool
+from edgeq.integer.onnx.reader import Reader
+from edgeq.integer.onnx.scales import recode, stated
+from edgeq.integer.onnx.values import IMAGE, Constant, Steps, UnfitError, Value, checked
 from edgeq.integer.ops import Call, clamp_range, limits, padding
-
-if TYPE_CHECKING:
-    from edgeq.integer.read_onnx import Reader
 
 Any_ = Value | Constant
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeq.integer import model as models
-from edgeq.integer.onnx_codes import MOVES, bounds, idle, quantisation_behind, with_scales
-from edgeq.integer.onnx_layers import FLOATS
-from edgeq.integer.onnx_values import Constant, Inputs, Steps, UnfitError, Value, joined, stated
-
-if TYPE_CHECKING:
-    from edgeq.integer.read_onnx import Reader
+from edgeq.integer.onnx.codes import MOVES, bounds, idle, quantisation_behind, with_scales
+from edgeq.integer.onnx.layers import FLOATS
+from edgeq.integer.onnx.reader import Reader
+from edgeq.integer.onnx.scales import joined, stated
+from edgeq.integer.onnx.values import Constant, Inputs, Steps, UnfitError, Value
 
 UNITS = {*FLOATS} - {"Sub", "Min", "Max", "ReduceMean", "Tanh", "HardSwish"}
 """Float ops that become one integer op where all around them is quantised."""

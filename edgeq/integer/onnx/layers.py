@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from edgeq.integer import model as models
-from edgeq.integer.onnx_values import IMAGE, Constant, Inputs, Steps, UnfitError, Value
+from edgeq.integer.onnx.reader import Reader
+from edgeq.integer.onnx.values import IMAGE, Constant, Inputs, Steps, UnfitError, Value
 from edgeq.integer.ops import limits, padding
-
-if TYPE_CHECKING:
-    from edgeq.integer.read_onnx import Reader
 
 
 def _activation(steps: Steps | None) -> str:
