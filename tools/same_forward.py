@@ -1,0 +1,73 @@
+"""The file's differentiable twin against the interpreters: every activation, on real images, for each runtime's rounding.
+
+    python tools/same_forward.py model.tflite --data npz:cifar10.npz --n 500
+
+The twin ends at the logits; what comes after (a softmax) is held in the simulator's form. Prints, for each runtime, how many elements
+of how many tensors differ, and every op of which one does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from edgeq import data as sets
+from edgeq import runtimes
+from edgeq.core.signature import Signature
+from edgeq.integer import read_tflite, simulate, tflite_file
+from edgeq.keras import engine
+from edgeq.keras.ste.source import executor
+from edgeq.pipeline.codes import codes_for
+from edgeq.pipeline.preprocess import Preprocess
+from edgeq.runtimes import tensors
+
+CHUNK = 50
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--preprocess", default="none", help="as for edgeq attack")
+    a = parser.parse_args()
+    model = tflite_file.read(str(a.file))
+    graph = read_tflite.from_model(model)
+    place = tensors.places(model, graph)
+    found = runtimes.probe_all(list(tensors.RUNTIMES), a.file)
+    classes = next(s.classes for s in found.values() if isinstance(s, Signature))
+    test = sets.open(a.data, split="test", classes=classes)
+    index = sets.sample(test, a.n, 0)
+    for name, signature in found.items():
+        if not isinstance(signature, Signature):
+            print(f"{name}: {signature}")
+            continue
+        began = time.monotonic()
+        h, w, c = signature.input.shape
+        prepare = Preprocess.parse(a.preprocess, (h, w), c)
+        codes = codes_for(signature.input, prepare, a.file.name)
+        inner, twin, steps = tensors.open(name, a.file, signature, codes), executor(graph, name, keep=True), simulate.plan(graph, name)
+        twin = engine.tensorflow().function(twin, autograph=False)
+        counts: dict[int, list[int]] = {}
+        for at in range(0, len(index), CHUNK):
+            images = sets.decode(test, index[at : at + CHUNK], prepare.apply)
+            kept, mine = inner(images), {i: v.numpy() for i, v in twin(codes.encode(images).astype(np.float32)).items()}
+            for op, step in zip(graph.ops, steps, strict=True):
+                if op.output not in mine:  # behind the logits
+                    mine[op.output] = step(*(mine[i].astype(graph.tensors[i].dtype) for i in op.inputs))
+                off = np.abs(kept[place[op.output]].reshape(mine[op.output].shape).astype(np.float64) - mine[op.output])
+                count = counts.setdefault(op.output, [0, 0, 0])
+                count[0], count[1], count[2] = count[0] + off.size, count[1] + int((off > 0).sum()), max(count[2], int(off.max()))
+        total, apart = sum(n for n, *_ in counts.values()), sum(n for _, n, _ in counts.values())
+        print(f"{name}: {apart:,} of {total:,} elements of {len(counts)} tensors differ, {a.n} images, {time.monotonic() - began:.0f} s")
+        for op in graph.ops:
+            size, differ, largest = counts[op.output]
+            if differ:
+                print(f"  {op.kind} ({graph.tensors[op.output].name}): {differ:,} of {size:,}, by at most {largest}")
+
+
+if __name__ == "__main__":
+    main()
