@@ -232,14 +232,12 @@ def _sources(side: Side) -> tuple[Any, ...]:
     """The network itself, or the file straight through the roundings of its runtime, with each clamp."""
     if side.runtime == KERAS:
         return (side.target,)
-    if side.runtime == "ort":
-        raise EdgeqError(f"{side.file.name}: an .onnx gives no gradients here; use --attack spsa")
     from edgeq import runtimes
-    from edgeq.integer import read_tflite
+    from edgeq.integer import read
     from edgeq.keras.ste.clamp import CLAMPS
     from edgeq.keras.ste.source import SteSource
 
-    graph = read_tflite.read(side.file)
+    graph = read.graph(side.file)
     return tuple(SteSource(graph, side.codes, runtimes.real(side.runtime), clamp) for clamp in CLAMPS)
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_onnx
 import tiny_tflite
 
 from edgeq import runtimes
 from edgeq.attacks.fgsm import FGSM
-from edgeq.cli.compare import _attack, _sources, command
+from edgeq.cli.compare import _attack, command
 from edgeq.core.errors import EdgeqError
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
@@ -94,17 +95,20 @@ def test_what_is_wrong_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.tensorflow
-def test_gradients_come_from_each_file_itself_with_both_clamps(place: Path) -> None:
-    file = place / "logits.tflite"
-    signature = runtimes.probe("litert-reference", file)
-    codes = codes_for(signature.input, Preprocess((8, 8), 1), "m")
-    target = runtimes.open("litert-reference", file, signature, codes, threads=1)
-    attack = _attack(("fgsm", FGSM()), (Side("A", file, "litert-reference", signature, codes, target),), Threat("linf", 24 / 255), None)
+@pytest.mark.parametrize(("runtime", "write"), [("litert-reference", tiny_tflite.classifier), ("ort", tiny_onnx.classifier)])
+def test_gradients_come_from_each_file_itself_with_both_clamps(tmp_path: Path, runtime, write) -> None:
+    if runtime == "ort":
+        pytest.importorskip("onnxruntime")
+    file = tmp_path / ("m.onnx" if runtime == "ort" else "m.tflite")
+    file.write_bytes(write(softmax=False))
+    signature = runtimes.probe(runtime, file)
+    h, w, c = signature.input.shape
+    codes = codes_for(signature.input, Preprocess((h, w), c), "m")
+    target = runtimes.open(runtime, file, signature, codes, threads=1)
+    attack = _attack(("fgsm", FGSM()), (Side("A", file, runtime, signature, codes, target),), Threat("linf", 24 / 255), None)
     assert len(attack.sources["A"]) == 2
-    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (40, h, w, c), np.uint8)
     rows = Rows(np.arange(40), target.answer(images).label())
     candidates = attack.craft("A", images, rows, Threat("linf", 24 / 255), 0)
     assert target.answer(candidates).fooled(rows.labels).mean() > 0.3
     target.close()
-    with pytest.raises(EdgeqError, match="no gradients"):
-        _sources(Side("B", Path("m.onnx"), "ort", signature, codes, target))
