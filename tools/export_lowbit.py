@@ -47,32 +47,42 @@ def main() -> None:
 
 
 def table(folder: Path) -> None:
-    print("| network | w/a | Keras | " + " | ".join(name.replace("litert-", "") for name in RUNTIMES[2:]) + " | certified | levels |")
-    print("| --- |" + " --- |" * (len(RUNTIMES) + 2))
+    names = [name.removeprefix("litert-") for name in RUNTIMES[2:]]
+    print("| network | float32 | frozen | " + " | ".join(names) + " | certified | wrong activations | bytes |")
+    print("| --- |" + " --- |" * (len(RUNTIMES) + 3))
     for path in sorted(folder.glob("*.edgeq.json")):
         said = json.loads(path.read_text("utf-8"))
-        for way, part, file in (("scaled", said, path.name.removesuffix(".edgeq.json")), ("packed", said["packed"], "packed")):
-            if part is not None:
-                row(file, said, part, way)
+        row(said["training"].get("quant", "float"), said, said, "scaled", next(name for name in said["files"] if name.endswith(".tflite")))
+        if packed := said["packed"]:
+            row("packed", said, packed, "packed", packed["file"])
 
 
-def row(name: str, said: dict[str, Any], part: dict[str, Any], way: str) -> None:
+def row(name: str, said: dict[str, Any], part: dict[str, Any], way: str, file: str) -> None:
+    """Accuracy, and behind it the flips against the frozen network (the float32 one where nothing was frozen)."""
     lines = {line["runtime"]: line for line in part["fidelity"]["runtimes"]}
-    cells = [name, said["training"].get("quant", "float"), f"{lines['keras']['accuracy'][0]:.4f}"]
+    frozen = "keras-float" in lines
+    cells = [name, *(accuracy(lines[k]) if k else "" for k in (("keras-float", "keras") if frozen else ("keras", "")))]
     for runtime in RUNTIMES[2:]:
         line = lines.get(runtime)
-        if line is None or "reason" in line:
-            cells.append("-")
-        else:
-            cells.append(f"{line['accuracy'][0]:.4f} ({line['flips']['keras']})")
-    if said["certificate"]:
-        held = [(layer["stored"][way]["certified"], layer["channels"]) for layer in said["certificate"]]
-        cells.append(f"{sum(h for h, _ in held)}/{sum(c for _, c in held)}")
-    else:
-        cells.append("-")
-    levels = part.get("levels") or []
-    cells.append(" ".join(f"{held['differ']:,}" for held in levels) + (f" of {levels[0]['elements']:,}" if levels else "-"))
-    print("| " + " | ".join(cells) + " |")
+        cells.append("" if line is None or "reason" in line else f"{accuracy(line)} ({line['flips']['keras']})")
+    held = [(layer["stored"][way]["certified"], layer["channels"]) for layer in said["certificate"] or ()]
+    cells.append(f"{sum(h for h, _ in held)} of {sum(c for _, c in held)}" if held else "")
+    cells.append(wrong([v for v in part.get("levels") or () if not v["reason"]]))
+    print("| " + " | ".join([*cells, f"{said['files'][file]['bytes']:,}"]) + " |")
+
+
+def accuracy(line: dict[str, Any]) -> str:
+    return f"{line['accuracy'][0]:.4f}".removeprefix("0")
+
+
+def wrong(levels: list[dict[str, Any]]) -> str:
+    """Least and greatest share over the runtimes, and the largest error of an op on its own inputs."""
+    if not levels:
+        return ""
+    shares = [held["differ"] / held["elements"] for held in levels]
+    if not max(shares):
+        return f"0 of {levels[0]['elements']:,}"
+    return f"{min(shares):.2g} to {max(shares):.2g}; an op by {max(held['alone_largest'] for held in levels)} at most"
 
 
 if __name__ == "__main__":
