@@ -82,7 +82,7 @@ def _matrix(body: memoryview, order: str, wanted: set[str]) -> tuple[str, np.nda
     if (word & 0xFF) not in _NUMERIC_CLASSES or word & 0x0800:
         raise ValueError(f"{name} is not an array of real numbers")
     shape = tuple(int(s) for s in np.frombuffer(dimensions, order + "i4"))
-    kind, content = next(parts)
+    kind, content = next(parts, (0, memoryview(b"")))
     array = np.frombuffer(content, order + _TYPES[kind])
     if not shape or min(shape) < 0 or math.prod(shape) != len(array):
         raise ValueError(f"{name}'s shape {shape} does not fit its {len(array)} numbers")

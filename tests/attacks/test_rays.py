@@ -72,7 +72,7 @@ def test_it_finds_most_of_what_can_be_fooled_and_counts_what_it_asked_outside():
     best = np.maximum(slopes, 0) @ room[1][..., None] + np.maximum(-slopes, 0) @ room[0][..., None]
     possible = ((pixels[:, None] @ slopes.transpose(0, 2, 1))[:, 0] + best[..., 0] > 0).any(axis=1)
     kept, queries = np.zeros_like(clean), 0
-    for done in scheduler.run(RayS(steps=1000), bare, rows, lambda i: clean[i], threat, 0, None, 7):
+    for done in scheduler.run(RayS(steps=600), bare, rows, lambda i: clean[i], threat, 0, None, 32):
         kept[done.index] = done.candidates
         queries += done.queries.sum()
     assert bare.seen == queries

@@ -233,10 +233,10 @@ def bad(tmp_path_factory):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full to stand for a full disk")
-def test_a_full_disk_is_said_when_json_cannot_be_written(place):
+def test_a_full_disk_is_said_when_json_cannot_be_written(place, finished):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "edgeq", "resume", str(place / "whole.sqlite"), "--json"],
+            [sys.executable, "-m", "edgeq", "resume", str(finished[0]), "--json"],
             cwd=place, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120,
         )  # fmt: skip
     assert done.returncode == 2
