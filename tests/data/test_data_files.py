@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgeq import data
@@ -268,6 +268,7 @@ def test_svhn_is_not_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 @settings(max_examples=300, deadline=None)
+@example(compress=False, flips=[(220, 40)], cut=0)  # its numbers are missing
 @given(st.booleans(), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 600))
 def test_damaged_matlab_files_give_arrays_or_a_sentence(compress: bool, flips: list[tuple[int, int]], cut: int) -> None:
     content = bytearray(mat_file({"X": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "y": np.ones((4, 1))}, compress))
