@@ -38,7 +38,7 @@ def value_and_gradients(tf, quantizer, x, variables):
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = quantizer(x, True, weights=variables)
-    wanted = [x, variables["gain"]] if variables else [x]
+    wanted = [x, *(v for v in variables.values() if v.trainable)]
     return [y.numpy(), *(g.numpy() for g in tape.gradient(y, wanted))]
 
 
@@ -111,9 +111,17 @@ def test_dorefa(tf) -> None:
     y, dw = value_and_gradients(tf, Weights(1), w, {})
     assert y == pytest.approx([-0.725, -0.725, 0.725, 0.725])
     assert dw.tolist() == [1, 1, 1, 1]
-    y, da = value_and_gradients(tf, Activations(2), np.float32([-0.2, 0.1, 0.4, 0.9, 1.2]), {})
+    a, q = np.float32([-0.2, 0.1, 0.4, 0.9, 1.2]), Activations(2)
+    variables = layer_of(q, (5,))
+    y, da = value_and_gradients(tf, q, a, variables)
     assert y == pytest.approx([0, 0, 1 / 3, 1, 1])
-    assert da.tolist() == [0, 1, 1, 1, 0]
+    assert da == pytest.approx([0, 1, 1, 1, 0])
+    assert not variables["gain"].trainable
+    variables["start"].assign(2.0)  # the range is a constant of the layer
+    assert value_and_gradients(tf, q, a, variables)[0] == pytest.approx([0, 0, 2 / 3, 2 / 3, 4 / 3])
+    q.beginning = True
+    q(np.float32([0.5, 1.5, 4.0]), True, weights=variables)  # 2 * mean / sqrt(3) * 3 = 6.9: no more than the largest
+    assert float(variables["start"]) == 4.0
 
 
 def test_binary(tf) -> None:

@@ -35,8 +35,8 @@ class Bounds(tf.keras.constraints.Constraint):  # type: ignore[name-defined]
 class Quantizer(tfmot.quantization.keras.quantizers.Quantizer):  # type: ignore[name-defined]
     """A method says how a tensor parts into integer codes and a step (:meth:`split`); its value is their product.
 
-    ``low``, ``high``: the least and largest code. ``learned``: it has a step or clip that is trained, stored as ``start * gain``: the start
-    is set once from data (:meth:`begin`), the gain starts at 1, so that Adam's updates are relative to the size of a step.
+    ``low``, ``high``: the least and largest code. ``sized``: it has a step or clip of its own, stored as ``start * gain``: the start is set
+    once from data (:meth:`begin`), the gain starts at 1. ``learned``: the gain is trained; Adam's updates are relative to a step's size.
     ``ties``: where a value between two codes goes, see :class:`.trained.Grid`. ``axis``: the tensor's channels, for one step a channel;
     None for one step a tensor.
     """
@@ -44,6 +44,7 @@ class Quantizer(tfmot.quantization.keras.quantizers.Quantizer):  # type: ignore[
     low: int
     high: int
     bits: int
+    sized = False
     learned = False
     decay = 0.0  # of the gain: L2
     ties = "even"
@@ -56,7 +57,7 @@ class Quantizer(tfmot.quantization.keras.quantizers.Quantizer):  # type: ignore[
         raise NotImplementedError
 
     def begin(self, x: Any) -> Any:
-        """The start of what is learned, from a first tensor: LSQ's ``2 mean|x| / sqrt(high)``, but no more than reaches its maximum."""
+        """The start of a step or clip, from a first tensor: LSQ's ``2 mean|x| / sqrt(high)``, but no more than reaches its maximum."""
         axes = self._axes(x.shape)
         size = tf.abs(x)
         largest = tf.reduce_max(size, axes, keepdims=self.axis is not None)
@@ -64,16 +65,16 @@ class Quantizer(tfmot.quantization.keras.quantizers.Quantizer):  # type: ignore[
         return tf.maximum(tf.minimum(2 * mean / self.high**0.5, largest / self.high), TINY)
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
-        if not self.learned:
+        if not self.sized:
             return {}
         shape = () if self.axis is None else tuple(d if i in self._channels(tensor_shape) else 1 for i, d in enumerate(tensor_shape))
         keep = tf.keras.regularizers.L2(self.decay) if self.decay else None
         start = layer.add_weight(f"{name}_start", shape, initializer="ones", trainable=False)
-        gain = layer.add_weight(f"{name}_gain", shape, initializer="ones", trainable=True, constraint=Bounds(), regularizer=keep)
+        gain = layer.add_weight(f"{name}_gain", shape, initializer="ones", trainable=self.learned, constraint=Bounds(), regularizer=keep)
         return {"start": start, "gain": gain}
 
     def __call__(self, inputs: Any, training: Any, weights: dict[str, Any], **kwargs: Any) -> Any:
-        if self.beginning and self.learned:
+        if self.beginning and self.sized:
             weights["start"].assign(self.begin(inputs))
             weights["gain"].assign(tf.ones_like(weights["gain"]))
         codes, step = self.split(inputs, weights)
@@ -81,7 +82,7 @@ class Quantizer(tfmot.quantization.keras.quantizers.Quantizer):  # type: ignore[
 
     @staticmethod
     def size(variables: dict[str, Any]) -> Any:
-        """The learned step or clip, never below its floor: in training and export alike."""
+        """The step or clip, never below its floor: in training and export alike."""
         return variables["start"] * tf.maximum(variables["gain"], FLOOR)
 
     def levels(self, x: Any, variables: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +93,7 @@ class Quantizer(tfmot.quantization.keras.quantizers.Quantizer):  # type: ignore[
 
     def unit(self, variables: dict[str, Any]) -> Any:
         """The step of a quantiser whose step does not depend on the tensor (all but one-bit DoReFa weights), as a float32 tensor."""
-        shape = variables["gain"].shape if self.axis is not None and self.learned else (1,)
+        shape = variables["gain"].shape if self.axis is not None and self.sized else (1,)
         step = self.split(tf.zeros(shape), variables)[1]
         return tf.reshape(step, (-1,) if self.axis is not None and step.shape.rank else ())
 

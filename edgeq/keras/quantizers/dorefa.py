@@ -4,12 +4,14 @@ Forward, with Q of B19's equation 3, ``Q(x, n) = round((2^n - 1) x) / (2^n - 1)`
 
     weights (equation 9):       w_q = 2 Q(tanh(w) / (2 max|tanh(w)|) + 1/2, n) - 1
     one-bit weights (eq. 7):    w_q = sign(w) mean|w|
-    activations (section 2.5):  a_q = Q(clip(a, 0, 1), n)
+    activations (section 2.5):  a_q = c Q(clip(a / c, 0, 1), n), the paper's c is 1
 
 Pseudo-gradient: round and sign pass it on (dQ/dx = 1; at one bit dw_q/dw = 1), tanh and clip are differentiated, the maximum is a constant.
 So the levels of weights are the odd multiples of 1 / (2^n - 1) up to 1: codes -(2^n - 1), ..., -1, 1, ..., 2^n - 1, and never zero.
 From 2 bits on the whole is multiplied by Glorot's bound sqrt(6 / (fan in + fan out)), a constant of the layer: batch normalisation takes
 it away, and without it ResNet8's shortcuts, which have none, drown the other branch (w2a2 did not learn).
+So does it with the range c of activations, a constant of the layer too, set once from data, where PACT's learned clip starts: a network
+that was trained float has activations up to 20, and ResNet8, cut off at the paper's 1, stayed at chance (w4a4).
 Gradients are not quantised here: that serves cheap training, not the network that ships.
 """
 
@@ -45,12 +47,18 @@ class Weights(Quantizer):
 
 
 class Activations(Quantizer):
+    sized = True
+
     def __init__(self, bits: int) -> None:
         super().__init__(bits)
         self.low, self.high = 0, 2**bits - 1
 
+    def begin(self, x: Any) -> Any:
+        return super().begin(x) * self.high
+
     def split(self, x: Any, variables: dict[str, Any]) -> tuple[Any, Any]:
-        return rounded(self.high * tf.clip_by_value(x, 0.0, 1.0)), tf.constant(1 / self.high)
+        step = self.size(variables) / self.high
+        return rounded(tf.clip_by_value(x / step, 0.0, self.high)), step
 
     def get_config(self) -> dict[str, Any]:
         return {"bits": self.bits}

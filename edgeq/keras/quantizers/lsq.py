@@ -26,7 +26,7 @@ from edgeq.keras.quantizers._base import Quantizer, rounded, tf
 class LSQ(Quantizer):
     """``signed``: weights and sums; else what comes out of a ReLU. ``images``: the first axis counts images, and not features."""
 
-    learned = True
+    sized = learned = True
 
     def __init__(self, bits: int, axis: int | None = None, signed: bool = True, images: bool = False) -> None:
         super().__init__(bits, axis)

@@ -21,7 +21,7 @@ from edgeq.keras.quantizers._base import Quantizer, rounded, tf
 
 
 class PACT(Quantizer):
-    learned = True
+    sized = learned = True
     decay = 1e-4
 
     def __init__(self, bits: int) -> None:

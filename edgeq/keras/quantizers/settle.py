@@ -56,7 +56,7 @@ def _between_grids(layer: Any) -> None:
         quantizer, variables = layer._output_quantizers[0], layer._output_quantizer_vars
     else:
         return
-    if given is None or not quantizer.learned or isinstance(quantizer, Portable):
+    if given is None or not quantizer.sized or isinstance(quantizer, Portable):
         return
     ratio = float(quantizer.unit(variables)) / given
     variables["gain"].assign(variables["gain"] * ((2 * np.floor(4 * ratio) + 1) / 8 / ratio))
@@ -81,7 +81,7 @@ def _behind_weights(layer: Any) -> None:
         if norm is not None and norm.scale:
             norm.gamma.assign(np.where(alive, norm.gamma.numpy() * d / whole, 0).astype(np.float32))
             d = whole
-        elif norm is None and quantizer.learned and not isinstance(quantizer, Portable):
+        elif norm is None and quantizer.sized and not isinstance(quantizer, Portable):
             size = tuple(variables["gain"].shape)
             factor = (d / whole)[:: d.size // math.prod(size)]  # the channels that come of one depthwise channel share its step
             variables["gain"].assign(variables["gain"] * factor.reshape(size).astype(np.float32))
