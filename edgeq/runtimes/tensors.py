@@ -13,6 +13,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -37,15 +38,22 @@ def open(name: str, path: str | Path, signature: Signature, codes: Codes, timeou
 
     ``codes``: the pixel-to-input map; ``timeout``: seconds. Raises :class:`EdgeqError` where the runtime cannot keep them.
     """
+    stat = os.stat(path)
+    _survives(name, str(path), json.dumps(signature.to_json()), timeout, (stat.st_mtime_ns, stat.st_size))
+    return _open(name, path, signature, codes)
+
+
+@lru_cache
+def _survives(name: str, path: str, signature: str, timeout: float, _stamp: tuple[int, int]) -> None:
+    """The trial in a child process; once for the same file, as starting one takes longer than what it tries."""
     command, env = python_child("edgeq.runtimes.tensors")
-    request = json.dumps({"name": name, "path": str(path), "signature": signature.to_json(), "seconds": timeout})
+    request = json.dumps({"name": name, "path": path, "signature": json.loads(signature), "seconds": timeout})
     try:
         done = subprocess.run(command, input=request.encode(), capture_output=True, timeout=timeout, env=env, check=False)
     except subprocess.TimeoutExpired:
         raise EdgeqError(f"{path}: {name} did not finish one image in {timeout:g} s with its inner tensors kept") from None
     if done.returncode:
         raise EdgeqError(f"{path}: {name} cannot keep its inner tensors (its process ended with status {done.returncode})")
-    return _open(name, path, signature, codes)
 
 
 def simulated(name: str, path: str | Path, signature: Signature, codes: Codes) -> Tensors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -403,18 +404,14 @@ def test_what_cannot_be_quantised_names_the_layer(tf) -> None:
         wrap.wrap(build(layers.ReLU(), "relu"), parse("lsq:w4a4"))
 
 
-def test_a_sidecar_that_does_not_fit_is_refused(tmp_path, tf) -> None:
-    images, _ = digits(64)
-    path = tmp_path / "net.savedmodel"
-    train.save(train.lower(train.network("digits_cnn", 0.5, 10, (8, 8, 1), 0), parse("lsq:w2a2"), "int8", images, 0), path, images)
+def test_a_sidecar_that_does_not_fit_is_refused(low_bit_model, tmp_path) -> None:
+    path = shutil.copytree(low_bit_model, tmp_path / "net.savedmodel")
     with pytest.raises(EdgeqError, match="does not tell what network"):
         train.restore(path)
-    said = {"net": "digits_cnn", "width": 1.0, "classes": 10, "shape": [8, 8, 1], "quant": "lsq:w2a2", "ends": "int8"}
+    said = {"net": "digits_cnn", "width": 0.5, "classes": 10, "shape": [8, 8, 1], "quant": "lsq:w3a3", "ends": "int8"}
     Path(f"{path}.edgeq.json").write_text(json.dumps(said))
     with pytest.raises(EdgeqError, match="its weights are not those of"):
         train.restore(path)
-    Path(f"{path}.edgeq.json").write_text(json.dumps({**said, "width": 0.5}))
-    assert train.restore(path)[0].name == "digits_cnn"
     Path(f"{path}.edgeq.json").write_text(json.dumps({**said, "shape": [10**9, 8, 1]}))
     with pytest.raises(EdgeqError, match="does not tell what network"):
         train.restore(path)
