@@ -3,7 +3,8 @@
     python tools/same_forward.py model.tflite --data npz:cifar10.npz --n 500
 
 The twin ends at the logits; what comes after (a softmax) is held in the simulator's form. Prints, for each runtime, how many elements
-of how many tensors differ, and every op of which one does.
+of how many tensors differ, and every op of which one does. Of the ``.onnx`` of the same stem beside it, if there is one, the answers of ONNX
+Runtime against the simulator's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from edgeq import data as sets
 from edgeq import runtimes
 from edgeq.core.signature import Signature
-from edgeq.integer import read_tflite, simulate, tflite_file
+from edgeq.integer import read_onnx, read_tflite, simulate, tflite_file
 from edgeq.keras import engine
 from edgeq.keras.ste.source import executor
 from edgeq.pipeline.codes import codes_for
@@ -67,6 +68,22 @@ def main() -> None:
             size, differ, largest = counts[op.output]
             if differ:
                 print(f"  {op.kind} ({graph.tensors[op.output].name}): {differ:,} of {size:,}, by at most {largest}")
+    if (onnx := a.file.with_suffix(".onnx")).exists():
+        answers(onnx, test, index, a.preprocess)
+
+
+def answers(onnx: Path, test: sets.Images, index: np.ndarray, preprocess: str) -> None:
+    graph, signature = read_onnx.read(onnx), runtimes.probe("ort", onnx)
+    h, w, c = signature.input.shape
+    prepare = Preprocess.parse(preprocess, (h, w), c)
+    codes = codes_for(signature.input, prepare, onnx.name)
+    target, total, apart = runtimes.open("ort", onnx, signature, codes), 0, 0
+    for at in range(0, len(index), CHUNK):
+        images = sets.decode(test, index[at : at + CHUNK], prepare.apply)
+        given = target.answer(images).raw
+        off = given != np.asarray(simulate.simulate(graph, codes.encode(images), "ort")).reshape(given.shape)
+        total, apart = total + off.size, apart + int(off.sum())
+    print(f"ort: {apart:,} of {total:,} answers differ, {len(index)} images")
 
 
 if __name__ == "__main__":
