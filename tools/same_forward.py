@@ -3,8 +3,8 @@
     python tools/same_forward.py model.tflite --data npz:cifar10.npz --n 500
 
 The twin ends at the logits; what comes after (a softmax) is held in the simulator's form. Prints, for each runtime, how many elements
-of how many tensors differ, and every op of which one does. Of the ``.onnx`` of the same stem beside it, if there is one, the answers of ONNX
-Runtime against the simulator's.
+of how many tensors differ, and every op of which one does. Of the ``.onnx`` of the same stem beside it, if there is one, the answers of
+ONNX Runtime against the simulator's.
 """
 
 from __future__ import annotations
