@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from edgeq.report.text import Share, compact, number, plain, radius, share
+from edgeq.report.text import Share, compact, number, p_value, plain, radius, share
 
 HOW = {"kept": "kept by the interpreter, with equal answers", "simulated": "simulated, with equal answers"}
 
@@ -101,8 +101,7 @@ def _interval(value: Share) -> str:
 
 
 def _pair(values: dict[str, Share], test: dict[str, Any]) -> str:
-    p = "<.001" if test["p"] < 0.001 else number(test["p"])
-    return f"{_interval(values['A']):17} {_interval(values['B']):17} {test['only_a']:>13} {test['only_b']:>4} {p:>6}"
+    return f"{_interval(values['A']):17} {_interval(values['B']):17} {test['only_a']:>13} {test['only_b']:>4} {p_value(test['p']):>6}"
 
 
 def _scores(scores: dict[str, Any] | None) -> str:

@@ -48,6 +48,7 @@ def _page() -> Any:
         plain=text.plain,
         share=text.share,
         number=text.number,
+        p_value=text.p_value,
         compact=text.compact,
         radius=lambda cell: text.radius(cell).replace("l_inf", "l∞"),
     )

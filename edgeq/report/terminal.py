@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from edgeq.measure.words import STATEMENT, zero_gradients
-from edgeq.report.text import compact, crafted, number, plain, radius, share
+from edgeq.report.text import compact, crafted, number, p_value, plain, radius, share
 
 NAME = 16
 HEAD = f"{'runtime':15} clean {'robust':<16} {'B19':>4} {'succ':>4} {'l2':>4} {'linf':>4} {'queries':>9}  differs on"
@@ -78,7 +78,7 @@ def _worth(summary: dict[str, Any], say: Any) -> None:
         say(f"{'crafted on':{NAME}} {source:>16} {file:>16}  stands only there       p", "dim")
         for line in pair["targets"]:
             only = f"{line['only_source']} / {line['only_file']}"
-            numbers = f"{share(line['source']):>16} {share(line['file']):>16} {only:>17} {number(line['p'], 2):>7}"
+            numbers = f"{share(line['source']):>16} {share(line['file']):>16} {only:>17} {p_value(line['p']):>7}"
             say(f"{plain(line['target'], NAME):{NAME}} {numbers}")
 
 

@@ -28,6 +28,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits - 1}f}" if value < 10 else f"{value:.{digits - 2}f}"
 
 
+def p_value(p: float) -> str:
+    """``.625``, and ``<.001`` for what would read as impossible."""
+    return "<.001" if p < 0.001 else number(p)
+
+
 def share(value: Share | None) -> str:
     return "-" if value is None else number(value["share"])
 

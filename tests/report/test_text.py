@@ -1,7 +1,7 @@
 import pytest
 
 from edgeq.measure.words import epsilon, radius
-from edgeq.report.text import compact, number, plain
+from edgeq.report.text import compact, number, p_value, plain
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.105, ".105"), (0, ".000"), (1.0, "1.00"), (0.99951, "1.00"), (12.34, "12.3"), (None, "-")])
@@ -25,3 +25,7 @@ def test_radii_are_said_in_pixels_where_it_matters():
 def test_control_characters_never_reach_a_terminal():
     assert "\x1b" not in plain("\x1b[31mred\x07\u202e")
     assert len(plain("x" * 999)) == 200
+
+
+def test_no_probability_reads_as_impossible():
+    assert [p_value(p) for p in (1e-70, 0.00099, 0.001, 0.625, 1.0)] == ["<.001", "<.001", ".001", ".625", "1.00"]
