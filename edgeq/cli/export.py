@@ -80,8 +80,8 @@ def export(
 
     The sidecar's content and the main file's fidelity table. Raises :class:`EdgeqError`; then nothing is written.
     """
-    wanted = _formats(formats)
-    from edgeq.keras import ship
+    wanted, stores = _formats(formats), _stores(store)
+    from edgeq.keras import quantizers, ship
     from edgeq.keras.load import load
 
     recorded = sidecar.read(model)[0]
@@ -96,6 +96,11 @@ def export(
         what = "to see how far its logits reach" if low_bit else "to find its ranges; a float network has none"
         raise EdgeqError(f"{model}: it needs images {what}; pass --calibrate DATA")
 
+    if store and not portable and (not low_bit or quantizers.parse(str(recorded["quant"])).a == quantizers.FLOAT):
+        raise EdgeqError(f"{model}: --store is about networks with low-bit activations, which this one is not")
+    if formats and "onnx" in wanted and ship.SCALED not in stores:
+        raise EdgeqError(f"{model}: the .onnx is of the scaled file; take --store scaled, or --format tflite")
+
     prepare = _preprocess(network, model, calibrate, data, preprocess)
     recipe: dict[str, Any] = {"method": "quantisation-aware training"}
     stem, calibration = model.stem, None
@@ -107,15 +112,10 @@ def export(
         _raw(exporting.real(network, prepare), model)
         keras = ship.low_bit(model) if low_bit else ship.portable(model, calibration)
         stem += "" if low_bit else "-portable"
-        stores = _stores(store)
-        if formats and "onnx" in wanted and ship.SCALED not in stores:
-            raise EdgeqError(f"{model}: the .onnx is of the scaled file; take --store scaled, or --format tflite")
         shipped = ship.frozen(keras, calibration, stem, stores, "onnx" in wanted)
     else:
         real = None if calibration is None else exporting.real(network, prepare)
         shipped = ship.converted(network, calibration, real, stem, "onnx" in wanted)
-    if store and shipped.trained is None:
-        raise EdgeqError(f"{model}: --store is about networks with low-bit activations, which this one is not")
     test = exporting.images(data, n or 500, seed, network, prepare)
     with files.staging(output) as folder:
         made = {}
