@@ -3,7 +3,7 @@
     python tools/export_lowbit.py IN OUT --data npz:cifar10.npz --n 10000
     python tools/export_lowbit.py IN OUT --table > table.md
 
-``--table`` prints what the sidecars in OUT say, as docs/results/lowbit.md has it.
+``--table`` prints what the sidecars in OUT say, as docs/results/lowbit.md has it, and which networks were not trained or not exported.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="these folders' names alone")
     a = parser.parse_args()
     if a.table:
-        table(a.out)
+        table(a.networks, a.out)
         return
     for model in sorted(a.networks.glob("*.savedmodel")):
         if (a.only and model.stem not in a.only) or (a.out / f"{model.stem}.edgeq.json").exists():
@@ -46,33 +46,47 @@ def main() -> None:
         print(f"{model.stem}: {time.monotonic() - began:.0f} s", flush=True)
 
 
-def table(folder: Path) -> None:
+def table(networks: Path, out: Path) -> None:
     names = [name.removeprefix("litert-") for name in RUNTIMES[2:]]
     print("| network | float32 | frozen | " + " | ".join(names) + " | certified | wrong activations | bytes |")
     print("| --- |" + " --- |" * (len(RUNTIMES) + 3))
-    for path in sorted(folder.glob("*.edgeq.json")):
+    notes = []
+    for path in sorted([*out.glob("*.edgeq.json"), *out.glob("*.refused.txt"), *networks.glob("*.failed.txt")]):
+        if path.suffix == ".txt":
+            stem, _, how = path.stem.rpartition(".")
+            trained = networks / f"{stem}.savedmodel.edgeq.json"
+            said = json.loads(trained.read_text("utf-8")) if trained.exists() else None
+            name, accuracy = (said["quant"], share(said["test"]["accuracy"])) if said else (stem, "")
+            print(f"| {name} | {accuracy} | {how} |" + " |" * (len(RUNTIMES) + 1))
+            notes.append(f"- {name}: {path.read_text('utf-8').strip()}")
+            continue
         said = json.loads(path.read_text("utf-8"))
         row(said["training"].get("quant", "float"), said, said, "scaled", next(name for name in said["files"] if name.endswith(".tflite")))
         if packed := said["packed"]:
             row("packed", said, packed, "packed", packed["file"])
+    print("\n".join(["", *notes]))
 
 
 def row(name: str, said: dict[str, Any], part: dict[str, Any], way: str, file: str) -> None:
     """Accuracy, and behind it the flips against the frozen network (the float32 one where nothing was frozen)."""
     lines = {line["runtime"]: line for line in part["fidelity"]["runtimes"]}
     frozen = "keras-float" in lines
-    cells = [name, *(accuracy(lines[k]) if k else "" for k in (("keras-float", "keras") if frozen else ("keras", "")))]
+    cells = [name, *(right(lines[k]) if k else "" for k in (("keras-float", "keras") if frozen else ("keras", "")))]
     for runtime in RUNTIMES[2:]:
         line = lines.get(runtime)
-        cells.append("" if line is None or "reason" in line else f"{accuracy(line)} ({line['flips']['keras']})")
+        cells.append("" if line is None or "reason" in line else f"{right(line)} ({line['flips']['keras']})")
     held = [(layer["stored"][way]["certified"], layer["channels"]) for layer in said["certificate"] or ()]
     cells.append(f"{sum(h for h, _ in held)} of {sum(c for _, c in held)}" if held else "")
     cells.append(wrong([v for v in part.get("levels") or () if not v["reason"]]))
     print("| " + " | ".join([*cells, f"{said['files'][file]['bytes']:,}"]) + " |")
 
 
-def accuracy(line: dict[str, Any]) -> str:
-    return f"{line['accuracy'][0]:.4f}".removeprefix("0")
+def right(line: dict[str, Any]) -> str:
+    return share(line["accuracy"][0])
+
+
+def share(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
 
 
 def wrong(levels: list[dict[str, Any]]) -> str:
