@@ -51,7 +51,10 @@ def test_a_second_snap_changes_nothing(net, quant) -> None:
         assert np.array_equal(a, b)
 
 
-@pytest.mark.parametrize(("net", "quant"), [("digits_cnn", "lsq:w4a4"), ("mixed", "lsq:w8a8"), ("mixed", "pact+lsq:w6a6")])
+STEPS = [("digits_cnn", "lsq:w4a4"), ("mixed", "lsq:w8a8"), ("mixed", "pact+lsq:w6a6"), ("mixed", "dorefa:w6a6"), ("resnet8", "pact:w4a4")]
+
+
+@pytest.mark.parametrize(("net", "quant"), STEPS)
 def test_steps_of_the_accumulator_are_whole(net, quant) -> None:
     """Where thresholds are ``(k - 1/2) D - B`` with an integer D they are evenly spaced; only a small D may stay broken."""
     graph, wholes = low_bit.frozen(net, quant), 0

@@ -7,7 +7,8 @@ threshold, for its own way of rounding: if weights have at most 6 bits, and int8
 in there. The finer an accumulator, the less this moves: ``D`` by at most 1/2, which gamma takes on. A sign's only threshold is ``-B``: half
 of an odd number, whatever ``D`` is.
 Between two grids (a shortcut, what follows an add) the accumulator is a code, and ``D`` the ratio of two steps: an odd multiple of 1/8
-keeps every threshold 1/16 away from a code.
+keeps every threshold 1/16 away from a code. Where weights have a step that nothing can move (DoReFa's, in a shortcut's convolution without
+normalisation), what lies behind takes on theirs.
 """
 
 from __future__ import annotations
@@ -56,10 +57,22 @@ def _between_grids(layer: Any) -> None:
         quantizer, variables = layer._output_quantizers[0], layer._output_quantizer_vars
     else:
         return
-    if given is None or not quantizer.sized or isinstance(quantizer, Portable):
+    if not quantizer.sized or isinstance(quantizer, Portable):
         return
-    ratio = float(quantizer.unit(variables)) / given
-    variables["gain"].assign(variables["gain"] * ((2 * np.floor(4 * ratio) + 1) / 8 / ratio))
+    step = float(quantizer.unit(variables))
+    if given is not None:
+        variables["gain"].assign(variables["gain"] * ((2 * np.floor(4 * step / given) + 1) / 8 * given / step))
+    elif worth := next((w for b in before(layer) if (w := _fixed(b))), None):
+        whole = round(step / worth)
+        variables["gain"].assign(variables["gain"] * (whole * worth / step if whole >= LEAST else 1))
+
+
+def _fixed(layer: Any) -> float | None:
+    """What a step of the accumulator behind a convolution is worth whose weights have one step that is not learned; else None."""
+    held, given = kernel(layer), unit(before(layer)[0]) if before(layer) else None
+    if held is None or given is None or layer._weight_vars[0][1].sized or np.ptp(held.worth):
+        return None
+    return float(given) * float(held.worth.flat[0])
 
 
 def _behind_weights(layer: Any) -> None:
