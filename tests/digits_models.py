@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,19 @@ def digits_models(tmp_path_factory: pytest.TempPathFactory) -> DigitsModels:
 
 @pytest.fixture(scope="session")
 def low_bit_model(digits_models: DigitsModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The SavedModel of a network that ``edgeq train --quant lsq:w3a3`` fine-tuned for an epoch, beside it ``exported/``."""
+    """The SavedModel of a network that ``edgeq train --quant lsq:w3a3`` fine-tuned for an epoch, beside it ``exported/`` and
+    ``exported.txt``, what the command said."""
     folder = _shared(tmp_path_factory) / "low-bit-model"
     path = folder / "digits_cnn-lsq-w3a3.savedmodel"
 
     def build() -> None:
-        from edgeq.cli.export import export
+        from edgeq.cli.export import command
         from edgeq.cli.train import train
 
         train("digits_cnn", quant="lsq:w3a3", start=str(digits_models.keras), epochs=1, output=folder)
-        export(path, folder / "exported")
+        result = CliRunner().invoke(command, [str(path), "-o", str(folder / "exported")])
+        assert result.exit_code == 0, result.output
+        (folder / "exported.txt").write_text(result.stdout, "utf-8")
 
     once(folder, build)
     return path

@@ -1,9 +1,5 @@
 """The file as a differentiable network: forwards the runtime bit by bit, backwards straight through."""
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import random_graphs
@@ -194,26 +190,3 @@ def test_kernels_that_dilation_blows_up_and_scales_beyond_reason_are_refused():
     last = b.add(x, b.add(x, x, (1e-11, 0)), (1e11, 0))
     with pytest.raises(EdgeqError, match=r"add .* has scales that no kernel takes"):
         executor(b.done(x, last), "litert-xnnpack")
-
-
-def test_pgd_needs_nothing_but_the_file(tmp_path):
-    (tmp_path / "model.tflite").write_bytes(tiny_tflite.classifier(seed=3))
-    arguments = [
-        "--attack",
-        "pgd:steps=10:step=0.2",
-        "--eps",
-        "24/255",
-        "--n",
-        "40",
-        "--runtime",
-        "litert-xnnpack,litert-reference",
-        "--json",
-    ]
-    command = [sys.executable, "-m", "edgeq", "attack", "--target", "model.tflite", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    printed = json.loads(done.stdout)
-    robust = {(c["attack"], line["target"]): line["robust_accuracy"]["k"] for c in printed["cells"] for line in c["targets"]}
-    assert robust["pgd", "litert-xnnpack"] <= robust["noise", "litert-xnnpack"]
-    assert any("holds the file" in sentence for sentence in printed["threat_model"])
-    assert printed["cells"][1]["crafted_on"] == "litert-xnnpack"
