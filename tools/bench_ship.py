@@ -14,7 +14,6 @@ from pathlib import Path
 from edgeq import data
 from edgeq.integer import portable, read_tflite
 from edgeq.keras import ship
-from edgeq.pipeline.preprocess import resolve
 
 
 def resident() -> float:
@@ -29,10 +28,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=200, help="training images that show how far logits reach")
     a = parser.parse_args()
     taught = data.open(a.data, split="train")
-    index = data.sample(taught, a.n, 0)
-    shape = taught.image(int(index[0])).shape
-    prepare = resolve(shape[:2], shape[2], shape, override=None, stated="mean=0,std=1", where="raw pixels")[0]
-    images = data.decode(taught, index, prepare.apply)
+    images = data.decode(taught, data.sample(taught, a.n, 0), lambda image: image)
     model = ship.low_bit(a.network)
     print(f"the Keras network restored: at most {resident():,.0f} MiB")
     began = time.perf_counter()

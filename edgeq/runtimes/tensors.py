@@ -39,15 +39,15 @@ def open(name: str, path: str | Path, signature: Signature, codes: Codes, timeou
     ``codes``: the pixel-to-input map; ``timeout``: seconds. Raises :class:`EdgeqError` where the runtime cannot keep them.
     """
     stat = os.stat(path)
-    _survives(name, str(path), json.dumps(signature.to_json()), timeout, (stat.st_mtime_ns, stat.st_size))
+    request = json.dumps({"name": name, "path": str(path), "signature": signature.to_json(), "seconds": timeout})
+    _survives(name, path, request, timeout, (stat.st_mtime_ns, stat.st_size))
     return _open(name, path, signature, codes)
 
 
 @lru_cache
-def _survives(name: str, path: str, signature: str, timeout: float, _stamp: tuple[int, int]) -> None:
+def _survives(name: str, path: str | Path, request: str, timeout: float, _stamp: tuple[int, int]) -> None:
     """The trial in a child process; once for the same file, as starting one takes longer than what it tries."""
     command, env = python_child("edgeq.runtimes.tensors")
-    request = json.dumps({"name": name, "path": path, "signature": json.loads(signature), "seconds": timeout})
     try:
         done = subprocess.run(command, input=request.encode(), capture_output=True, timeout=timeout, env=env, check=False)
     except subprocess.TimeoutExpired:
