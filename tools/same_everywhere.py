@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--data", help="test images, all of them")
     parser.add_argument("--random", type=int, default=0, help="random inputs")
+    parser.add_argument("--seed", type=int, default=0, help="of the random inputs")
     parser.add_argument("--inner", type=int, default=0, help="of each kind, inputs on which every activation is compared")
     a = parser.parse_args()
     found = runtimes.probe_all(list(tensors.RUNTIMES), a.file, output="logits")
@@ -42,7 +43,7 @@ def main() -> None:
         targets["ort"] = runtimes.open("ort", onnx, runtimes.probe("ort", onnx, output="logits"), codes)
     inner = {name: tensors.open(name, a.file, s, codes) for name, s in signatures.items()} if a.inner else {}
     base = next(iter(targets))
-    for kind, total, chunks in inputs(a.data, a.random, (h, w, c)):
+    for kind, total, chunks in inputs(a.data, a.random, a.seed, (h, w, c)):
         began, done = time.monotonic(), 0
         flips, answers, elements, looked = dict.fromkeys(targets, 0), dict.fromkeys(targets, 0), dict.fromkeys(inner, 0), 0
         for images in chunks:
@@ -63,7 +64,7 @@ def main() -> None:
             print(f"  {name}: {flips[name]} flips, {answers[name]} of {total * first.output.shape[0]:,} scores differ{inside}", flush=True)
 
 
-def inputs(spec: str | None, random: int, shape: tuple[int, ...]) -> Iterator[tuple[str, int, Iterator[np.ndarray]]]:
+def inputs(spec: str | None, random: int, seed: int, shape: tuple[int, ...]) -> Iterator[tuple[str, int, Iterator[np.ndarray]]]:
     if spec:
         test = sets.open(spec, split="test")
         index = np.arange(len(test))
@@ -73,9 +74,9 @@ def inputs(spec: str | None, random: int, shape: tuple[int, ...]) -> Iterator[tu
             (sets.decode(test, index[at : at + CHUNK], lambda image: image) for at in range(0, len(test), CHUNK)),
         )
     if random:
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(seed)
         yield (
-            "uniform random pixels",
+            f"uniform random pixels, seed {seed}",
             random,
             (rng.integers(0, 256, (min(CHUNK, random - at), *shape), np.uint8) for at in range(0, random, CHUNK)),
         )
