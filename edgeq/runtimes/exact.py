@@ -1,7 +1,7 @@
 """``tflm-exact``: the answers of TensorFlow Lite Micro, bit by bit, without its interpreter and several times as fast.
 
 The simulator (:mod:`edgeq.integer.simulate`) with three short cuts: a convolution's windows stay in the cache, its two roundings are one
-``floor`` in float64, and an elementwise op is a table of all its 256 or 65,536 inputs, filled by the simulator itself.
+``floor`` (:mod:`edgeq.integer.line`), and an elementwise op is a table of all its 256 or 65,536 inputs, filled by the simulator itself.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.integer import read_tflite
 from edgeq.integer.graph import Graph, Op, Tensor
+from edgeq.integer.line import line
 from edgeq.integer.ops import EXACT32, Call, Step, clamp_range, limits, padding, quantisation
-from edgeq.integer.rounding import double_rounding, requantiser
+from edgeq.integer.rounding import requantiser
 from edgeq.integer.simulate import EXACT, KERNELS, plan
 from edgeq.runtimes import cpu
 from edgeq.runtimes._lanes import Codes, Lanes
 
 RUNTIME = "tflm"
 MOST, BYTES = 16, 2**23  # images a lane takes at once, and what their widest windows may take
-EXACT_SHIFT = 13  # up to this right shift, what is not clamped anyway has at most 53 bits
 _TABLES = ("add", "sub", "mul", "minimum", "maximum", "relu", "relu6", "relu_n1_to_1", "leaky_relu", "hard_swish", "logistic", "tanh")
 
 
@@ -94,29 +94,17 @@ def _widest(graph: Graph) -> int:
 
 
 def _requantise(call: Call, out: int) -> Callable[[np.ndarray], np.ndarray] | None:
-    """From a float32 accumulator ``(..., out)`` to output codes; None where float64 might not be exact.
-
-    With ``M = q / 2^(31 + r)``, gemmlowp's two roundings are ``floor(acc M + 1/2 + s / 2^(r+1))``, s the accumulator's sign: the first one
-    moves each half of the second by half of its own step, towards zero. ``acc q`` and the sum stay below 2^53 for ``r`` up to
-    ``EXACT_SHIFT`` unless the result is beyond 2^9, and then it is clamped.
-    """
+    """From a float32 accumulator ``(..., out)`` to output codes; None where float64 might not be exact."""
     w = call.inputs[1]
     assert w is not None
-    parts = requantiser(RUNTIME, call.op.kind, call.given.scale, w.scale, call.output.scale, out, call.given.dtype).parts
-    if len(parts) != 1 or parts[0][1] is not double_rounding:
-        return None
-    q, shift = (np.asarray(v, np.int64) for v in parts[0][2])
-    if (shift > 0).any() or (shift < -EXACT_SHIFT).any():
-        return None
-    multiplier = np.ldexp(q.astype(np.float64), shift - 31)
-    nudge = np.where(shift < 0, np.ldexp(0.5, shift), 0.0)
+    formula = requantiser(RUNTIME, call.op.kind, call.given.scale, w.scale, call.output.scale, out, call.given.dtype)
     zero, (lo, hi) = quantisation(call.output)[1], clamp_range(call)
-    one_sided = lo >= zero  # what a negative accumulator gives is clamped
+    codes = line(formula, np.zeros(out, np.int64), (lo - zero, hi - zero), zero)
+    if codes is None:
+        return None
 
     def run(acc: np.ndarray) -> np.ndarray:
-        value = acc * multiplier
-        value += (0.5 + nudge if one_sided else np.copysign(nudge, acc) + 0.5) + zero
-        np.floor(value, out=value)
+        value = codes(acc)
         return np.clip(value, lo, hi, out=value).astype(call.output.dtype)
 
     return run
