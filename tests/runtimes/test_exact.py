@@ -71,7 +71,7 @@ def test_every_op_is_the_simulators(kind):
 def test_two_roundings_in_one_floor_at_every_threshold(activation):
     """Accumulators beside every threshold, and those that end on a half of either rounding, where float64 has no bit to spare."""
     rng = np.random.default_rng(0)
-    for shift in range(16):
+    for shift in range(25):
         real = 2.0**-shift * np.append(rng.uniform(0.5, 1, 20), [0.5, 0.75, 1 - 2.0**-24, 0.5 + 2.0**-24])
         channels = len(real)
         graph = random_graphs.Builder()
