@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeq.integer.rounding import FORMULAS, RUNTIMES, double_rounding, float_product, quantised_multiplier, single_rounding
+from edgeq.integer.rounding import FORMULAS, RUNTIMES, double_rounding, multipliers
 
 LARGEST = 127  # of the stored weights' magnitudes
 _HIGHEST = 0.5  # multipliers stay below: fixed-point formulas would shift the accumulator to the left
@@ -155,9 +155,7 @@ class _Layer(NamedTuple):
         real = product / self.scale_out.astype(np.float64)
         holds = {}
         for formula in {f for some in self.formulas for f in some}:
-            parameters: tuple[np.ndarray, ...] = (self.scale_in * scale / self.scale_out,)
-            if formula is not float_product:
-                parameters = quantised_multiplier(real, cut=formula is single_rounding)
+            parameters = multipliers(formula, self.scale_in * scale / self.scale_out, real)
             holds[formula] = _holds(points, bias, formula, tuple(p[:, None] for p in parameters)) & fits
         return np.stack([np.all([holds[f] for f in some], axis=0) for some in self.formulas], axis=1)
 
