@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgeq.core.errors import EdgeqError
+from edgeq.integer.engines import doubt
 from edgeq.integer.graph import Graph, Op, Tensor
 from edgeq.integer.ops import Call
 from edgeq.integer.ops.linear import fits
@@ -35,8 +37,6 @@ from edgeq.integer.read_tflite import from_model
 from edgeq.integer.rounding import RUNTIMES
 from edgeq.integer.shapes import infer
 from edgeq.integer.simulate import EXACT, simulate
-from edgeq.core.errors import EdgeqError
-from edgeq.integer.engines import doubt
 from edgeq.integer.tflite_file import parse
 from edgeq.integer.write_tflite import write_tflite
 
@@ -95,7 +95,9 @@ class Draw:
             out = np.nextafter(out, np.float32(self.pick(0.0, 1e30)))
         return float(np.clip(out, 2.0**-39, 2.0**39))
 
-    def tensor(self, shape: Sequence[int], scale: Any = None, zero: Any = 0, dtype: str | None = None, data: Any = None, axis: int = 0) -> int:
+    def tensor(
+        self, shape: Sequence[int], scale: Any = None, zero: Any = 0, dtype: str | None = None, data: Any = None, axis: int = 0
+    ) -> int:
         dtype = dtype or self.dtype
         scales = np.empty(0, np.float32) if scale is None else np.atleast_1d(np.array(scale, np.float32))
         if data is not None:
@@ -104,10 +106,10 @@ class Draw:
         self.tensors.append(Tensor(f"t{len(self.tensors)}", tuple(shape), dtype, scales, zeros, axis, data))
         return len(self.tensors) - 1
 
-    def op(self, kind: str, inputs: Sequence[int], scale: Any, zero: int = 0, dtype: str | None = None, **options: Any) -> int:
+    def op(self, kind: str, inputs: Sequence[int], scale: Any, zero: int = 0, as_type: str | None = None, **options: Any) -> int:
         shapes = [self.tensors[i].shape for i in inputs if i >= 0]
         constant = [self.tensors[i].data is not None for i in inputs if i >= 0]
-        out = self.tensor(infer(kind, options, shapes, constant), scale, zero, dtype)
+        out = self.tensor(infer(kind, options, shapes, constant), scale, zero, as_type)
         self.ops.append(Op(kind, tuple(inputs), out, MappingProxyType(options)))
         return out
 
@@ -127,16 +129,15 @@ def draw(kind: str, seed: int) -> Graph:
         return d.done()
     if kind in LAYERS or kind in ("int4", "layer_then"):
         layer = kind if kind in LAYERS else str(d.pick(*LAYERS))
-        _layer(d, layer, "int4" if kind == "int4" else d.dtype)
+        _layer(d, layer, "int4" if kind == "int4" and d.dtype == "int8" else d.dtype)
         if kind == "layer_then":
             last = len(d.tensors) - 1
             t = d.tensors[last]
-            same = {"scale": t.scale, "zero": int(t.zero[0])}
             following = str(d.pick("relu6", "relu_n1_to_1", "quantize", "add", "mul", "tanh", "leaky_relu"))
             if following in ("add", "mul"):
                 d.op(following, (last, last), d.ratio(float(t.scale[0])), d.zero(), activation=d.activation())
             elif following == "leaky_relu":
-                d.op(following, (last,), **same, alpha=_alpha(d))
+                d.op(following, (last,), t.scale, int(t.zero[0]), alpha=_alpha(d))
             else:
                 d.op(following, (last,), d.ratio(float(t.scale[0])), d.zero())
         return d.done()
@@ -170,8 +171,8 @@ def _layer(d: Draw, kind: str, dtype: str) -> None:
     given = d.tensors[x]
     out = c * int(rng.integers(1, 3)) if kind == "depthwise" else int(rng.integers(1, 18))
     sizes = {"conv": (out, kernel, kernel, c), "depthwise": (1, kernel, kernel, out), "dense": (out, c)}[kind]
-    axis = 3 if kind == "depthwise" else 0
     per_channel = d.dtype == "int8" and d.flip(0.7)
+    axis = 3 if kind == "depthwise" and (per_channel or d.flip(0.2)) else 0  # stated beside one scale, it sends uint8 to another kernel
     scale_out = d.scale()
     fan = max(1, int(np.prod(sizes)) // out)
     usual = 2.0 / (74 * 73 * np.sqrt(fan)) * 50
@@ -190,7 +191,14 @@ def _layer(d: Draw, kind: str, dtype: str) -> None:
     zeros: Any = int(rng.integers(0, 256)) if dtype == "uint8" else 0
     if dtype == "int8" and d.extreme and d.flip(0.1):
         zeros = int(rng.integers(-5, 6))
-    w = d.tensor(sizes, scales, zeros, dtype if d.dtype == "int8" or dtype != "int4" else "uint8", weights % 256 if d.dtype == "uint8" else weights, axis)
+    w = d.tensor(
+        sizes,
+        scales,
+        zeros,
+        dtype,
+        weights,
+        axis,
+    )
     spread = float(np.abs(weights - (128 if dtype == "uint8" else 0)).mean() * 74 * np.sqrt(fan)) + 1
     bias = rng.integers(-1, 2, out) * rng.integers(0, max(2, int(spread)), out)
     if d.extreme and d.flip(0.1):
@@ -215,7 +223,7 @@ def _pair(d: Draw, kind: str, scale: float, zero: int) -> None:
         b = d.tensor((1, 1, width, 1), *other, data=np.resize(codes, width))
     else:
         b = d.tensor((1, 4, 4, 8), *other, data=d.rng.integers(d.lo, d.lo + 256, (1, 4, 4, 8)))
-    options = {} if kind in ("minimum", "maximum") else {"activation": d.activation()}
+    options: dict[str, Any] = {} if kind in ("minimum", "maximum") else {"activation": d.activation()}
     if kind in ("minimum", "maximum"):
         out: tuple[float, int] = (scale, zero)
     elif kind == "mul":
@@ -228,20 +236,20 @@ def _pair(d: Draw, kind: str, scale: float, zero: int) -> None:
 
 def _curve(d: Draw, kind: str, x: int, scale: float, zero: int) -> None:
     if kind == "dequantize":
-        d.op(kind, (x,), None, dtype="float32")
+        d.op(kind, (x,), None, as_type="float32")
         return
     out = (scale, zero) if d.flip(0.3) else (d.ratio(scale), d.zero())
     if kind == "logistic" and d.flip(0.9):
         out = (1 / 256, d.lo)
     if kind == "tanh" and d.flip(0.9):
         out = (1 / 128, d.lo + 128)
-    options = {"alpha": _alpha(d)} if kind == "leaky_relu" else {}
+    options: dict[str, Any] = {"alpha": _alpha(d)} if kind == "leaky_relu" else {}
     dtype = d.pick("int8", "uint8") if kind == "quantize" else None
     if dtype == "uint8" and d.dtype == "int8":
         out = (out[0], out[1] + 128)
     elif dtype == "int8" and d.dtype == "uint8":
         out = (out[0], out[1] - 128)
-    d.op(kind, (x,), *out, dtype=dtype, **options)
+    d.op(kind, (x,), *out, as_type=dtype, **options)
 
 
 def _move(d: Draw, kind: str, scale: float, zero: int) -> None:
@@ -342,7 +350,14 @@ def check(kind: str, seed: int, answers: Callable[[str, bytes, np.ndarray], np.n
         if off:
             return Result(f"simulated {r} is off in {off}", 0, checked, False)
     claims = 0
-    for some in ((*RUNTIMES,), RUNTIMES[:3], (RUNTIMES[0], RUNTIMES[1]), (RUNTIMES[1], RUNTIMES[2]), (RUNTIMES[2], RUNTIMES[3]), (RUNTIMES[0], RUNTIMES[3])):
+    for some in (
+        (*RUNTIMES,),
+        RUNTIMES[:3],
+        (RUNTIMES[0], RUNTIMES[1]),
+        (RUNTIMES[1], RUNTIMES[2]),
+        (RUNTIMES[2], RUNTIMES[3]),
+        (RUNTIMES[0], RUNTIMES[3]),
+    ):
         proof = prove(graph, some)
         if not proof.holds:
             continue
@@ -416,14 +431,16 @@ def tried(kind: str, seeds: Sequence[int]) -> Iterator[tuple[int, Result]]:
         child.start()
         theirs.close()
         at: tuple[int, Any] = (left[0], None)
-        with contextlib.suppress(EOFError):
-            while mine.poll(30):
-                at = mine.recv()
-                if isinstance(at[1], Result):
-                    yield at
-                    left = left[left.index(at[0]) + 1 :]
-        child.kill()
-        child.join()
+        try:
+            with contextlib.suppress(EOFError):
+                while left and mine.poll(30):
+                    at = mine.recv()
+                    if isinstance(at[1], Result):
+                        left = left[left.index(at[0]) + 1 :]
+                        yield at
+        finally:
+            child.kill()
+            child.join()
         if left:
             if at[1] is None or isinstance(at[1], Result):
                 yield left.pop(0), Result("the simulator or the proof ended the process, or took half a minute", 0, 0, False)

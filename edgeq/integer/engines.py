@@ -167,7 +167,9 @@ def _leaky_relu(call: Call) -> str | None:
 
 def _hard_swish(call: Call) -> str | None:
     fine = np.float32(1 / 128) * np.float32(call.given.scale[0])
-    out, inner = (int(np.frexp(np.float64(r))[1]) for r in (fine / np.float32(call.output.scale[0]), fine / (np.float32(3) / np.float32(32768))))
+    out, inner = (
+        int(np.frexp(np.float64(r))[1]) for r in (fine / np.float32(call.output.scale[0]), fine / (np.float32(3) / np.float32(32768)))
+    )
     return None if -15 <= out <= -2 and -15 <= inner <= 14 else "has scales at which its 16-bit arithmetic overflows, or is refused"
 
 

@@ -48,7 +48,6 @@ KERNELS: dict[str, Callable[[Call], Step]] = {
 KERNELS |= {kind: _choice(KERNELS[kind], own) for kind, own in ort.KERNELS.items()}
 
 
-
 def ways(call: Call) -> list[Step]:
     """All functions of its input codes that the kernel of an elementwise op uses, broadcasting as numpy does; most kernels have one."""
     several = call.op.kind in ("add", "sub", "mul") and call.runtime != "ort"

@@ -217,7 +217,7 @@ def test_each_way_to_break_a_portable_graph_is_named(change: dict[str, float], o
     assert first.difference is not None
     assert first.difference.channel == channel
     assert [v.proven for v in proof.verdicts] == [i != op for i in range(6)]
-    assert f"no: op {op} ({'conv' if op == 1 else 'add'} {graph.tensors[graph.ops[op].output].name}) gives " in str(proof)
+    assert f"not proven: op {op} ({'conv' if op == 1 else 'add'} {graph.tensors[graph.ops[op].output].name}) gives " in str(proof)
     if op == 1:
         assert first.share == 0.75
         assert gives(graph, first) == first.difference.codes
@@ -232,7 +232,7 @@ def test_what_the_proof_says() -> None:
     assert proof.first is not None
     assert proof.first.kind == "softmax"
     assert str(proof).startswith("proven up to the softmax: the same on ")
-    assert str(prove(_portable(softmax=True, bias=0))).startswith("no: op 1 (conv ")
+    assert str(prove(_portable(softmax=True, bias=0))).startswith("not proven: op 1 (conv ")
     said = json.loads(json.dumps(prove(_portable(bias=0)).to_json()))
     assert (said["holds"], said["verdicts"][1]["share"], said["verdicts"][0]["reason"]) == (False, 0.75, None)
     assert set(said["verdicts"][1]["difference"]["codes"]) == set(RUNTIMES)

@@ -66,22 +66,23 @@ def clamp_range(call: Call, activation: str | None = None) -> tuple[int, int]:
     XNNPACK ``xnn_qs8_quantize``: the zero point is added before the one rounding, halves to even; with a bound between two codes, an odd
     zero point makes that another code. ONNX Runtime: the zero point after the rounding, halves to even.
     """
-    scale, zero = quantisation(call.output)
     lo, hi = limits(call.output.dtype)
-
-    def code(value: float) -> int:
-        ratio = np.float32(value) / scale
-        if call.xnnpack:
-            return int(np.rint(np.clip(ratio + np.float32(zero), np.float32(lo), np.float32(hi))))
-        return zero + int(np.rint(ratio) if call.runtime == "ort" else np.copysign(np.floor(np.abs(np.float64(ratio)) + 0.5), ratio))
-
     bounds = {"relu": (0.0, None), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0)}.get(
         activation or call.op.options.get("activation", "none")
     )
     if bounds is not None:
-        lo = max(lo, min(hi, code(bounds[0])))
-        hi = hi if bounds[1] is None else min(hi, max(lo, code(bounds[1])))
+        lo = max(lo, min(hi, bound_code(call, bounds[0])))
+        hi = hi if bounds[1] is None else min(hi, max(lo, bound_code(call, bounds[1])))
     return lo, hi
+
+
+def bound_code(call: Call, bound: float) -> int:
+    """The output code of a real bound of the activation; it may lie beyond the type's."""
+    (scale, zero), (lo, hi) = quantisation(call.output), limits(call.output.dtype)
+    ratio = np.float32(bound) / scale
+    if call.xnnpack:
+        return int(np.rint(np.clip(ratio + np.float32(zero), np.float32(lo), np.float32(hi))))
+    return zero + int(np.rint(ratio) if call.runtime == "ort" else np.copysign(np.floor(np.abs(np.float64(ratio)) + 0.5), ratio))
 
 
 def to_codes(values: np.ndarray, zero: int, lo: int, hi: int, dtype: str) -> np.ndarray:

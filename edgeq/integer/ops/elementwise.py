@@ -56,7 +56,7 @@ def sub(call: Call) -> Step:
 
 
 def mul(call: Call) -> Step:
-    """One rescaled product. LiteRT computes the multiplier in float32, TFLite Micro in float64 (``mul_common.cc``)."""
+    """One rescaled product."""
     return ways(call)[0]
 
 
@@ -127,7 +127,8 @@ def _runs(a: Sequence[int], b: Sequence[int]) -> tuple[int, bool]:
         return int(np.prod(a)), False
     pairs = list(zip(reversed(a), reversed(b), strict=True))
     fast = next(0 if x == 1 else 1 for x, y in pairs if x != y)  # the input whose innermost differing axis is 1
-    runs, i = [], 0
+    runs: list[int] = []
+    i = 0
     for equal in (True, False, True, False, True):  # axes that agree, axes along which the fast one broadcasts, ... the other one
         size, slow = 1, len(runs) == 3
         while i < len(pairs) and (pairs[i][0] == pairs[i][1] if equal else pairs[i][fast ^ slow] == 1):
@@ -138,11 +139,16 @@ def _runs(a: Sequence[int], b: Sequence[int]) -> tuple[int, bool]:
     return (runs[0], False) if runs[0] > 1 else (runs[1], True)
 
 
+def product_multiplier(call: Call) -> np.float64:
+    """Of MUL: computed in float32 by LiteRT, in float64 by TFLite Micro (``mul_common.cc``)."""
+    sa, sb, so = (scale for scale, _ in _operands(call))
+    return np.float64(sa) * np.float64(sb) / np.float64(so) if call.runtime == "tflm" else np.float64(sa * sb / so)
+
+
 def _mul(call: Call) -> Step:
     (sa, za), (sb, zb), (so, zo) = _operands(call)
     lo, hi = clamp_range(call)
-    m = sa * sb / so
-    q = quantised_multiplier(np.float64(sa) * np.float64(sb) / np.float64(so) if call.runtime == "tflm" else np.float64(m))
+    m, q = sa * sb / so, quantised_multiplier(product_multiplier(call))
 
     def run(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         acc = (a.astype(np.int64) - za) * (b.astype(np.int64) - zb)

@@ -57,9 +57,8 @@ def two_inputs(call: Call) -> Kernel:
     tf = engine.tensorflow()
     a, b = (t for t in call.inputs if t is not None)
     left, right = _every(a)[:, None], _every(b)[None]
-    first, *others = ways(call)
-    table = centred(first(left, right), call.output)
-    if any(not np.array_equal(table, centred(other(left, right), call.output)) for other in others):
+    table, *others = (centred(way(left, right), call.output) for way in ways(call))
+    if any(not np.array_equal(table, other) for other in others):
         return simulated(call)  # it depends on the element's place
     for dtype, formula in _formulas(call):
         if np.array_equal(
