@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 VERSIONS = {"litert": "LiteRT 2.3", "tflm": "TFLite Micro 0.dev20261023", "ort": "ONNX Runtime 1.31"}
 """The engines whose sources and binaries the formulas were checked against."""
-PROCESSORS = "x86-64"
-"""Where. The ARM kernels of LiteRT are others: its builtin ones nearly everywhere, XNNPACK's for MUL and for uint8 files."""
+PROCESSORS = "x86-64 with AVX2"
+"""Where. Without AVX2, LiteRT's builtin kernels multiply matrices in plain C++, which rounds otherwise; its ARM kernels are others too, the
+builtin ones nearly everywhere, XNNPACK's for MUL and for uint8 files."""
 
 LAYERS = ("conv", "depthwise", "dense")
 

@@ -121,8 +121,8 @@ def test_int4_weights_are_not_proven_on_onnx_runtime() -> None:
 
 def test_what_is_proven_names_engines_and_processors() -> None:
     said = str(prove(_relu6(4.0, 2)))
-    assert said.endswith("for every input (LiteRT 2.3 and TFLite Micro 0.dev20261023 on x86-64)")
-    assert prove(_relu6(4.0, 2)).to_json()["engines"] == "LiteRT 2.3 and TFLite Micro 0.dev20261023 on x86-64"
+    assert said.endswith("for every input (LiteRT 2.3 and TFLite Micro 0.dev20261023 on x86-64 with AVX2)")
+    assert prove(_relu6(4.0, 2)).to_json()["engines"] == "LiteRT 2.3 and TFLite Micro 0.dev20261023 on x86-64 with AVX2"
 
 
 def test_a_multiplier_that_xnnpack_refuses_is_not_proven_there() -> None:
