@@ -74,25 +74,45 @@ def _delegated(call: Call) -> bool:
     return all(2.0**-10 <= _ratio(t, call.output) < 256 for t in (a, b))
 
 
+def refused(call: Call) -> str | None:
+    """Why ``call.runtime`` refuses the op for its scales, as a predicate; None where it takes them."""
+    out, kind = call.output, call.op.kind
+    if not _followed(call) or call.runtime == "ort":
+        return None
+    activation = kind if kind in _BOUNDS else call.op.options.get("activation", "none")
+    if _BOUNDS.get(activation, 0.0) / float(out.scale[0]) >= 2.0**30:
+        return "clamps at a code beyond 32 bits, which kernels refuse"
+    if kind in LAYERS and call.runtime == "litert-xnnpack":
+        x, w = call.inputs[:2]
+        assert x is not None
+        assert w is not None
+        if np.any(x.scale * w.scale / out.scale >= np.float32(256)):
+            return "has a multiplier of 256 or more, which XNNPACK refuses"
+    if kind in ("add", "sub"):
+        widest = max(float(t.scale[0]) for t in call.inputs if t is not None)
+        if widest / float(out.scale[0]) >= 2.0**18:
+            return "has an output scale 2^18 times below its inputs', at which kernels end the process"
+    return None
+
+
 def doubt(call: Call) -> str | None:
     """Why the op may not be computed on ``call.runtime`` as its formula says, as a predicate; None where it is.
 
     Beyond 32 bits an accumulator wraps around: that depends on what reaches a layer, and is looked at where its accumulators are.
     """
-    out = call.output
-    if out.dtype not in ("int8", "uint8") or not out.quantised or not call.inputs:
+    if not _followed(call):
         return None
     if call.runtime == "ort":
         w = call.inputs[1] if call.op.kind in LAYERS else None
         return "has INT4 weights, which ONNX Runtime computes in floats" if w is not None and w.dtype == "int4" else None
-    activation = call.op.kind if call.op.kind in _BOUNDS else call.op.options.get("activation", "none")
-    if _BOUNDS.get(activation, 0.0) / float(out.scale[0]) >= 2.0**30:
-        return "clamps at a code beyond 32 bits, which kernels refuse"
-    return _DOUBTS[call.op.kind](call) if call.op.kind in _DOUBTS else None
+    return refused(call) or (_DOUBTS[call.op.kind](call) if call.op.kind in _DOUBTS else None)
+
+
+def _followed(call: Call) -> bool:
+    return call.output.dtype in ("int8", "uint8") and call.output.quantised and bool(call.inputs)
 
 
 _BOUNDS = {"relu6": 6.0, "relu_n1_to_1": 1.0}
-_REFUSED = "has a multiplier of 256 or more, which XNNPACK refuses"
 _WIDE = "gives codes beyond 16 bits before the clamp, where kernels wrap around"
 _METADATA = "has a bias whose stated quantisation is not that of its products, which runtimes take differently"
 
@@ -114,8 +134,6 @@ def _layer(call: Call) -> str | None:
         return None
     if b is None:
         return "has no bias, for which XNNPACK may leave it to another kernel"
-    if np.any(x.scale * w.scale / call.output.scale >= np.float32(256)):
-        return _REFUSED
     most = 0 if b is None or b.data is None else int(np.abs(b.data.astype(np.int64)).max())
     if w.dtype == "int4" and call.xnnpack and 2**11 * w.shape[1] + most >= 2**27:
         return "has accumulators beyond 27 bits, which XNNPACK's kernels for INT4 weights do not hold"
@@ -131,10 +149,7 @@ def _reach(t: Tensor) -> float:
 
 def _sum(call: Call) -> str | None:
     a, b = (t for t in call.inputs if t is not None)
-    so = float(call.output.scale[0])
-    if 2 * max(float(a.scale[0]), float(b.scale[0])) / (2.0**20 * so) >= 0.5:
-        return "has an output scale 2^18 times below its inputs', at which kernels end the process"
-    steps = (_reach(a) * float(a.scale[0]) + _reach(b) * float(b.scale[0])) / so
+    steps = (_reach(a) * float(a.scale[0]) + _reach(b) * float(b.scale[0])) / float(call.output.scale[0])
     return _WIDE if call.kernels == "litert-builtin" and steps >= 2**15 - 2**8 else None
 
 
@@ -187,7 +202,7 @@ def _curve(call: Call) -> str | None:
     x = scale * (np.arange(info.min, info.max + 1) - int(call.given.zero[0])).astype(np.float64)
     with np.errstate(over="ignore"):
         steps = (1 / (1 + np.exp(-x)) if call.op.kind == "logistic" else np.tanh(x)) / step
-    near = np.abs(steps - np.floor(steps) - 0.5) < 2.0**-10
+    near = np.abs(steps - np.floor(steps) - 0.5) < 2.0**-13
     return "has a value so near the middle of two codes that the last bit of an exponential decides" if near.any() else None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
+from edgeq.integer.engines import refused
 from edgeq.integer.graph import Graph
 from edgeq.integer.ops import Call, Step, convert, curves, elementwise, floats, join, linear, move, ort, pool, reduce, resize
 from edgeq.integer.rounding import SIMULATED
@@ -102,9 +103,11 @@ def plan(graph: Graph, runtime: str) -> list[Step]:
         kernel = floats.KERNELS.get(op.kind, KERNELS.get(op.kind)) if out.dtype == "float32" else KERNELS.get(op.kind)
         if kernel is None or (kernel is resize.bilinear and out.dtype == "float32"):
             raise EdgeqError(f"{graph.name}: {op.kind} ({out.name}) of {out.dtype} cannot be simulated; convert the network without it")
-        inputs = tuple(graph.tensors[i] if i >= 0 else None for i in op.inputs)
+        call = Call(op, tuple(graph.tensors[i] if i >= 0 else None for i in op.inputs), out, runtime)
+        if (reason := refused(call)) is not None:
+            raise EdgeqError(f"{graph.name}: {op.kind} ({out.name}) {reason}; export the network again")
         try:
-            steps.append(kernel(Call(op, inputs, out, runtime)))
+            steps.append(kernel(call))
         except (ValueError, OverflowError):
             raise EdgeqError(f"{graph.name}: {op.kind} ({out.name}) has scales that no kernel takes; export the network again") from None
     return steps

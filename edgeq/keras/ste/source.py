@@ -12,6 +12,7 @@ from edgeq.core.answer import Answer
 from edgeq.core.errors import EdgeqError
 from edgeq.core.objective import Objective
 from edgeq.core.rows import Rows
+from edgeq.integer.engines import refused
 from edgeq.integer.graph import Graph, Op, Tensor
 from edgeq.integer.ops import Call
 from edgeq.integer.rounding import SIMULATED
@@ -71,10 +72,12 @@ def executor(graph: Graph, runtime: str, clamp: str = "clipped", keep: bool = Fa
         if all(t is None or t.data is not None for t in call.inputs):  # the weights of a float layer, stored as integers
             tensors[op.output] = replace(call.output, data=dequantised(call, call.given))
             continue
+        what = f"{graph.name}: {op.kind} ({call.output.name})"
+        if (reason := refused(call)) is not None:
+            raise EdgeqError(f"{what} {reason}; export the network again")
         try:
             steps.append((op, step(call, clamp)))
         except (ValueError, OverflowError):
-            what = f"{graph.name}: {op.kind} ({call.output.name})"
             raise EdgeqError(f"{what} has scales that no kernel takes; export the network again") from None
     last, given = logits_of(graph), graph.tensors[graph.input]
 
