@@ -96,7 +96,7 @@ def test_probe_all_keeps_the_reasons(tmp_path: Path) -> None:
     ],
 )
 def test_the_ways_a_child_can_end(body: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtimes, "python_child", lambda *_: ([sys.executable, "-c", body], {}))
+    monkeypatch.setattr("edgeq.runtimes._process.python_child", lambda *_: ([sys.executable, "-c", body], {}))
     with pytest.raises(EdgeqError, match=words):
         runtimes.probe(XNNPACK, tmp_path / "m.tflite", timeout=1 if "sleep" in body else 30)
 
