@@ -18,9 +18,9 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.runtimes import cpu
 from edgeq.runtimes._lanes import Codes, Lanes
-from edgeq.runtimes._process import START, Answering, LostError, Worker, shared_bytes
+from edgeq.runtimes._process import START, Answering, LostError, Worker, WorkerError, shared_bytes
 
-__all__ = ["LostError", "arena_bytes", "check_name", "integer_kernels", "open", "probe", "probe_all", "real"]
+__all__ = ["LostError", "WorkerError", "arena_bytes", "check_name", "integer_kernels", "open", "probe", "probe_all", "real"]
 
 NAMES = ("litert-xnnpack", "litert-builtin", "litert-reference", "tflm", "ort")
 STAND_INS = {"tflm-exact": "tflm"}

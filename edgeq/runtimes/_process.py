@@ -40,7 +40,11 @@ NOISE = 2**14  # bytes of an interpreter's chatter that are kept
 _OUTSIDE = {getattr(signal, name, None) for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2")}
 
 
-class LostError(EdgeqError):
+class WorkerError(EdgeqError):
+    """A worker gave no answer: its interpreter refused the file or an image, crashed, or took too much time or memory."""
+
+
+class LostError(WorkerError):
     """A worker was killed from outside, or did nothing for too long: that says nothing of its file, and may not happen again."""
 
 
@@ -100,7 +104,7 @@ class Worker:
     def receive(self, seconds: float, task: str) -> tuple[dict[str, Any], bytes]:
         """The reply, and the bytes that follow it. ``task``: in words, as in *finish one image*.
 
-        Raises :class:`EdgeqError` for what the file brought about, :class:`LostError` for what it did not, after ``seconds`` at the latest.
+        Raises :class:`WorkerError` for what the file brought about, and after ``seconds`` at the latest :class:`LostError` for what not.
         """
         reply = json.loads(self._line(seconds, task))
         size = reply.pop("bytes", 0)
@@ -109,10 +113,10 @@ class Worker:
         payload = bytes(self._held[:size])
         del self._held[:size]
         if "error" in reply:
-            raise EdgeqError(reply["error"])
+            raise WorkerError(reply["error"])
         if "refused" in reply:  # TFLite Micro says why on stderr only
             reason = condense(self.chatter() if self.name == "tflm" else "") or condense(reply["refused"]) or "no reason given"
-            raise EdgeqError(f"{self.path}: {self.name} cannot run it: {reason}")
+            raise WorkerError(f"{self.path}: {self.name} cannot run it: {reason}")
         return reply, payload
 
     def chatter(self) -> str:
@@ -153,7 +157,7 @@ class Worker:
                 self.close()
                 raise LostError(f"{self.path}: {self.name} did not {task} in {seconds:g} s{stopped}")
 
-    def _ended(self, task: str) -> EdgeqError:
+    def _ended(self, task: str) -> WorkerError:
         """What is said of a worker that closed its end."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(TICK)
@@ -162,14 +166,14 @@ class Worker:
         code = self.process.returncode
         if code == -signal.SIGPROF:
             time_ = f"{self._cpu:.3g} s of processor time" if self._cpu else "the processor time that a file of its size may take"
-            return EdgeqError(f"{self.path}: {self.name} did not {task} in {time_}")
+            return WorkerError(f"{self.path}: {self.name} did not {task} in {time_}")
         if -code in _OUTSIDE:
             why = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
             return LostError(f"{self.path}: the process of {self.name} was killed from outside ({_signal(-code)}{why}); it should {task}")
         because = f": {words}" if words else ""
         if code < 0:
-            return EdgeqError(f"{self.path}: the interpreter {self.name} crashed ({_signal(-code)}) on this file{because}")
-        return EdgeqError(f"{self.path}: the interpreter {self.name} ended without an answer on this file{because or ' (no message)'}")
+            return WorkerError(f"{self.path}: the interpreter {self.name} crashed ({_signal(-code)}) on this file{because}")
+        return WorkerError(f"{self.path}: the interpreter {self.name} ended without an answer on this file{because or ' (no message)'}")
 
 
 class Answering:
@@ -197,7 +201,7 @@ class Answering:
     def answer(self, images: np.ndarray) -> Answer:
         """Answers to ``(m, h, w, c) uint8`` images, any ``m``; a row's answer does not depend on the others.
 
-        Raises :class:`EdgeqError` where an interpreter crashes, hangs, wants too much memory or is killed; then it is closed for good.
+        Raises :class:`WorkerError` where an interpreter crashes, hangs, wants too much memory or is killed; then it is closed for good.
         """
         check_images(self.name, self.signature, images)
         raw = np.empty((len(images), self.signature.classes or 1), self.signature.output.dtype)
