@@ -10,8 +10,9 @@ from edgeq.runtimes._micro import arenas
 BASE = 2**29  # bytes of memory that every worker may take: Python, numpy and an engine are a fifth of it
 MOST = 3 * 2**30  # bytes for all that the graph declares to hold at run time
 RESERVE = 8 * 2**30  # bytes of address space beyond: libraries, stacks and the allocator's reserves take some 0.1 GiB a thread, unused
-SPEED = 2e7  # multiply-accumulates a second of the slowest kernels on the slowest machine
+SPEED = 1e8  # multiply-accumulates a second: of plain loops on a small machine, which try a quarter of the following
 PROBED = 64  # images a file is tried on while it is opened, at most
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BATCH_MATMUL")  # ops whose weights may come out of another op
 
 
 def memory(name: str, model: Model, threads: int) -> int:
@@ -28,7 +29,7 @@ def memory(name: str, model: Model, threads: int) -> int:
 
 def reading(size: int) -> float:
     """Seconds of processor time to read a file of ``size`` bytes."""
-    return 2 + size / 2**20
+    return 1 + size / 2**20
 
 
 def opening(model: Model, threads: int) -> float:
@@ -52,8 +53,8 @@ def limit(memory: int, write: bool) -> int:
 
 
 def _work(model: Model, op: Op) -> float:
-    """Multiply-accumulates of an op for one image, about: its constants at every position of its output, and 100 an element."""
+    """Multiply-accumulates of an op for one image, about: its weights at every position of its output, and 100 an element."""
     given, made = ([model.tensors[i] for i in which if i >= 0] for which in (op.inputs, op.outputs))
     positions = max((math.prod(abs(d) for d in t.shape[:-1]) for t in made), default=1)
-    constants = sum(t.elements for t in given if t.data is not None or op.name in ("BATCH_MATMUL", "MatMul"))
-    return float(positions) * constants + 100.0 * sum(t.elements for t in (*given, *made) if t.data is None)
+    weights = sum(t.elements for i, t in enumerate(given) if t.data is not None or (i == 1 and op.name in _WEIGHTED))
+    return float(positions) * weights + 100.0 * sum(t.elements for t in (*given, *made) if t.data is None)

@@ -82,10 +82,8 @@ def answers(request: dict[str, Any]) -> tuple[Reply, Serve]:
         lanes.fill(images[: asked["n"]], raw[: asked["n"]])
         return {}, b""
 
-    start = time.perf_counter()  # not processor time, which moves in steps while a timer counts it
-    serve({"n": 1})
-    ready = {"identity": lanes.identity(), "chunk": lanes.chunk, "batch": lanes.batch, "seconds": time.perf_counter() - start}
-    return (ready, b""), serve
+    seconds = _seconds(serve)
+    return ({"identity": lanes.identity(), "chunk": lanes.chunk, "batch": lanes.batch, "seconds": seconds}, b""), serve
 
 
 def tensors(request: dict[str, Any]) -> tuple[Reply, Serve]:
@@ -101,9 +99,17 @@ def tensors(request: dict[str, Any]) -> tuple[Reply, Serve]:
         content = b"".join(value.tobytes() for value in row.values())
         return {"tensors": [[i, str(v.dtype), v.shape] for i, v in row.items()], "bytes": len(content)}, content
 
-    start = time.perf_counter()
-    serve({})
-    return ({"seconds": time.perf_counter() - start}, b""), serve
+    return ({"seconds": _seconds(serve)}, b""), serve
+
+
+def _seconds(serve: Serve) -> float:
+    """What one image takes, by the clock: processor time moves in steps while a timer counts it."""
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        serve({"n": 1})
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -138,15 +139,13 @@ def test_what_behaves_when_it_is_tried_is_ended_on_a_real_image(name: str, deed:
     target = opened(name, path, threads=2)
     processes = [worker.process for worker in target._workers]
     assert len(target.answer(BLACK)) == 3
-    start, words = (
-        time.monotonic(),
-        {"hang": r"did not answer \d images? in 0\.2\d* s of processor time", "fill": "cannot run it: .*(FILL|memory|alloc)"},
-    )
+    words = {"hang": r"did not answer \d images? in [\d.]+ s of processor time$", "fill": "cannot run it: .*(FILL|memory|alloc)"}
+    start = time.monotonic()
     with pytest.raises(runtimes.WorkerError, match=words[deed]) as caught:
         target.answer(WHITE)
     assert str(caught.value).startswith(f"{path}: {name} ")
     assert not isinstance(caught.value, runtimes.LostError), "it is the file's doing"
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
     assert all(p.poll() is not None for p in processes)
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2**20, "KiB: no worker took a GiB"
 
@@ -182,12 +181,13 @@ def test_time_that_this_process_slept_is_not_the_workers(tmp_path: Path, monkeyp
     path = tmp_path / "m.tflite"
     path.write_bytes(tiny_tflite.classifier())
     target = opened("litert-reference", path, threads=1)
-    real, began = time.monotonic, time.monotonic()
+    process, real, began = target._workers[0].process, time.monotonic, time.monotonic()
+    monkeypatch.setattr(_process, "TICK", 0.05)
     monkeypatch.setattr(_process.time, "monotonic", lambda: began + 1e6 * (real() - began))
-    try:
-        assert len(target.answer(WHITE)) == 3
-    finally:
-        target.close()
+    os.kill(process.pid, signal.SIGSTOP)
+    threading.Timer(0.3, os.kill, (process.pid, signal.SIGCONT)).start()
+    assert len(target.answer(WHITE)) == 3
+    target.close()
 
 
 def test_no_worker_outlives_its_parent(tmp_path: Path) -> None:
