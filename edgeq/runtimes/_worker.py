@@ -41,11 +41,12 @@ _ENGINES = {"ort": ("onnx", "onnxruntime"), "tflm": ("tflite_micro.python.tflite
 
 def opened(name: str, path: str, signature: Signature, codes: Codes, *, batch: int, threads: int) -> Lanes:
     """The file in the runtime ``name``, in this process."""
-    from edgeq.runtimes import exact, litert, ort, tflm
-
-    if name in litert.KERNELS:
-        return litert.open(name, path, signature, codes, batch=batch, threads=threads)
-    return {"tflm": tflm.open, "tflm-exact": exact.open, "ort": ort.open}[name](path, signature, codes, batch=batch, threads=threads)
+    module = {"tflm": "tflm", "tflm-exact": "exact", "ort": "ort"}.get(name)
+    where = (path,) if module else (name, path)
+    lanes: Lanes = importlib.import_module(f"edgeq.runtimes.{module or 'litert'}").open(
+        *where, signature, codes, batch=batch, threads=threads
+    )
+    return lanes
 
 
 def probe(request: dict[str, Any]) -> tuple[Reply, None]:
