@@ -136,7 +136,7 @@ def execute(
     if not cells:
         raise EdgeqError(f"{run.path}: was stopped before its plan was written; delete it and start the run again")
     attacks = {c.cell: plugins.load("attack", c.attack)(**c.params) for c in cells if c.kind != "clean"}
-    with opened(run, plan) as bench, _resumable(run):
+    with _resumable(run), opened(run, plan) as bench:
         if announce is not None:
             announce(estimate(bench.targets, bench.sources, cells, attacks, run.shape, run.n, plan.max_queries))
         _write_rows(run, plan, setting, progress)

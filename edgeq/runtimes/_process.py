@@ -28,16 +28,16 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.runtimes._lanes import as_answer, check_images, pieces
 
-START = 60.0  # seconds a worker may take to open a file, by the clock
-WAIT = 20.0  # seconds an answer may take by the clock, beyond SLACK times its processor time: then it is stopped or starved
+START = 60.0  # seconds that a first trial of a file may take, by the clock; opening it with all its lanes SLACK times that
+WAIT = 20.0  # seconds that an answer may take by the clock, and SLACK times its processor time: then it is stopped or starved
 SLACK = 4
-CPU = 2.0  # seconds of processor time that a request may take, beyond FACTOR times what its images took when the file was opened
+CPU = 2.0  # seconds of processor time that an answer may take, and FACTOR times what its images took when the file was opened
 FACTOR = 20
 TICK = 1.0  # seconds; a longer wait was this process's own: it was stopped, or the machine slept
 NOISE = 2**14  # bytes of an interpreter's chatter that are kept
 
 # signals that come from outside; any other is the interpreter's own doing
-_OUTSIDE = {getattr(signal, name, None) for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2")}
+_OUTSIDE = {getattr(signal, name, None) for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")}
 
 
 class WorkerError(EdgeqError):
@@ -106,7 +106,12 @@ class Worker:
 
         Raises :class:`WorkerError` for what the file brought about, and after ``seconds`` at the latest :class:`LostError` for what not.
         """
-        reply = json.loads(self._line(seconds, task))
+        line = self._line(seconds, task)
+        try:
+            reply = json.loads(line)
+        except ValueError:
+            self.close()
+            raise WorkerError(f"{self.path}: the process of {self.name} gave an answer that makes no sense; it should {task}") from None
         size = reply.pop("bytes", 0)
         while len(self._held) < size:
             self._read(seconds, task)
@@ -186,7 +191,7 @@ class Answering:
         width, dtype = signature.classes or 1, np.dtype(signature.output.dtype)
         self._views = []
         try:
-            ready = [w.receive(START, "open the file")[0] for w in workers]
+            ready = [w.receive(SLACK * START, "open the file")[0] for w in workers]
             for worker in workers:
                 assert worker.memory is not None
                 images = np.frombuffer(worker.memory, np.uint8, share * image).reshape(share, *signature.input.shape)

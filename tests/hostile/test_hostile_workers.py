@@ -162,6 +162,17 @@ def test_inner_tensors_are_read_within_the_same_limits(tmp_path: Path, monkeypat
             inner(WHITE)
 
 
+def test_a_worker_writes_no_file_and_takes_bounded_memory(tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(tiny_tflite.classifier())
+    target = opened("litert-xnnpack", path, threads=2)
+    lines = Path(f"/proc/{target._workers[0].process.pid}/limits").read_text().splitlines()
+    target.close()
+    soft = {line[:25].strip(): line[25:].split()[0] for line in lines}
+    assert soft["Max file size"] == soft["Max core file size"] == "0"
+    assert 2**29 <= int(soft["Max data size"]) < 2**30
+
+
 @pytest.mark.parametrize("name", ["litert-xnnpack", "tflm"])
 def test_a_worker_that_is_stopped_is_ended_and_named(name: str, tmp_path: Path, monkeypatch: Any) -> None:
     pytest.importorskip("tflite_micro" if name == "tflm" else "numpy")

@@ -92,6 +92,8 @@ def test_probe_all_keeps_the_reasons(tmp_path: Path) -> None:
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"crashed \(SIGSEGV\)"),
         ("import time; time.sleep(60)", "did not finish one image in 1 s"),
         ("raise SystemExit(3)", "ended without an answer"),
+        ("print('{')", "makes no sense"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", r"killed from outside \(SIGTERM\)"),
         ('print(\'{"refused": "lib/x.cc:12 no  kernel"}\')', "litert-xnnpack cannot run it: no kernel$"),
     ],
 )
