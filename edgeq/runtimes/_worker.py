@@ -36,16 +36,19 @@ Reply = tuple[dict[str, Any], bytes]
 Serve = Callable[[dict[str, Any]], Reply]
 
 _A = {"tflite": "a .tflite", "onnx": "an .onnx"}
-_ENGINES = {"ort": ("onnx", "onnxruntime"), "tflm": ("tflite_micro.python.tflite_micro.runtime",)}
+_LITERT = ("ai_edge_litert.interpreter", "edgeq.runtimes.litert")
+_MODULES = {  # what a runtime needs, its own module last
+    "ort": ("onnx", "onnxruntime", "edgeq.runtimes.ort"),
+    "tflm": ("tflite_micro.python.tflite_micro.runtime", "edgeq.runtimes.tflm"),
+    "tflm-exact": ("edgeq.runtimes.exact",),
+}
 
 
 def opened(name: str, path: str, signature: Signature, codes: Codes, *, batch: int, threads: int) -> Lanes:
     """The file in the runtime ``name``, in this process."""
-    module = {"tflm": "tflm", "tflm-exact": "exact", "ort": "ort"}.get(name)
-    where = (path,) if module else (name, path)
-    lanes: Lanes = importlib.import_module(f"edgeq.runtimes.{module or 'litert'}").open(
-        *where, signature, codes, batch=batch, threads=threads
-    )
+    where = (path,) if name in _MODULES else (name, path)
+    module = importlib.import_module(_MODULES.get(name, _LITERT)[-1])
+    lanes: Lanes = module.open(*where, signature, codes, batch=batch, threads=threads)
     return lanes
 
 
@@ -128,7 +131,7 @@ def main() -> None:
         wanted = "onnx" if name == "ort" else "tflite"
         if (found := format_of(path, data)) != wanted:
             raise EdgeqError(f"{path}: {name} runs {_A[wanted]} file, and this is {_A[found]} file")
-        for module in _ENGINES.get(name, ("ai_edge_litert.interpreter",)):
+        for module in _MODULES.get(name, _LITERT):  # before the clock runs
             with contextlib.suppress(ImportError):  # said by who needs it
                 importlib.import_module(module)
         threads, write = request.get("threads", 1), request.get("measure", False)
