@@ -7,8 +7,9 @@ import math
 from edgeq.integer.model import Model, Op
 from edgeq.runtimes._micro import arenas
 
-BASE = 2**29  # bytes of memory that every worker may take: Python, numpy and an engine are a fifth of it
-MOST = 3 * 2**30  # bytes for all that the graph declares to hold at run time
+BASE = 3 * 2**27  # bytes of memory that every worker may take: Python, numpy and an engine are a quarter of it
+LANE = 2**24  # bytes more for a lane: a thread's stack, and the allocator's share
+MOST = 2**29  # bytes for what the graph declares to hold at run time; a large file may declare more
 RESERVE = 8 * 2**30  # bytes of address space beyond: libraries, stacks and the allocator's reserves take some 0.1 GiB a thread, unused
 SPEED = 1e8  # multiply-accumulates a second: of plain loops on a small machine, which try a quarter of the following
 PROBED = 64  # images a file is tried on while it is opened, at most
@@ -16,7 +17,7 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BATCH_MATMUL")  # ops w
 
 
 def memory(name: str, model: Model, threads: int) -> int:
-    """Bytes of memory that ``name`` may take with the file open in so many lanes.
+    """Bytes of memory that ``name`` may take with the file open in so many lanes: below a GiB for a small file in two.
 
     Copies of the file, which every lane packs anew, and 16 times the declared activations a lane: a lane takes several images at once,
     quantised values are widened, and a convolution's windows unrolled.
@@ -24,7 +25,8 @@ def memory(name: str, model: Model, threads: int) -> int:
     if name == "tflm":
         return BASE + 8 * model.size + sum(arenas(model))
     activations = sum(4 * t.elements for t in model.tensors if t.data is None)
-    return BASE + (8 + 4 * threads) * model.size + min(16 * threads * activations, MOST)
+    declared = min(16 * threads * activations, MOST + 16 * threads * model.size)
+    return BASE + threads * LANE + (8 + 4 * threads) * model.size + declared
 
 
 def reading(size: int) -> float:
@@ -38,17 +40,20 @@ def opening(model: Model, threads: int) -> float:
 
 
 def limit(memory: int, write: bool) -> int:
-    """Holds this process to ``memory`` bytes, no core dumps, and unless ``write`` no bytes in files, where the system has such limits."""
+    """Holds this process to ``memory`` bytes, no core dumps, and unless ``write`` no bytes in files, where the system has such limits.
+
+    Returns ``memory``.
+    """
     import resource
 
     for what, most in (
         (resource.RLIMIT_DATA, memory),  # private memory: what is really taken
         (resource.RLIMIT_AS, memory + RESERVE),  # for systems that do not count the former
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, resource.RLIM_INFINITY if write else 0),
+        (resource.RLIMIT_FSIZE, memory if write else 0),
     ):
         hard = resource.getrlimit(what)[1]
-        resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY or -1 < most < hard else hard, hard))
+        resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
     return memory
 
 

@@ -11,6 +11,8 @@ from edgeq.core.errors import EdgeqError
 from edgeq.integer import model as models
 from edgeq.integer.read import read
 
+MOST = 2**28  # bytes of an arena; microcontrollers have a hundredth
+
 
 class Micro:
     """The interpreter of one file, with an arena that is large enough. Always one image at a time."""
@@ -49,5 +51,5 @@ class Micro:
 def arenas(model: models.Model) -> tuple[int, int]:
     """A generous arena, every activation at once and the bookkeeping, and one eight times as large for kernels with much scratch."""
     live = sum(4 * t.elements for t in model.tensors if t.data is None)
-    size = min(live + 4 * model.size + 2**20, 2**30)
-    return size, min(8 * size, 2**30)
+    size = min(live + 4 * model.size + 2**20, MOST)
+    return size, min(8 * size, MOST)

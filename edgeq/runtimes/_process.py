@@ -69,7 +69,7 @@ class Worker:
         inherited = [life]
         try:
             if shared:
-                inherited.append(_memory(shared))
+                inherited.append(unnamed(shared))
                 self.memory = mmap.mmap(inherited[-1], shared)
             command, env = python_child("edgeq.runtimes._worker", *map(str, inherited))
             pipe = subprocess.PIPE
@@ -270,8 +270,8 @@ def condense(text: str) -> str:
     return joined if len(joined) <= 220 else joined[:217].rsplit(" ", 1)[0] + "..."
 
 
-def _memory(size: int) -> int:
-    """A descriptor of memory that two processes can share."""
+def unnamed(size: int) -> int:
+    """A descriptor of memory that two processes can share, and that is gone with them."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("edgeq")
     else:  # macOS

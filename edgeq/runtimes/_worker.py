@@ -167,7 +167,7 @@ def main() -> None:
 
 def _cpu(seconds: float) -> None:
     """Processor time of all threads from now on, after which SIGPROF ends this process."""
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_PROF, min(seconds, 1e6))
 
 
 def _die_with_parent(life: int) -> None:

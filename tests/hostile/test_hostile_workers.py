@@ -170,7 +170,7 @@ def test_a_worker_writes_no_file_and_takes_bounded_memory(tmp_path: Path) -> Non
     target.close()
     soft = {line[:25].strip(): line[25:].split()[0] for line in lines}
     assert soft["Max file size"] == soft["Max core file size"] == "0"
-    assert 2**29 <= int(soft["Max data size"]) < 2**30
+    assert 2**28 <= int(soft["Max data size"]) < 2**30
 
 
 @pytest.mark.parametrize("name", ["litert-xnnpack", "tflm"])
