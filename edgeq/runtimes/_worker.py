@@ -150,9 +150,10 @@ def main() -> None:
         except EdgeqError as error:
             reply, payload = {"error": str(error)}, b""
         except MemoryError:
-            reply, payload = {"error": f"{path}: {name} needs more than {bound / 2**30:.2g} GiB of memory"}, b""
+            reply, payload = {"error": f"{path}: {name} needs more than {bound / 2**30:.2g} GiB of memory on it"}, b""
         except Exception as error:  # whatever the interpreter raised is its reason
-            reply, payload = {"refused": str(error) or type(error).__name__}, b""
+            silent = f"{type(error).__name__} without a reason; it may want more than its {bound / 2**30:.2g} GiB of memory"
+            reply, payload = {"refused": str(error) or silent}, b""
         sys.stderr.flush()
         replies.write(json.dumps(reply).encode() + b"\n" + payload)
         replies.flush()
