@@ -99,14 +99,14 @@ def _runtime(path: str | Path) -> Any:
     return onnxruntime
 
 
-def _session(runtime: Any, content: bytes, save: str | None = None) -> Any:
+def _session(runtime: Any, content: bytes, save: str | Path | None = None) -> Any:
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the lanes are the threads
     options.log_severity_level = 4
     options.add_session_config_entry("session.qdqisint8allowed", "1")  # int8 QDQ becomes integer kernels too
     if save is not None:
-        options.optimized_model_filepath = save
+        options.optimized_model_filepath = str(save)
     return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
