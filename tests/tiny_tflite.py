@@ -13,7 +13,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}
+TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int8": 9}
 B = schema.BuiltinOperator
 
 
@@ -25,6 +25,7 @@ class Graph:
         self.graph.tensors, self.graph.operators = [], []
         self.buffers = [schema.BufferT()]
         self.codes: list[Any] = []
+        self.others: list[Any] = []  # subgraphs beside the main one
 
     def tensor(
         self, name: str, shape: Sequence[int], dtype: str, scale: float | np.ndarray | None = None, zero: int = 0, data: Any = None
@@ -60,7 +61,7 @@ class Graph:
     def done(self, inputs: Sequence[int], outputs: Sequence[int], metadata: dict[str, bytes] | None = None) -> bytes:
         self.graph.inputs, self.graph.outputs = list(inputs), list(outputs)
         model = schema.ModelT()
-        model.version, model.subgraphs, model.operatorCodes, model.buffers = 3, [self.graph], self.codes, self.buffers
+        model.version, model.subgraphs, model.operatorCodes, model.buffers = 3, [self.graph, *self.others], self.codes, self.buffers
         model.description = b"tiny"
         model.metadata = []
         for name, content in (metadata or {}).items():

@@ -127,6 +127,8 @@ class _Inner:
                 self._tensors = make(self.runtime, side.file, side.signature, side.codes)
                 if not self._apart(self._tensors(sample), sample):
                     return
+            except runtimes.LostError:
+                raise
             except EdgeqError as error:
                 why = str(error)
         raise EdgeqError(why)

@@ -39,6 +39,8 @@ def hindrance(level: str, target: Path, runtime: str, kind: Kind) -> str | None:
         return f"{level} are taken from the file that ort runs, the .onnx"
     try:
         return _no_gradients(target, runtime) if level == "gradients" else _no_logits(target, runtime)
+    except runtimes.LostError:  # next time it may: no reason to attack otherwise
+        raise
     except EdgeqError as error:
         return str(error).removeprefix(f"{target}: ")
 

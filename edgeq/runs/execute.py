@@ -136,7 +136,7 @@ def execute(
     if not cells:
         raise EdgeqError(f"{run.path}: was stopped before its plan was written; delete it and start the run again")
     attacks = {c.cell: plugins.load("attack", c.attack)(**c.params) for c in cells if c.kind != "clean"}
-    with opened(run, plan) as bench:
+    with _resumable(run), opened(run, plan) as bench:
         if announce is not None:
             announce(estimate(bench.targets, bench.sources, cells, attacks, run.shape, run.n, plan.max_queries))
         _write_rows(run, plan, setting, progress)
@@ -149,6 +149,15 @@ def execute(
             for target in bench.targets.values():
                 _replay(run, cell, target, rows, progress)
     run.set_meta("finished", True)
+
+
+@contextmanager
+def _resumable(run: Run) -> Iterator[None]:
+    """A target that gives no answer ends this attempt, not the run."""
+    try:
+        yield
+    except runtimes.WorkerError as error:
+        raise type(error)(f"{error}; every finished row is kept, go on with: edgeq resume {run.path}") from error
 
 
 def _write_rows(run: Run, plan: Plan, setting: Setting | None, progress: Progress) -> None:
@@ -222,21 +231,24 @@ def _query(run: Run, cell: Cell, attack: Any, target: Target, rows: Rows, plan: 
     count, since = run.n - len(todo), time.monotonic()
 
     def write() -> None:
+        finished_rows, held[:] = held[:], []
         with run.transaction():
-            for finished in held:
+            for finished in finished_rows:
                 idx = todo[finished.index]
                 run.add_candidates(cell.cell, idx, finished.candidates, run.images(idx), finished.queries, finished.margin)
 
     found = scheduler.run(attack, target, rows[todo], lambda i: run.images(todo[i]), threat, plan.seed, plan.max_queries)
     progress(stage, count, run.n)
-    for finished in found:
-        held.append(finished)
-        count += len(finished.index)
-        if time.monotonic() - since > COMMIT:
-            write()
-            held, since = [], time.monotonic()
-            progress(stage, count, run.n)
-    write()
+    try:
+        for finished in found:
+            held.append(finished)
+            count += len(finished.index)
+            if time.monotonic() - since > COMMIT:
+                write()
+                since = time.monotonic()
+                progress(stage, count, run.n)
+    finally:  # also when the target is gone, or the user had enough
+        write()
     progress(stage, run.n, run.n)
 
 

@@ -90,6 +90,7 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
         found = _candidates(plan, target, artifacts)
     say(f"opening {target.name} in {len(found)} runtime{'s' * (len(found) > 1)}")
     signatures = _signatures(plan, found)
+    left_out = _left_out(plan, signatures)
     signature = next((s for s in signatures.values() if isinstance(s, Signature)), None)
     if signature is None:
         raise next(error for error in signatures.values() if isinstance(error, EdgeqError))
@@ -103,7 +104,7 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     index = data.sample(dataset, plan.n, plan.seed)
     if not len(index):
         raise EdgeqError(f"{plan.data}: holds no image to sample")
-    notes = [*dataset.notes]
+    notes = [*left_out, *dataset.notes]
     if plan.n is not None and len(index) < plan.n:
         notes.append(f"{plan.data} holds {len(index)} images; all are used (--n {plan.n})")
     h, w, c = signature.input.shape
@@ -133,6 +134,24 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
         sources = (*sources, _white_box(plan, target, main, notes))
     planned = cells(plan, sources, main, seen)
     return Setting(plan, signature, preprocess, artifacts, targets, planned, dataset, index, names, notes, level)
+
+
+def _left_out(plan: Plan, signatures: dict[str, Signature | EdgeqError]) -> list[str]:
+    """Sentences on runtimes before the attacked one that cannot run the file, and on those whose process was lost.
+
+    Raises :class:`LostError` where that would choose the runtime that is attacked, or is one that was asked for: next time it may run.
+    """
+    main = next((name for name, answer in signatures.items() if isinstance(answer, Signature)), None)
+    asked, before, notes = {n for name in plan.runtimes for n in (name, runtimes.real(name))}, True, []
+    for name, answer in signatures.items():
+        before = before and name != main
+        if isinstance(answer, runtimes.LostError):
+            if before or name in asked:
+                raise runtimes.LostError(f"{answer}; no other runtime is taken in its place: try again, or name others with --runtime")
+            notes.append(f"warning: {name} is left out: {answer}")
+        elif before and main is not None:
+            notes.append(f"{main} is attacked, as {name} does not run the file")
+    return notes
 
 
 def _lends(plan: Plan) -> bool:

@@ -26,6 +26,10 @@ class Codes(Protocol):
         """``(m, h, w, c) uint8`` to the input's dtype, into ``out`` (which may be a strided view)."""
         ...
 
+    def to_json(self) -> dict[str, Any]:
+        """All that another process needs to know of it."""
+        ...
+
 
 class Lane(Protocol):
     """One worker. Only one thread uses it at a time."""
@@ -53,13 +57,16 @@ class Lanes:
 
     def answer(self, images: np.ndarray) -> Answer:
         """Answers to ``(m, h, w, c) uint8`` images, any ``m``; a row's answer does not depend on the others."""
-        s = self.signature
-        if images.dtype != np.uint8 or images.shape[1:] != s.input.shape:
-            raise ValueError(f"{self.name} takes uint8 images of shape {s.input.shape}, not {images.dtype} of {images.shape[1:]}")
-        raw = np.empty((len(images), s.classes or 1), s.output.dtype)
-        pieces = _pieces(len(images), self.chunk, len(self._lanes))
-        busy = self._lanes[: len(pieces)]
-        queue = iter(pieces)
+        check_images(self.name, self.signature, images)
+        raw = np.empty((len(images), self.signature.classes or 1), self.signature.output.dtype)
+        self.fill(images, raw)
+        return as_answer(self.signature, raw)
+
+    def fill(self, images: np.ndarray, raw: np.ndarray) -> None:
+        """Writes the raw outputs of ``(m, h, w, c) uint8`` images into ``raw``, ``(m, k)`` in the output's dtype."""
+        shares = pieces(len(images), self.chunk, len(self._lanes))
+        busy = self._lanes[: len(shares)]
+        queue = iter(shares)
 
         def work(lane: Lane) -> None:
             for piece in queue:  # one iterator for all: a lane that is done early takes the next piece
@@ -71,9 +78,6 @@ class Lanes:
         else:
             for job in [self._pool.submit(work, lane) for lane in busy]:
                 job.result()
-        if s.kind == "label":
-            return Answer("label", raw[:, 0].astype(np.int64))
-        return Answer(s.kind, raw, s.output.scale, s.output.zero)
 
     def identity(self) -> dict[str, Any]:
         """Engine, version, kernel set, instruction set, and the rule that breaks ties: what makes this runtime this function."""
@@ -88,7 +92,20 @@ class Lanes:
         self._lanes = ()
 
 
-def _pieces(count: int, chunk: int, lanes: int) -> list[slice]:
+def check_images(name: str, signature: Signature, images: np.ndarray) -> None:
+    """Raises ValueError for what is no batch of uint8 images of this signature."""
+    if images.dtype != np.uint8 or images.shape[1:] != signature.input.shape:
+        raise ValueError(f"{name} takes uint8 images of shape {signature.input.shape}, not {images.dtype} of {images.shape[1:]}")
+
+
+def as_answer(signature: Signature, raw: np.ndarray) -> Answer:
+    """What the raw outputs ``(m, k)`` of a file say."""
+    if signature.kind == "label":
+        return Answer("label", raw[:, 0].astype(np.int64))
+    return Answer(signature.kind, raw, signature.output.scale, signature.output.zero)
+
+
+def pieces(count: int, chunk: int, lanes: int) -> list[slice]:
     """``count`` images in slices of at most ``chunk``: a multiple of ``lanes``, nearly equal, so that no lane idles at the end."""
     rounds = -(-count // (chunk * lanes))
     number = min(count, rounds * lanes)

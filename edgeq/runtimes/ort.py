@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from edgeq.integer import classifier, onnx_file
 from edgeq.integer import model as models
 from edgeq.runtimes import cpu
 from edgeq.runtimes._lanes import Codes, Lanes, best_chunk, check_batching
+from edgeq.runtimes._process import unnamed
 from edgeq.runtimes.litert import as_images, widest
 
 # the kernels that compute on integers, and the ops that compute on floats, in an optimised graph
@@ -74,12 +75,12 @@ def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int = 2
 
 
 def kernels(path: str | Path) -> tuple[dict[str, int], dict[str, int]]:
-    """Counts of integer kernels, and of float compute ops that are left, in the optimised graph. Run it in a child process."""
+    """Counts of integer kernels, and of float compute ops that are left, in the optimised graph. For workers."""
     runtime = _runtime(path)
-    with tempfile.TemporaryDirectory() as folder:
-        optimised = Path(folder) / "optimised.onnx"
-        _session(runtime, models.file_bytes(path), optimised)
-        proto = onnx_file.proto_of(optimised.read_bytes(), str(path))
+    with os.fdopen(unnamed(0), "rb") as optimised:  # nothing is left behind when this process is killed
+        _session(runtime, models.file_bytes(path), f"/dev/fd/{optimised.fileno()}")
+        optimised.seek(0)
+        proto = onnx_file.proto_of(optimised.read(), str(path))
     integer: dict[str, int] = {}
     floating: dict[str, int] = {}
     for node in proto.graph.node:
@@ -98,7 +99,7 @@ def _runtime(path: str | Path) -> Any:
     return onnxruntime
 
 
-def _session(runtime: Any, content: bytes, save: Path | None = None) -> Any:
+def _session(runtime: Any, content: bytes, save: str | Path | None = None) -> Any:
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the lanes are the threads

@@ -7,13 +7,9 @@ deployed runtime's. ONNX Runtime runs an ``.onnx`` whose fused graph has other t
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import math
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +19,8 @@ from edgeq.core.signature import Signature
 from edgeq.integer import classifier, model, read_tflite, rounding, tflite_file
 from edgeq.integer.graph import Graph
 from edgeq.integer.simulate import simulate
-from edgeq.runtimes import python_child
 from edgeq.runtimes._lanes import Codes
+from edgeq.runtimes._process import START, LostError, Worker, allowance, patience
 
 RUNTIMES = rounding.RUNTIMES
 _NUMBERS = ("int8", "uint8", "int16", "int32", "int64", "float32", "bool")
@@ -33,27 +29,39 @@ Tensors = Callable[[np.ndarray], dict[int, np.ndarray]]
 """``(n, h, w, c) uint8`` images -> index of a tensor in the file -> ``(n, ...)`` codes: the input, and what the ops write."""
 
 
-def open(name: str, path: str | Path, signature: Signature, codes: Codes, timeout: float = 60) -> Tensors:
-    """The inner tensors of the file ``path``, already probed, in the runtime ``name``. Tried in a child process first.
+def open(name: str, path: str | Path, signature: Signature, codes: Codes, timeout: float = START) -> Tensors:
+    """The inner tensors of the file ``path``, already probed, in the runtime ``name``, in a worker that ends with the value returned.
 
-    ``codes``: the pixel-to-input map; ``timeout``: seconds. Raises :class:`EdgeqError` where the runtime cannot keep them.
+    ``codes``: the pixel-to-input map; ``timeout``: seconds to open it. Raises :class:`EdgeqError` where the runtime cannot keep them.
     """
-    stat = os.stat(path)
-    request = json.dumps({"name": name, "path": str(path), "signature": signature.to_json(), "seconds": timeout})
-    _survives(name, path, request, timeout, (stat.st_mtime_ns, stat.st_size))
-    return _open(name, path, signature, codes)
-
-
-@lru_cache
-def _survives(name: str, path: str | Path, request: str, timeout: float, _stamp: tuple[int, int]) -> None:
-    """The trial in a child process; once for the same file, as starting one takes longer than what it tries."""
-    command, env = python_child("edgeq.runtimes.tensors")
+    request = {"task": "tensors", "name": name, "path": str(path), "signature": signature.to_json(), "codes": codes.to_json()}
+    worker = Worker(request, int(np.prod(signature.input.shape)))
+    assert worker.memory is not None
+    space = np.frombuffer(worker.memory, np.uint8).reshape(signature.input.shape)
     try:
-        done = subprocess.run(command, input=request.encode(), capture_output=True, timeout=timeout, env=env, check=False)
-    except subprocess.TimeoutExpired:
-        raise EdgeqError(f"{path}: {name} did not finish one image in {timeout:g} s with its inner tensors kept") from None
-    if done.returncode:
-        raise EdgeqError(f"{path}: {name} cannot keep its inner tensors (its process ended with status {done.returncode})")
+        allowed = allowance(1, worker.receive(timeout, "finish one image with its inner tensors kept")[0]["seconds"])
+    except LostError:
+        raise
+    except EdgeqError as error:
+        raise EdgeqError(f"{path}: {name} cannot keep its inner tensors ({str(error).removeprefix(f'{path}: ')})") from None
+
+    def ask(image: np.ndarray) -> dict[int, np.ndarray]:
+        space[...] = image
+        worker.send({"cpu": allowed})
+        reply, content = worker.receive(patience(allowed), "give the inner tensors of an image")
+        row, at = {}, 0
+        for index, dtype, shape in reply["tensors"]:
+            row[index] = np.frombuffer(content, dtype, math.prod(shape), at).reshape(shape)
+            at += row[index].nbytes
+        return row
+
+    def tensors(images: np.ndarray) -> dict[int, np.ndarray]:
+        rows = [ask(image) for image in images]
+        shapes = {i: value.shape for i, value in rows[0].items()} if rows else {}
+        same = [i for i, shape in shapes.items() if all(i in row and row[i].shape == shape for row in rows)]
+        return {i: np.stack([row[i] for row in rows]) for i in same}
+
+    return tensors
 
 
 def simulated(name: str, path: str | Path, signature: Signature, codes: Codes) -> Tensors:
@@ -78,22 +86,28 @@ def places(file: model.Model, graph: Graph) -> dict[int, int]:
     return {graph.input: file.inputs[0], **{g.output: f.outputs[0] for g, f in zip(graph.ops, file.ops, strict=True)}}
 
 
-def _open(name: str, path: str | Path, signature: Signature, codes: Codes) -> Tensors:
+One = Callable[[np.ndarray], dict[int, np.ndarray]]
+"""``(1, h, w, c) uint8``, one image -> index of a tensor -> its codes."""
+_Of = Callable[[np.ndarray, list[int]], dict[int, np.ndarray]]
+
+
+def kept(name: str, path: str | Path, signature: Signature, codes: Codes) -> One:
+    """The inner tensors by an interpreter in this process: for workers."""
     file = tflite_file.read(str(path))
     wanted = [i for i in (*file.inputs, *(i for op in file.ops for i in op.outputs)) if i >= 0 and file.tensors[i].dtype in _NUMBERS]
+    most = 2**20 + 16 * sum(file.tensors[i].elements for i in wanted)  # bytes
     one = (_micro if name == "tflm" else _lite)(name, path, file, signature, codes)
 
-    def tensors(images: np.ndarray) -> dict[int, np.ndarray]:
-        rows = [one(image[None], wanted) for image in images]
-        return {i: np.stack([row[i] for row in rows]) for i in wanted if all(i in row for row in rows)}
+    def run(image: np.ndarray) -> dict[int, np.ndarray]:
+        row = one(image, wanted)
+        if sum(value.nbytes for value in row.values()) > most:
+            raise EdgeqError(f"{path}: its inner tensors are larger on an image than the file states")
+        return row
 
-    return tensors
+    return run
 
 
-One = Callable[[np.ndarray, list[int]], dict[int, np.ndarray]]
-
-
-def _lite(name: str, path: str | Path, file: model.Model, signature: Signature, codes: Codes) -> One:
+def _lite(name: str, path: str | Path, file: model.Model, signature: Signature, codes: Codes) -> _Of:
     from edgeq.runtimes import litert
 
     with warnings.catch_warnings():  # it warns of the memory this takes
@@ -114,12 +128,10 @@ def _lite(name: str, path: str | Path, file: model.Model, signature: Signature, 
     return run
 
 
-def _micro(name: str, path: str | Path, file: model.Model, signature: Signature, codes: Codes) -> One:
-    from edgeq.runtimes._tflm_worker import Micro
-    from edgeq.runtimes.litert import quiet
+def _micro(name: str, path: str | Path, file: model.Model, signature: Signature, codes: Codes) -> _Of:
+    from edgeq.runtimes._micro import Micro
 
-    with quiet():
-        micro = Micro(path, keep=True)
+    micro = Micro(path, keep=True)
     enter = _enter(file, signature, codes)
     out = np.empty((1, signature.classes or 1), signature.output.dtype)
 
@@ -147,22 +159,3 @@ def _enter(file: model.Model, signature: Signature, codes: Codes) -> Callable[[n
 def _layout(file: model.Model) -> str:
     _, layout = classifier.image_layout(file.tensors[file.inputs[0]].shape) or ((), "nhwc")
     return layout
-
-
-def main() -> None:
-    """The child process: one black image. It ends with status 0 if the interpreter survives."""
-    from edgeq.runtimes._probe import _Pixels, limit
-
-    request = json.loads(sys.stdin.readline())
-    limit(request["seconds"])
-    signature = Signature.from_json(request["signature"])
-    try:
-        _open(request["name"], request["path"], signature, _Pixels())(np.zeros((1, *signature.input.shape), np.uint8))
-    except Exception as error:
-        print(error, file=sys.stderr, flush=True)
-        os._exit(1)
-    os._exit(0)  # a damaged file may crash the interpreter when it is torn down
-
-
-if __name__ == "__main__":
-    main()

@@ -153,7 +153,7 @@ def test_every_runtime_states_its_identity(files: dict[str, Path], signatures: d
 
 def test_a_tflm_worker_that_dies_is_a_sentence(files: dict[str, Path], signatures: dict[str, Signature]) -> None:
     target = open_target("tflm", files["int8"], signatures["int8"], threads=1)
-    target._lanes[0].process.kill()
-    with pytest.raises(EdgeqError, match="worker process ended"):
+    target._workers[0].process.kill()
+    with pytest.raises(EdgeqError, match="killed from outside"):
         target.answer(images_for(signatures["int8"], 3))
     target.close()

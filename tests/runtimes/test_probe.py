@@ -92,11 +92,13 @@ def test_probe_all_keeps_the_reasons(tmp_path: Path) -> None:
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"crashed \(SIGSEGV\)"),
         ("import time; time.sleep(60)", "did not finish one image in 1 s"),
         ("raise SystemExit(3)", "ended without an answer"),
+        ("print('{')", "makes no sense"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", r"killed from outside \(SIGTERM\)"),
         ('print(\'{"refused": "lib/x.cc:12 no  kernel"}\')', "litert-xnnpack cannot run it: no kernel$"),
     ],
 )
 def test_the_ways_a_child_can_end(body: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtimes, "python_child", lambda *_: ([sys.executable, "-c", body], {}))
+    monkeypatch.setattr("edgeq.runtimes._process.python_child", lambda *_: ([sys.executable, "-c", body], {}))
     with pytest.raises(EdgeqError, match=words):
         runtimes.probe(XNNPACK, tmp_path / "m.tflite", timeout=1 if "sleep" in body else 30)
 

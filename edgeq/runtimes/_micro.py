@@ -1,15 +1,7 @@
-"""One TFLite Micro interpreter, and the worker process around it.
-
-The worker and its parent share a block of memory: input codes, then raw outputs. A query is one line each way: how many images, and done.
-"""
+"""One TFLite Micro interpreter."""
 
 from __future__ import annotations
 
-import json
-import mmap
-import os
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +10,8 @@ import numpy as np
 from edgeq.core.errors import EdgeqError
 from edgeq.integer import model as models
 from edgeq.integer.read import read
+
+MOST = 2**28  # bytes of an arena; microcontrollers have a hundredth
 
 
 class Micro:
@@ -31,7 +25,7 @@ class Micro:
             raise EdgeqError('tflm: TFLite Micro is not installed; pip install "edgeq[tflm]" (Linux on x86-64 only)') from None
         content = models.file_bytes(path)
         config = runtime.InterpreterConfig.kPreserveAllTensors if keep else runtime.InterpreterConfig.kAllocationRecording
-        for arena in _arenas(read(path)):
+        for arena in arenas(read(path)):
             try:  # the argument's name is spelt like this
                 self.interpreter: Any = runtime.Interpreter.from_bytes(content, arena_size=arena, intrepreter_config=config)
                 break
@@ -54,34 +48,8 @@ class Micro:
             scores[...] = interpreter.get_output(0).reshape(-1)
 
 
-def _arenas(model: models.Model) -> tuple[int, int]:
+def arenas(model: models.Model) -> tuple[int, int]:
     """A generous arena, every activation at once and the bookkeeping, and one eight times as large for kernels with much scratch."""
     live = sum(4 * t.elements for t in model.tensors if t.data is None)
-    size = min(live + 4 * model.size + 2**20, 2**30)
-    return size, min(8 * size, 2**30)
-
-
-def serve() -> None:
-    """Answers until stdin ends. Ctrl-C is the parent's business: it closes stdin when it has saved its work."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    request = json.loads(sys.stdin.buffer.readline())
-    count, size, k = request["count"], request["input_bytes"], request["classes"]
-    memory = mmap.mmap(request["fd"], 0)
-    replies = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # nothing but replies may reach the parent
-    try:
-        micro = Micro(request["path"])
-    except Exception as error:
-        replies.write(json.dumps({"error": str(error)}).encode() + b"\n")
-        return
-    codes = np.frombuffer(memory, request["input_dtype"], count * size // np.dtype(request["input_dtype"]).itemsize).reshape(count, -1)
-    out = np.frombuffer(memory, request["output_dtype"], count * k, request["output_offset"]).reshape(count, k)
-    replies.write(b"{}\n")
-    while line := sys.stdin.buffer.readline():
-        n = int(line)
-        micro.run(codes[:n], out[:n])
-        replies.write(b"\n")
-
-
-if __name__ == "__main__":
-    serve()
+    size = min(live + 4 * model.size + 2**20, MOST)
+    return size, min(8 * size, MOST)
