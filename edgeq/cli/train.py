@@ -13,6 +13,10 @@ from edgeq.core.errors import EdgeqError
 from edgeq.pipeline import sidecar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
     from edgeq.keras.quantizers import Ends
 
 RAW = "mean=0,std=1"  # edgeq's own networks take raw pixels
@@ -100,8 +104,11 @@ def train(
     from edgeq import data as sets
     from edgeq.core import plugins
     from edgeq.keras import quantizers
+    from edgeq.measure.intervals import wilson
 
     plugins.choose("network", net, plugins.names("network"))
+    if rate is not None and not 0 < rate <= 1:  # NaN passes every range that click knows
+        raise EdgeqError(f"--rate {rate:g}: a rate lies above 0 and is at most 1")
     qat, scheme = quant != "float", None if quant in ("float", "tfmot:int8") else quantizers.parse(quant)
     if ends and not scheme:
         raise EdgeqError(f"--ends is about low-bit networks; {quant} treats all layers alike")
@@ -150,9 +157,13 @@ def train(
                     done |= {"settled": last["epochs"], "validation": last["validation"]}
             if said["quant"] == "tfmot:int8":
                 keras.pin_input(model)
-            right, of, low, high = _test(keras.save(model, folder / file, images), prepare, asked)
+            answered = _answers(keras.save(model, folder / file, images), prepare, asked)
+            right, of = int((answered == asked.labels).sum()), len(asked)
+            low, high = wilson(right, of)
             console.say(f"{file}: {right / of:.3f} of {of} test images right ({low:.3f}..{high:.3f}), {done['epochs']} epochs")
-            test = {"n": of, "accuracy": right / of, "wilson95": [low, high]}
+            if chance := _chance(answered, asked.labels, low, taught.classes):
+                console.say(f"{file}: {chance}", "yellow")
+            test = {"n": of, "accuracy": right / of, "wilson95": [low, high], "chance": bool(chance)}
             fit = {"optimiser": "Adam", "rate": how.rate, "decay": how.decay, "stairs": how.stairs, "batch": how.batch}
             files.write_sidecar(folder / (file + sidecar.SUFFIX), {**record, **said, **done, "fit": fit, "test": test})
 
@@ -188,16 +199,33 @@ def _preprocess(net: str, shape: tuple[int, ...], override: str | None) -> Any:
     return dataclasses.replace(found, mean=(0.0,), std=(1.0,))
 
 
-def _test(network: Any, prepare: Any, test: Any) -> tuple[int, int, float, float]:
-    """Test images that the network gets right, of how many, and the Wilson interval."""
+def _answers(network: Any, prepare: Any, test: Any) -> np.ndarray:
+    """``(n,) int64``: the class that the network answers to each test image, the first of equals."""
     import numpy as np
 
     from edgeq import data as sets
     from edgeq.keras.source import PIXELS, KerasSource
-    from edgeq.measure.intervals import wilson
 
-    source, right = KerasSource(network, PIXELS[:, : prepare.channels], 256), 0
-    for at in range(0, len(test), 256):
-        index = np.arange(at, min(at + 256, len(test)))
-        right += int((~source.answer(sets.decode(test, index, prepare.apply)).fooled(test.labels[index])).sum())
-    return right, len(test), *wilson(right, len(test))
+    source = KerasSource(network, PIXELS[:, : prepare.channels], 256)
+    parts = np.array_split(np.arange(len(test)), range(256, len(test), 256))
+    return np.concatenate([source.answer(sets.decode(test, part, prepare.apply)).label() for part in parts])
+
+
+def _chance(answered: np.ndarray, truth: np.ndarray, low: float, names: Sequence[str] | None) -> str:
+    """A warning where the accuracy, whose Wilson interval begins at ``low``, is not above the commonest class's share; else "".
+
+    That share is what answering one class always gets, and no less than 1 / classes. ``answered``, ``truth``: ``(n,) int64``.
+    """
+    import numpy as np
+
+    def named(label: int) -> str:
+        return repr(names[label]) if names and label < len(names) else f"class {label}"
+
+    commonest = np.bincount(truth)
+    if low > (share := commonest.max() / len(truth)):
+        return ""
+    always = f", and it does answer {named(answered[0])} to all of them" if len(np.unique(answered)) == 1 else ""
+    return (
+        f"that is no better than chance, as answering {named(int(commonest.argmax()))} to all has {share:.3f} right{always}; "
+        "train longer, on more images, or at another --rate"
+    )
