@@ -157,13 +157,14 @@ def train(
                     done |= {"settled": last["epochs"], "validation": last["validation"]}
             if said["quant"] == "tfmot:int8":
                 keras.pin_input(model)
-            answered = _answers(keras.save(model, folder / file, images), prepare, asked)
+            answered, tied = _answers(keras.save(model, folder / file, images), prepare, asked)
             right, of = int((answered == asked.labels).sum()), len(asked)
             low, high = wilson(right, of)
-            console.say(f"{file}: {right / of:.3f} of {of} test images right ({low:.3f}..{high:.3f}), {done['epochs']} epochs")
+            ties = f", {tied.mean():.3f} tied at the top" if tied.any() else ""
+            console.say(f"{file}: {right / of:.3f} of {of} test images right ({low:.3f}..{high:.3f}){ties}, {done['epochs']} epochs")
             if chance := _chance(answered, asked.labels, low, taught.classes):
                 console.say(f"{file}: {chance}", "yellow")
-            test = {"n": of, "accuracy": right / of, "wilson95": [low, high], "chance": bool(chance)}
+            test = {"n": of, "accuracy": right / of, "tied": float(tied.mean()), "wilson95": [low, high], "chance": bool(chance)}
             fit = {"optimiser": "Adam", "rate": how.rate, "decay": how.decay, "stairs": how.stairs, "batch": how.batch}
             files.write_sidecar(folder / (file + sidecar.SUFFIX), {**record, **said, **done, "fit": fit, "test": test})
 
@@ -199,8 +200,8 @@ def _preprocess(net: str, shape: tuple[int, ...], override: str | None) -> Any:
     return dataclasses.replace(found, mean=(0.0,), std=(1.0,))
 
 
-def _answers(network: Any, prepare: Any, test: Any) -> np.ndarray:
-    """``(n,) int64``: the class that the network answers to each test image, the first of equals."""
+def _answers(network: Any, prepare: Any, test: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The class that the network answers to each test image, ``(n,) int64``, the first of equals; whether it had equals, ``(n,) bool``."""
     import numpy as np
 
     from edgeq import data as sets
@@ -208,7 +209,8 @@ def _answers(network: Any, prepare: Any, test: Any) -> np.ndarray:
 
     source = KerasSource(network, PIXELS[:, : prepare.channels], 256)
     parts = np.array_split(np.arange(len(test)), range(256, len(test), 256))
-    return np.concatenate([source.answer(sets.decode(test, part, prepare.apply)).label() for part in parts])
+    answers = [source.answer(sets.decode(test, part, prepare.apply)) for part in parts]
+    return np.concatenate([a.label() for a in answers]), np.concatenate([a.tied() for a in answers])
 
 
 def _chance(answered: np.ndarray, truth: np.ndarray, low: float, names: Sequence[str] | None) -> str:

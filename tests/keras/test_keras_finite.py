@@ -135,10 +135,9 @@ def test_accuracy_at_chance_is_said(damaged, tmp_path) -> None:
     assert "has 0.103 right; train longer, on more images, or at another --rate" in said
     assert json.loads((tmp_path / "out" / "digits_cnn-w0.25.keras.edgeq.json").read_text())["test"]["chance"] is True
 
-    dead, path = network(), tmp_path / "dead.keras"  # a tie of all classes would be right on every image, if ties were
-    for variable in dead.weights[-6:]:
-        if "moving" not in variable.name:
-            variable.assign(np.zeros(variable.shape))
+    dead, path = network(), tmp_path / "dead.keras"  # no gradient passes a ReLU of zeros
+    for variable in dead.weights[-6:-4]:  # gamma, beta
+        variable.assign(np.zeros(variable.shape))
     dead.save(path)
     result = CliRunner().invoke(command, [*arguments, "--from", str(path)])
     assert result.exit_code == 0
@@ -147,9 +146,21 @@ def test_accuracy_at_chance_is_said(damaged, tmp_path) -> None:
     assert ", and it does answer '" in said
 
 
-def test_a_trained_network_is_above_chance(digits_models) -> None:
+def test_a_trained_network_is_above_chance_and_a_tie_of_all_classes_is_right_once(digits_models, tmp_path) -> None:
+    from edgeq.cli.train import _answers, _chance
+    from edgeq.pipeline.preprocess import resolve
+
     said = json.loads(digits_models.keras.with_name("digits_cnn.keras.edgeq.json").read_text())
-    assert said["test"]["chance"] is False
+    assert (said["test"]["chance"], said["test"]["tied"]) == (False, 0)
+
+    model, test = network(), data.open("digits")
+    for variable in model.weights[-2:]:  # of the last layer
+        variable.assign(np.zeros(variable.shape))
+    prepare, _ = resolve((8, 8), 1, (8, 8, 1), stated="mean=0,std=1", where="here")
+    answered, tied = _answers(train.save(model, tmp_path / "tied.keras", np.stack([test.image(i) for i in range(64)])), prepare, test)
+    assert tied.all()
+    assert (answered == 0).all()
+    assert "and it does answer '0' to all of them" in _chance(answered, test.labels, 0.08, test.classes)
 
 
 def test_a_rate_that_is_no_number_is_refused(tmp_path) -> None:
