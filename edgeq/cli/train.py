@@ -101,14 +101,17 @@ def train(
     preset: str | None = None,
 ) -> Path:
     """Trains and saves; the path of the network. Raises :class:`~edgeq.core.errors.EdgeqError`."""
+    import numpy as np
+
     from edgeq import data as sets
     from edgeq.core import plugins
     from edgeq.keras import quantizers
     from edgeq.measure.intervals import wilson
 
     plugins.choose("network", net, plugins.names("network"))
-    if rate is not None and not 0 < rate <= 1:  # NaN passes every range that click knows
-        raise EdgeqError(f"--rate {rate:g}: a rate lies above 0 and is at most 1")
+    for option, number in (("--rate", rate), ("--width", width)):
+        if number is not None and not 0 < number < np.inf:  # NaN passes click's ranges
+            raise EdgeqError(f"{option} {number:g}: it takes a number above 0")
     qat, scheme = quant != "float", None if quant in ("float", "tfmot:int8") else quantizers.parse(quant)
     if ends and not scheme:
         raise EdgeqError(f"--ends is about low-bit networks; {quant} treats all layers alike")

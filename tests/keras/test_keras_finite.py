@@ -163,6 +163,7 @@ def test_a_trained_network_is_above_chance_and_a_tie_of_all_classes_is_right_onc
     assert "and it does answer '0' to all of them" in _chance(answered, test.labels, 0.08, test.classes)
 
 
-def test_a_rate_that_is_no_number_is_refused(tmp_path) -> None:
-    with pytest.raises(EdgeqError, match="--rate nan: a rate lies above 0"):
-        run("digits_cnn", rate=float("nan"), output=tmp_path)
+@pytest.mark.parametrize("option", ["rate", "width"])
+def test_a_number_that_is_none_is_refused(option, tmp_path) -> None:
+    with pytest.raises(EdgeqError, match=f"--{option} nan: it takes a number above 0"):
+        run("digits_cnn", **{option: float("nan")}, output=tmp_path)
