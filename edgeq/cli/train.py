@@ -79,7 +79,7 @@ def command(**options: Any) -> None:
 
     A float network becomes NAME.keras. A quantisation-aware one becomes a directory such as NAME-int8.savedmodel or
     NAME-lsq-w4a4.savedmodel, as TF-MOT's networks reload from nothing else. Both reload to the same outputs; beside them,
-    NAME.edgeq.json says how they were made.
+    NAME.edgeq.json says how they were made. A training that diverged is not saved; one that is no better than chance is, and that is said.
     """
     console.out.print(str(train(**options)), markup=False)
 
