@@ -104,7 +104,7 @@ def _inner(
     from edgeq.pipeline.codes import codes_for
 
     try:
-        found: dict[str, Any] = {"portable": portable.prove(read_tflite.read(file)).to_json()}
+        found: dict[str, Any] = {"portable": portable.prove(read_tflite.read(file), list(signatures)).to_json()}
     except EdgeqError as error:
         found = {"portable": {"holds": None, "sentence": f"not known: {str(error).removeprefix(f'{file}: ')}"}}
     codes = {name: codes_for(s.input, prepare, file.name) for name, s in signatures.items()}

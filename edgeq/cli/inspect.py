@@ -52,7 +52,7 @@ def gather(file: Path, preprocess: str | None = None, output: str | None = None)
         integer, floating = runtimes.integer_kernels(file)
         facts["kernels"] = {"integer": integer, "float": floating}
     if description.format == "tflite" and not description.problem:
-        facts["portable"] = _portable(file, model)
+        facts["portable"] = _portable(file, model, [n for n, s in found.items() if isinstance(s, Signature)])
     facts["devices"] = {
         d.name: {
             "title": d.title,
@@ -83,13 +83,15 @@ def _pixels(file: Path, signature: Any, override: str | None) -> str:
         return _short(file, error)
 
 
-def _portable(file: Path, model: Any) -> dict[str, Any]:
-    """Whether the file is the same function on every runtime: a proof from the file alone, or why there is none."""
+def _portable(file: Path, model: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Whether the file is the same function on all of the runtimes that run it: a proof from the file alone, or why there is none."""
     from edgeq.integer.portable import prove
     from edgeq.integer.read_tflite import from_model
 
+    if len(names) < 2:
+        return {"holds": None, "sentence": f"not asked: {names[0] if names else 'no runtime here'} alone runs it"}
     try:
-        return prove(from_model(model)).to_json()
+        return prove(from_model(model), names).to_json()
     except EdgeqError as error:
         return {"holds": None, "sentence": f"not known: {_short(file, error)}"}
 

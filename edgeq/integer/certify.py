@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeq.integer.rounding import FORMULAS, RUNTIMES, double_rounding, float_product, quantised_multiplier, single_rounding
+from edgeq.integer.rounding import FORMULAS, RUNTIMES, double_rounding, multipliers
 
 LARGEST = 127  # of the stored weights' magnitudes
 _HIGHEST = 0.5  # multipliers stay below: fixed-point formulas would shift the accumulator to the left
@@ -94,7 +94,8 @@ def certify_layer(
     integers that ascend: the output is ``low + k`` where the accumulator reaches exactly k of them. ``given``: lowest and highest value
     of an input less its zero point; 0, with which kernels pad, is always counted in. ``scale_in``, ``scale_out``: of the activations;
     any values do, only ``M = scale_in * scale / scale_out`` matters. ``low`` and ``low + L`` must be where the kernel clamps.
-    ``int4``: the weights shall fit INT4. ``runtimes``: to be proven for; ONNX Runtime's QLinearConv computes as "litert-xnnpack" does.
+    ``int4``: the weights shall fit INT4. ``runtimes``: to be proven for; ONNX Runtime's QLinearConv computes as "litert-xnnpack" does,
+    with int8 weights only.
     Raises ValueError for weights beyond 127 and thresholds that descend.
     """
     axis = weights.ndim - 1 if kind == "depthwise" else 0
@@ -104,7 +105,7 @@ def certify_layer(
     factor = np.maximum((7 if int4 else LARGEST) // np.maximum(np.abs(rows).max(axis=1), 1), 1)
     points, extent = _points(factor[:, None] * rows, factor, np.asarray(thresholds, np.int64), given, low)
     left = int4 and (kind != "dense" or rows.shape[1] % 2 == 1)
-    layer = _Layer.of(kind, len(rows), tuple(runtimes), scale_in, scale_out, left)
+    layer = _Layer.of(kind, len(rows), tuple(runtimes), scale_in, scale_out, int4, left)
     multiplier, offset = _widest_line(points, extent)
     bias = np.rint(offset / multiplier).astype(np.int64)
     scale = (multiplier * layer.ratio).astype(np.float32)
@@ -132,15 +133,17 @@ class _Layer(NamedTuple):
     scale_in: np.float32
     scale_out: np.float32
     lone: bool  # one scale for a dense layer, which one runtime multiplies in float32
+    floating: tuple[bool, ...]  # of each runtime: it computes the layer in floats, so nothing is certified
 
     @classmethod
-    def of(cls, kind: str, channels: int, runtimes: tuple[str, ...], scale_in: float, scale_out: float, left: bool = False) -> _Layer:
-        """``left``: INT4 weights that XNNPACK leaves to the builtin kernels."""
+    def of(cls, kind: str, channels: int, runtimes: tuple[str, ...], scale_in: float, scale_out: float, int4: bool, left: bool) -> _Layer:
+        """``int4``: of the weights, which ONNX Runtime turns into floats; ``left``: which XNNPACK leaves to the builtin kernels."""
         # the builtin depthwise kernel takes channels in blocks and rounds those that are left over as the reference does
         second = {("litert-builtin", "depthwise"): (double_rounding,)}
         kernels = ["litert-builtin" if left and r == "litert-xnnpack" else r for r in runtimes]
         formulas = tuple((FORMULAS[r, kind], *second.get((r, kind), ())) for r in kernels)
-        return cls(runtimes, formulas, np.float32(scale_in), np.float32(scale_out), kind == "dense" and channels == 1)
+        floating = tuple(int4 and r == "ort" for r in runtimes)
+        return cls(runtimes, formulas, np.float32(scale_in), np.float32(scale_out), kind == "dense" and channels == 1, floating)
 
     @property
     def ratio(self) -> float:
@@ -155,11 +158,10 @@ class _Layer(NamedTuple):
         real = product / self.scale_out.astype(np.float64)
         holds = {}
         for formula in {f for some in self.formulas for f in some}:
-            parameters: tuple[np.ndarray, ...] = (self.scale_in * scale / self.scale_out,)
-            if formula is not float_product:
-                parameters = quantised_multiplier(real, cut=formula is single_rounding)
+            parameters = multipliers(formula, self.scale_in * scale / self.scale_out, real)
             holds[formula] = _holds(points, bias, formula, tuple(p[:, None] for p in parameters)) & fits
-        return np.stack([np.all([holds[f] for f in some], axis=0) for some in self.formulas], axis=1)
+        certain = np.stack([np.all([holds[f] for f in some], axis=0) for some in self.formulas], axis=1)
+        return certain & ~np.array(self.floating)
 
 
 def _points(

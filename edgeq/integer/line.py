@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeq.integer import rounding
 
+_HAIR = 2.0**-36  # moves a half below zero down, and nothing that float64 tells from a half
 _AROUND = np.arange(-2, 3)[:, None]  # accumulators around a threshold of the real function: the kernels' lies within one of it
 
 
@@ -52,13 +53,14 @@ def line(requantiser: rounding.Requantiser, bias: np.ndarray, bounds: tuple[floa
 def _line(requantiser: rounding.Requantiser, bias: np.ndarray, one_sided: bool, zero: int = 0) -> Line:
     """``one_sided``: what a negative accumulator gives is clamped."""
     parts = []
-    for _, formula, (q, shift) in requantiser.parts:
+    for _, formula, parameters in requantiser.parts:
+        if formula is rounding.real_product:  # halves away from zero, in one rounding
+            slope, none = parameters[0], 0 * parameters[0]
+            parts.append(np.stack([slope, none - _HAIR, none]))
+            continue
+        q, shift = parameters
         first = np.where(shift < 0, np.ldexp(0.5, shift), 0)  # half a step of the first rounding
-        below, above = {
-            rounding.half_up: (first, first),
-            rounding.double_rounding: (-first, first),
-            rounding.single_rounding: (-np.ldexp(0.5, shift - 31), 0 * first),  # halves away from zero, in one rounding
-        }[formula]
+        below, above = {rounding.half_up: (first, first), rounding.double_rounding: (-first, first)}[formula]
         parts.append(np.stack([np.ldexp(q.astype(np.float64), shift - 31), below, above]))
     slope, below, above = np.concatenate(parts, axis=1)
     if one_sided:

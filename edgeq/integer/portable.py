@@ -1,8 +1,10 @@
 """Whether a network is one function on every runtime, proven from its graph alone.
 
 Op by op, in the order in which they run: :mod:`edgeq.integer.agreement` decides whether the runtimes' kernels agree on the op's output for
-every input that can reach it, given that they agree on its inputs. So if every op agrees, the networks do. The proof holds as far as the
-simulator is equal to the kernels, which tests hold it to; ops for which it is not quite (``simulate.EXACT``) are not proven.
+every input that can reach it, given that they agree on its inputs. So if every op agrees, the networks do. The proof is of the functions
+that :mod:`edgeq.integer.rounding` and :mod:`edgeq.integer.ops` restate from the sources of the engines named in
+:mod:`edgeq.integer.engines`, on the processors named there. What lies outside the range in which a formula is the kernel's
+(:func:`edgeq.integer.engines.doubt`), and ops for which the simulator is not quite equal (``simulate.EXACT``), are not proven.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.integer.agreement import LAYERS, Difference, State, agree, anything, unproven
+from edgeq.integer.engines import named
 from edgeq.integer.graph import Graph
 from edgeq.integer.ops import Call
 from edgeq.integer.rounding import RUNTIMES
@@ -63,13 +66,13 @@ class Proof:
     def __str__(self) -> str:
         names = ", ".join(self.runtimes)
         if self.first is None:
-            return f"proven: the same answer on {names} for every input"
+            return f"proven: the same answer on {names} for every input ({named(self.runtimes)})"
         if self.first.kind == "softmax":
-            return f"proven up to the softmax: the same on {names} for every input; {self.first}"
-        return f"no: {self.first}"
+            return f"proven up to the softmax: the same on {names} for every input ({named(self.runtimes)}); {self.first}"
+        return f"not proven: {self.first}"
 
     def to_json(self) -> dict[str, Any]:
-        return {"holds": self.holds, "sentence": str(self), **asdict(self)}
+        return {"holds": self.holds, "sentence": str(self), "engines": named(self.runtimes), **asdict(self)}
 
 
 def prove(graph: Graph, runtimes: Sequence[str] = RUNTIMES) -> Proof:

@@ -20,13 +20,14 @@ Int = np.ndarray
 Formula = Callable[..., np.ndarray]
 
 
-def quantised_multiplier(real: Any, *, cut: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def quantised_multiplier(real: Any) -> tuple[np.ndarray, np.ndarray]:
     """``real = q * 2^(shift - 31)`` with ``q`` in [2^30, 2^31): int64 ``(q, shift)`` of a non-negative float64, elementwise.
 
-    TFLite ``QuantizeMultiplier``: the fraction is rounded half away from zero, or ``cut`` off; what is below 2^-32 becomes 0.
+    TFLite ``QuantizeMultiplier``: the fraction is rounded half away from zero; what is below 2^-32 becomes 0. From 2^30 on kernels would
+    shift by more than 31 bits, and the accumulators for which they do not overflow are none (:meth:`Requantiser.room`).
     """
     fraction, shift = np.frexp(np.asarray(real, np.float64))
-    q = np.floor(fraction * 2.0**31 + (0.0 if cut else 0.5)).astype(np.int64)
+    q = np.floor(fraction * 2.0**31 + 0.5).astype(np.int64)
     shift = shift.astype(np.int64)
     over = q == 2**31
     q, shift = np.where(over, q // 2, q), shift + over
@@ -57,22 +58,22 @@ def half_up(acc: Int, q: Any, shift: Any) -> Int:
     return (high_mul(acc << np.maximum(shift, 0), q) + ((np.int64(1) << right) >> 1)) >> right
 
 
-def single_rounding(acc: Int, q: Any, shift: Any) -> Int:
-    """``acc * q / 2^(31 - shift)`` rounded once, halves away from zero."""
-    product, total = acc * q, 31 - shift
-    return np.sign(product) * ((np.abs(product) + (np.int64(1) << (total - 1))) >> total)
-
-
 def float_product(acc: Any, multiplier: Any) -> np.ndarray:
     """``rint(float32(acc) * float32(multiplier))``, ties to even, as float32: XNNPACK's "fp32" requantisation; ORT QLinearConv."""
     return np.rint(np.asarray(acc, np.float32) * np.asarray(multiplier, np.float32))
+
+
+def real_product(acc: Any, multiplier: Any) -> np.ndarray:
+    """``round(acc * multiplier)`` in float64, halves away from zero, as int64: the reference fully connected kernel."""
+    product = np.asarray(acc, np.float64) * multiplier
+    return np.trunc(product + np.copysign(np.nextafter(0.5, 0), product)).astype(np.int64)
 
 
 FORMULAS: dict[tuple[str, str], Formula] = {
     **{(runtime, kind): float_product for runtime in ("litert-xnnpack", "ort") for kind in ("conv", "depthwise", "dense")},
     **{("litert-builtin", kind): half_up for kind in ("conv", "depthwise", "dense")},
     **{("litert-reference", kind): double_rounding for kind in ("conv", "depthwise")},
-    ("litert-reference", "dense"): single_rounding,
+    ("litert-reference", "dense"): real_product,
     **{("tflm", kind): double_rounding for kind in ("conv", "depthwise", "dense")},
 }
 """Runtime and kind of op -> the formula of its int8 kernels; see :func:`formulas` for the exception."""
@@ -96,9 +97,28 @@ def formulas(runtime: str, kind: str, dtype: str, channels: int) -> list[tuple[s
 def rounds_scales(runtime: str, kind: str, dtype: str, per_tensor: bool) -> bool:
     """Whether the kernel rounds the product of input and weight scale to float32 (TFLite ``GetQuantizedConvolutionMultipler``).
 
-    With one scale for all weights, LiteRT's own kernels do so in uint8 files, and the builtin fully connected kernel always.
+    With one scale for all weights, LiteRT's own kernels do so in uint8 files, and the builtin fully connected kernel always; the
+    reference fully connected kernel never.
     """
+    if (runtime, kind) == ("litert-reference", "dense"):
+        return False
     return per_tensor and (dtype == "uint8" or (runtime, kind) == ("litert-builtin", "dense"))
+
+
+def multipliers(formula: Formula, single: Any, double: Any) -> tuple[np.ndarray, ...]:
+    """What a formula takes besides the accumulator: ``single`` is the multiplier computed in float32, ``double`` in float64."""
+    if formula is float_product:
+        return (single,)
+    return (np.asarray(double, np.float64),) if formula is real_product else quantised_multiplier(double)
+
+
+def room(formula: Formula, parameters: tuple[np.ndarray, ...]) -> np.ndarray:
+    """The largest magnitude of an accumulator for which the kernel stays within 32 bits; int64, elementwise."""
+    most = 2**31 - 1
+    if formula is real_product:
+        return np.minimum(np.floor(most / np.maximum(parameters[0], 1.0)) - 1, most).astype(np.int64)
+    shift = 0 if formula is float_product else np.maximum(parameters[1], 0)
+    return np.broadcast_to(most >> np.asarray(shift, np.int64), parameters[0].shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,16 +132,19 @@ class Requantiser:
         if self.parts[0][1] is float_product:
             return float_product(acc, *self.parts[0][2])
         acc = np.asarray(acc).astype(np.int64)
-        results = [formula(acc[..., where], *multipliers) for where, formula, multipliers in self.parts]
+        results = [formula(acc[..., where], *parameters) for where, formula, parameters in self.parts]
         return results[0] if len(results) == 1 else np.concatenate(results, axis=-1)
+
+    def room(self) -> np.ndarray:
+        """``(channels,) int64``: :func:`room` of each channel."""
+        return np.concatenate([room(formula, parameters) for _, formula, parameters in self.parts])
 
 
 def requantiser(runtime: str, kind: str, given: Any, weights: Any, out: Any, channels: int, dtype: str = "int8") -> Requantiser:
     """The requantisation of ``acc * given * weights`` to steps of ``out``.
 
     ``given``, ``out``: float32 scale of the input and output; ``weights``: one scale, or one a channel; ``dtype`` of the activations.
-    XNNPACK computes the multiplier in float32, the others in float64, except for :func:`rounds_scales`. The reference fully
-    connected kernel keeps that float64; cut to 31 bits it falls on the same side of every half.
+    XNNPACK computes the multiplier in float32, the others in float64, except for :func:`rounds_scales`.
     """
     given, weights, out = (np.asarray(s, np.float32).reshape(-1) for s in (given, weights, out))
     product = given.astype(np.float64) * weights.astype(np.float64)
@@ -129,8 +152,6 @@ def requantiser(runtime: str, kind: str, given: Any, weights: Any, out: Any, cha
         product = (given * weights).astype(np.float64)
     parts = []
     for where, formula in formulas(runtime, kind, dtype, channels):
-        multipliers: tuple[np.ndarray, ...] = (given * weights / out,)
-        if formula is not float_product:
-            multipliers = quantised_multiplier(product / out.astype(np.float64), cut=formula is single_rounding)
-        parts.append((where, formula, tuple(np.broadcast_to(m, channels)[where] for m in multipliers)))
+        parameters = multipliers(formula, given * weights / out, product / out.astype(np.float64))
+        parts.append((where, formula, tuple(np.broadcast_to(m, channels)[where] for m in parameters)))
     return Requantiser(tuple(parts))

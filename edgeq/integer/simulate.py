@@ -47,6 +47,13 @@ KERNELS: dict[str, Callable[[Call], Step]] = {
 }
 KERNELS |= {kind: _choice(KERNELS[kind], own) for kind, own in ort.KERNELS.items()}
 
+
+def ways(call: Call) -> list[Step]:
+    """All functions of its input codes that the kernel of an elementwise op uses, broadcasting as numpy does; most kernels have one."""
+    several = call.op.kind in ("add", "sub", "mul") and call.runtime != "ort"
+    return elementwise.ways(call) if several else [KERNELS[call.op.kind](call)]
+
+
 EXACT: dict[tuple[str, str], int] = {
     ("mean", "litert-xnnpack"): 1,  # where the mean lies between two codes and scales are equal: 9 of 32,424 elements
     ("resize_bilinear", "litert-builtin"): 1,  # uint8 only: 366 of 184,638 elements

@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeq.integer.rounding import Formula, Requantiser, float_product
-
-INT32 = 2**31 - 1
+from edgeq.integer import rounding
+from edgeq.integer.rounding import Formula, Requantiser
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +59,8 @@ class Rule(NamedTuple):
         return np.clip(self.formula(acc, *self.multipliers), self.low, self.high).astype(np.int64)
 
     def room(self) -> np.ndarray:
-        """The largest magnitude of an accumulator that the kernel's 32 bits hold, shifted to the left where the formula does so."""
-        shift = 0 if self.formula is float_product else np.maximum(self.multipliers[1], 0)
-        return np.broadcast_to(INT32 >> shift, self.multipliers[0].shape)
+        """The largest magnitude of an accumulator for which the kernel stays within 32 bits."""
+        return rounding.room(self.formula, self.multipliers)
 
     def of(self, channels: np.ndarray) -> Rule:
         return self._replace(multipliers=tuple(m[channels] for m in self.multipliers))

@@ -17,9 +17,10 @@ import edgeq
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.integer import read_tflite
+from edgeq.integer.engines import LAYERS, doubt
 from edgeq.integer.graph import Graph, Op, Tensor
 from edgeq.integer.line import line
-from edgeq.integer.ops import EXACT32, Call, Step, clamp_range, limits, padding, quantisation
+from edgeq.integer.ops import EXACT32, Call, Step, clamp_range, limits, linear, padding, quantisation
 from edgeq.integer.rounding import requantiser
 from edgeq.integer.simulate import EXACT, KERNELS, plan
 from edgeq.runtimes import cpu
@@ -33,17 +34,25 @@ _TABLES = ("add", "sub", "mul", "minimum", "maximum", "relu", "relu6", "relu_n1_
 def check(graph: Graph) -> None:
     """Raises :class:`EdgeqError` for a graph that is not known to be computed exactly."""
     for op in graph.ops:
-        out = graph.tensors[op.output]
+        call = _call(graph, op)
+        out = call.output
         if out.dtype not in ("int8", "uint8") or (op.kind, RUNTIME) in EXACT:
             raise EdgeqError(f"{graph.name}: {op.kind} ({out.name}) of {out.dtype} is not exact in tflm-exact; take --runtime tflm")
+        reason = doubt(call) or ("can overflow 32 bits" if op.kind in LAYERS and not linear.fits(call) else None)
+        if reason is not None:
+            raise EdgeqError(f"{graph.name}: {op.kind} ({out.name}) {reason}, so it is not exact in tflm-exact; take --runtime tflm")
     plan(graph, RUNTIME)
+
+
+def _call(graph: Graph, op: Op) -> Call:
+    return Call(op, tuple(graph.tensors[i] if i >= 0 else None for i in op.inputs), graph.tensors[op.output], RUNTIME)
 
 
 def steps(graph: Graph) -> list[Step]:
     """One function an op, from input arrays to the output array, as :func:`edgeq.integer.simulate.plan` gives them, but faster."""
     found = []
     for op, slow in zip(graph.ops, plan(graph, RUNTIME), strict=True):
-        call = Call(op, tuple(graph.tensors[i] if i >= 0 else None for i in op.inputs), graph.tensors[op.output], RUNTIME)
+        call = _call(graph, op)
         found.append(_linear(call) or _table(call) or slow)
     return found
 

@@ -10,7 +10,7 @@ from random_graphs import TFLITE, Builder, interpret
 
 from edgeq.integer.certify import Certificate, certify_layer
 from edgeq.integer.graph import Graph
-from edgeq.integer.rounding import FORMULAS, RUNTIMES, float_product, quantised_multiplier
+from edgeq.integer.rounding import FORMULAS, RUNTIMES, multipliers
 from edgeq.integer.write_onnx import write_onnx
 from edgeq.integer.write_tflite import write_tflite
 
@@ -54,8 +54,8 @@ def test_what_is_certified_is_so_for_every_accumulator(seed: int, bits: int, kin
         level = low + np.searchsorted(thresholds[i], values, side="right")
         for j, runtime in enumerate(RUNTIMES):
             acc, formula = certificate.factor[i] * values + certificate.bias[i], FORMULAS[runtime, kind]
-            fixed = quantised_multiplier(float(certificate.scale[i]) * float(s_in) / float(s_out))
-            out = formula(acc, *((s_in * certificate.scale[i] / s_out,) if formula is float_product else fixed))
+            real = float(certificate.scale[i]) * float(s_in) / float(s_out)
+            out = formula(acc, *multipliers(formula, s_in * certificate.scale[i] / s_out, real))
             equal = np.array_equal(np.clip(out, low, low + thresholds.shape[1]), level)
             assert equal or not certificate.certified[i, j]
             # the other way round: what was refused is wrong at the very points, unless a multiplier or bias leaves its range

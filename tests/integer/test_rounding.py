@@ -8,11 +8,6 @@ from edgeq.integer import rounding
 INT32 = st.integers(-(2**31), 2**31 - 1)
 
 
-def _exact(acc: int, q: int, shift: int) -> tuple[int, int]:
-    """``acc * q * 2^(shift - 31)`` as a fraction of integers."""
-    return acc * q, 2 ** (31 - shift)
-
-
 def _half_up(top: int, bottom: int) -> int:
     return (2 * top + bottom) // (2 * bottom)
 
@@ -48,7 +43,13 @@ def test_formulas_in_rational_arithmetic(acc: int, q: int, shift: int) -> None:
     assert rounding.high_mul(a, q)[0] == high
     assert rounding.double_rounding(a, q, shift)[0] == _half_away(high, 2**-shift)
     assert rounding.half_up(a, q, shift)[0] == _half_up(high, 2**-shift)
-    assert rounding.single_rounding(a, q, shift)[0] == _half_away(*_exact(acc, q, shift))
+
+
+@settings(max_examples=300, deadline=None)
+@given(INT32, st.floats(2.0**-31, 0.99))
+def test_one_product_in_float64_rounded_half_away(acc: int, multiplier: float) -> None:
+    """The product itself is rounded to float64 first, as the kernel's is."""
+    assert rounding.real_product(np.array([acc]), multiplier)[0] == _half_away(*(acc * multiplier).as_integer_ratio())
 
 
 def test_formulas_part_at_ties() -> None:
@@ -57,13 +58,13 @@ def test_formulas_part_at_ties() -> None:
     assert rounding.float_product(acc, 0.25).tolist() == [-2, 2]
     assert rounding.double_rounding(acc, q, shift).tolist() == [-3, 3]
     assert rounding.half_up(acc, q, shift).tolist() == [-2, 3]
-    assert rounding.single_rounding(acc, q, shift).tolist() == [-3, 3]
+    assert rounding.real_product(acc, 0.25).tolist() == [-3, 3]
 
 
 def test_two_roundings_are_not_one() -> None:
     """Just below 1.5 steps: the first rounding reaches the half, the second goes up from there."""
     acc, q, shift = np.array([3 * 2**20]), 2**31 - 1, -21
-    assert rounding.single_rounding(acc, q, shift).tolist() == [1]
+    assert rounding.real_product(acc, q * 2.0 ** (shift - 31)).tolist() == [1]
     assert rounding.half_up(acc, q, shift).tolist() == [2]
     assert rounding.double_rounding(acc, q, shift).tolist() == [2]
 

@@ -47,7 +47,7 @@ def content(**changes):
         },
     ]
     fidelity = {"n": 500, "data": "zip:" + "x" * 20, "runtimes": lines}
-    inside = {"portable": {"sentence": "no: op 3 (conv x) gives 4 on tflm"}, "levels": levels, "layers": layers}
+    inside = {"portable": {"sentence": "not proven: op 3 (conv x) gives 4 on tflm"}, "levels": levels, "layers": layers}
     return {
         **{"fidelity": fidelity, "certificate": certificate, **inside, "arena_bytes": 12_345},
         **{"packed": {"file": "m-packed.tflite", "fidelity": fidelity}, "files": {"m.tflite": {"bytes": 23_456}}, **changes},
@@ -76,7 +76,7 @@ def test_all_that_matters_of_a_low_bit_network_fits() -> None:
     assert "litert-builtin: cannot keep its inner tensors" in text
     assert "tflm against litert-xnnpack, 50 images: every element of every op is equal" in text
     assert "first differs in op 3 CONV_2D, 9 of 100,000 elements by at most 1 LSB" in words
-    assert "portable: no: op 3 (conv x)" in text
+    assert "portable: not proven: op 3 (conv x)" in text
     assert "keras-float: the same in float32" in words
     assert "m-packed.tflite: INT4 weights" in text
     assert "ort: a.onnx: ort cannot run it" in text

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeq.integer.engines import left_to_builtin
 from edgeq.integer.graph import Op, Tensor
 
 Step = Callable[..., np.ndarray]
@@ -33,7 +34,13 @@ class Call:
 
     @property
     def xnnpack(self) -> bool:
-        return self.runtime == "litert-xnnpack"
+        """Whether XNNPACK computes it: on that runtime, and taken by its delegate."""
+        return self.runtime == "litert-xnnpack" and not left_to_builtin(self)
+
+    @property
+    def kernels(self) -> str:
+        """The runtime whose kernel computes it: what XNNPACK's delegate leaves out is computed by LiteRT's builtin kernels."""
+        return "litert-builtin" if self.runtime == "litert-xnnpack" and not self.xnnpack else self.runtime
 
     @property
     def same(self) -> bool:
@@ -55,29 +62,32 @@ def limits(dtype: str) -> tuple[int, int]:
 def clamp_range(call: Call, activation: str | None = None) -> tuple[int, int]:
     """The output codes that the activation, by default the fused one, lets pass.
 
-    TFLite ``CalculateActivationRangeQuantized``: the bound divided by the scale in float32, halves away from zero; XNNPACK and ONNX
-    Runtime: halves to even.
+    TFLite ``CalculateActivationRangeQuantized``: the zero point plus the bound divided by the scale in float32, halves away from zero.
+    XNNPACK ``xnn_qs8_quantize``: the zero point is added before the one rounding, halves to even; with a bound between two codes, an odd
+    zero point makes that another code. ONNX Runtime: the zero point after the rounding, halves to even.
     """
-    scale, zero = quantisation(call.output)
     lo, hi = limits(call.output.dtype)
-
-    def code(value: float) -> int:
-        ratio = np.float32(value) / scale
-        even = call.runtime in ("litert-xnnpack", "ort")
-        return zero + int(np.rint(ratio) if even else np.copysign(np.floor(np.abs(np.float64(ratio)) + 0.5), ratio))
-
     bounds = {"relu": (0.0, None), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0)}.get(
         activation or call.op.options.get("activation", "none")
     )
     if bounds is not None:
-        lo = max(lo, min(hi, code(bounds[0])))
-        hi = hi if bounds[1] is None else min(hi, max(lo, code(bounds[1])))
+        lo = max(lo, min(hi, bound_code(call, bounds[0])))
+        hi = hi if bounds[1] is None else min(hi, max(lo, bound_code(call, bounds[1])))
     return lo, hi
+
+
+def bound_code(call: Call, bound: float) -> int:
+    """The output code of a real bound of the activation; it may lie beyond the type's."""
+    (scale, zero), (lo, hi) = quantisation(call.output), limits(call.output.dtype)
+    ratio = np.float32(bound) / scale
+    if call.xnnpack:
+        return int(np.rint(np.clip(ratio + np.float32(zero), np.float32(lo), np.float32(hi))))
+    return zero + int(np.rint(ratio) if call.runtime == "ort" else np.copysign(np.floor(np.abs(np.float64(ratio)) + 0.5), ratio))
 
 
 def to_codes(values: np.ndarray, zero: int, lo: int, hi: int, dtype: str) -> np.ndarray:
     """Integers (int64 or float) plus the zero point, clamped, as codes."""
-    return np.clip(values, lo - zero, hi - zero).astype(np.int16 if dtype in ("int8", "uint8") else np.int64).__add__(zero).astype(dtype)
+    return (np.clip(values, lo - zero, hi - zero).astype(np.int64 if abs(zero) > 2**14 else np.int16) + zero).astype(dtype)
 
 
 def padding(size: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], same: bool) -> tuple:

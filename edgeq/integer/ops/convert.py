@@ -9,15 +9,23 @@ from edgeq.integer.rounding import double_rounding, half_up, quantised_multiplie
 
 
 def quantize(call: Call) -> Step:
-    """From float32, or from one integer type or scale to another."""
+    """From float32, or from one integer type or scale to another. Reals are divided by the scale, halves away from zero; XNNPACK and the
+    vectors of the builtin kernel multiply by its reciprocal and round to even."""
     out_scale, out_zero = quantisation(call.output)
     lo, hi = limits(call.output.dtype)
     if call.given.dtype == "float32":
 
+        def even(x: np.ndarray) -> np.ndarray:
+            return np.rint(x * (np.float32(1) / out_scale))
+
+        def away(x: np.ndarray) -> np.ndarray:
+            steps = x / (np.float64(out_scale) if call.kernels == "litert-builtin" else out_scale)
+            return np.trunc(steps + np.copysign(np.nextafter(steps.dtype.type(0.5), steps.dtype.type(0)), steps))
+
         def from_float(x: np.ndarray, *_: np.ndarray) -> np.ndarray:
-            steps = x * (np.float32(1) / out_scale) if call.xnnpack else x / out_scale
-            rounded = np.rint(steps) if call.xnnpack else np.copysign(np.floor(np.abs(steps).astype(np.float64) + 0.5), steps)
-            return to_codes(np.clip(np.nan_to_num(rounded), -(2.0**15), 2.0**15), out_zero, lo, hi, call.output.dtype)
+            flat = x.reshape(len(x), -1)
+            rounded = _blocks(flat, 8, even, away) if call.kernels == "litert-builtin" else even(flat) if call.xnnpack else away(flat)
+            return to_codes(np.clip(np.nan_to_num(rounded), -(2.0**15), 2.0**15), out_zero, lo, hi, call.output.dtype).reshape(x.shape)
 
         return from_float
     scale, zero = quantisation(call.given)
@@ -26,9 +34,9 @@ def quantize(call: Call) -> Step:
 
     def run(x: np.ndarray, *_: np.ndarray) -> np.ndarray:
         centred = x.astype(np.int64).reshape(len(x), -1) - zero
-        if call.xnnpack and call.given.dtype == call.output.dtype:  # else it leaves the op to the builtin kernel
+        if call.xnnpack:
             steps = (centred * eighth + 128) >> 8
-        elif call.runtime in ("litert-builtin", "litert-xnnpack"):
+        elif call.kernels == "litert-builtin":
             steps = _blocks(centred, 16, lambda c: half_up(c, q, shift), lambda c: double_rounding(c, q, shift))
         else:
             steps = double_rounding(centred, q, shift)

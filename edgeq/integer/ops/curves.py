@@ -77,7 +77,7 @@ def _fixed_table(call: Call, function: Callable[[np.ndarray, int], np.ndarray], 
     scale, given_zero = quantisation(call.given)
     lo, hi = limits(call.output.dtype)
     q, left = quantised_multiplier(float(scale) * 2.0**27)
-    radius = fixed_point.input_radius(4, int(left))
+    radius = fixed_point.input_radius(4, int(np.frexp(float(scale) * 2.0**27)[1]))  # not cut at 31 bits
 
     def of_codes(codes: np.ndarray) -> np.ndarray:
         centred = codes - given_zero

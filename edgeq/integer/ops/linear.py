@@ -43,13 +43,19 @@ def _weights(call: Call, per_channel: int) -> tuple[np.ndarray, np.ndarray, type
     return centred.astype(kind), bias.astype(kind), kind
 
 
+def fits(call: Call) -> bool:
+    """Whether no input takes an accumulator beyond what the runtime's 32 bits hold, shifted to the left where its formula does so."""
+    weights, bias, _ = _weights(call, 3 if call.op.kind == "depthwise" else 0)
+    others = tuple(i for i in range(weights.ndim) if i != (3 if call.op.kind == "depthwise" else 0))
+    (lo, hi), zero = limits(call.given.dtype), quantisation(call.given)[1]
+    reach = np.abs(weights.astype(np.float64)).sum(others) * max(zero - lo, hi - zero) + np.abs(bias.astype(np.float64))
+    return bool(np.all(reach <= requantisation(call).room()))
+
+
 def requantisation(call: Call) -> Requantiser:
     """How the runtime's kernel rescales this layer's accumulators."""
     x, w, _ = _tensors(call)
-    # XNNPACK leaves layers with INT4 weights to the builtin kernels, but for fully connected ones with an even number of inputs
-    left = w.dtype == "int4" and (call.op.kind != "dense" or w.shape[1] % 2 == 1)
-    runtime = "litert-builtin" if call.xnnpack and left else call.runtime
-    return requantiser(runtime, call.op.kind, x.scale, w.scale, call.output.scale, call.output.shape[-1], x.dtype)
+    return requantiser(call.kernels, call.op.kind, x.scale, w.scale, call.output.scale, call.output.shape[-1], x.dtype)
 
 
 def _finish(call: Call) -> Step:
