@@ -2,13 +2,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check install clean
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+
+.PHONY: demo test test-isa test-float check install clean
 
 demo: .venv/installed
 	$(BIN)/edgeq demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
+
+# TensorFlow's float kernels are others by processor and setting (docs/runtimes.md): the whole suite under each of them
+test-isa: test
+	TF_ENABLE_ONEDNN_OPTS=1 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST)
+	TF_ENABLE_ONEDNN_OPTS=0 $(PYTEST)
+	TF_ENABLE_ONEDNN_OPTS=1 $(PYTEST)
+
+# the tests that depend on them
+test-float: .venv/installed
+	$(PYTEST) -m tensorflow
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -81,13 +81,14 @@ def export(
     The sidecar's content and the main file's fidelity table. Raises :class:`EdgeqError`; then nothing is written.
     """
     wanted, stores = _formats(formats), _stores(store)
-    from edgeq.keras import quantizers, ship
+    from edgeq.keras import finite, quantizers, ship
     from edgeq.keras.load import load
 
     recorded = sidecar.read(model)[0]
     calibrate, data = calibrate or _text(recorded, "data"), data or calibrate or _text(recorded, "data")
     low_bit = recorded.get("quant") not in (None, "float", "tfmot:int8")
     network = load(model)
+    finite.graph(model, network.frozen.graph.as_graph_def())
     trained = "low-bit" if low_bit else "quantisation-aware" if network.quantised else "float"
     console.say(f"{model.name}: {network.form}, {trained}; {network.kind_note}")
     if portable and (network.quantised or (low_bit and recorded["quant"] != "tfmot:portable")):

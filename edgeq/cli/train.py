@@ -13,6 +13,10 @@ from edgeq.core.errors import EdgeqError
 from edgeq.pipeline import sidecar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
     from edgeq.keras.quantizers import Ends
 
 RAW = "mean=0,std=1"  # edgeq's own networks take raw pixels
@@ -75,7 +79,7 @@ def command(**options: Any) -> None:
 
     A float network becomes NAME.keras. A quantisation-aware one becomes a directory such as NAME-int8.savedmodel or
     NAME-lsq-w4a4.savedmodel, as TF-MOT's networks reload from nothing else. Both reload to the same outputs; beside them,
-    NAME.edgeq.json says how they were made.
+    NAME.edgeq.json says how they were made. A training that diverged is not saved; one that is no better than chance is, and that is said.
     """
     console.out.print(str(train(**options)), markup=False)
 
@@ -97,11 +101,17 @@ def train(
     preset: str | None = None,
 ) -> Path:
     """Trains and saves; the path of the network. Raises :class:`~edgeq.core.errors.EdgeqError`."""
+    import numpy as np
+
     from edgeq import data as sets
     from edgeq.core import plugins
     from edgeq.keras import quantizers
+    from edgeq.measure.intervals import wilson
 
     plugins.choose("network", net, plugins.names("network"))
+    for option, number in (("--rate", rate), ("--width", width)):
+        if number is not None and not 0 < number < np.inf:  # NaN passes click's ranges
+            raise EdgeqError(f"{option} {number:g}: it takes a number above 0")
     qat, scheme = quant != "float", None if quant in ("float", "tfmot:int8") else quantizers.parse(quant)
     if ends and not scheme:
         raise EdgeqError(f"--ends is about low-bit networks; {quant} treats all layers alike")
@@ -150,9 +160,14 @@ def train(
                     done |= {"settled": last["epochs"], "validation": last["validation"]}
             if said["quant"] == "tfmot:int8":
                 keras.pin_input(model)
-            right, of, low, high = _test(keras.save(model, folder / file, images), prepare, asked)
-            console.say(f"{file}: {right / of:.3f} of {of} test images right ({low:.3f}..{high:.3f}), {done['epochs']} epochs")
-            test = {"n": of, "accuracy": right / of, "wilson95": [low, high]}
+            answered, tied = _answers(keras.save(model, folder / file, images), prepare, asked)
+            right, of = int((answered == asked.labels).sum()), len(asked)
+            low, high = wilson(right, of)
+            ties = f", {tied.mean():.3f} tied at the top" if tied.any() else ""
+            console.say(f"{file}: {right / of:.3f} of {of} test images right ({low:.3f}..{high:.3f}){ties}, {done['epochs']} epochs")
+            if chance := _chance(answered, asked.labels, low, taught.classes):
+                console.say(f"{file}: {chance}", "yellow")
+            test = {"n": of, "accuracy": right / of, "tied": float(tied.mean()), "wilson95": [low, high], "chance": bool(chance)}
             fit = {"optimiser": "Adam", "rate": how.rate, "decay": how.decay, "stairs": how.stairs, "batch": how.batch}
             files.write_sidecar(folder / (file + sidecar.SUFFIX), {**record, **said, **done, "fit": fit, "test": test})
 
@@ -188,16 +203,34 @@ def _preprocess(net: str, shape: tuple[int, ...], override: str | None) -> Any:
     return dataclasses.replace(found, mean=(0.0,), std=(1.0,))
 
 
-def _test(network: Any, prepare: Any, test: Any) -> tuple[int, int, float, float]:
-    """Test images that the network gets right, of how many, and the Wilson interval."""
+def _answers(network: Any, prepare: Any, test: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The class that the network answers to each test image, ``(n,) int64``, the first of equals; whether it had equals, ``(n,) bool``."""
     import numpy as np
 
     from edgeq import data as sets
     from edgeq.keras.source import PIXELS, KerasSource
-    from edgeq.measure.intervals import wilson
 
-    source, right = KerasSource(network, PIXELS[:, : prepare.channels], 256), 0
-    for at in range(0, len(test), 256):
-        index = np.arange(at, min(at + 256, len(test)))
-        right += int((~source.answer(sets.decode(test, index, prepare.apply)).fooled(test.labels[index])).sum())
-    return right, len(test), *wilson(right, len(test))
+    source = KerasSource(network, PIXELS[:, : prepare.channels], 256)
+    parts = np.array_split(np.arange(len(test)), range(256, len(test), 256))
+    answers = [source.answer(sets.decode(test, part, prepare.apply)) for part in parts]
+    return np.concatenate([a.label() for a in answers]), np.concatenate([a.tied() for a in answers])
+
+
+def _chance(answered: np.ndarray, truth: np.ndarray, low: float, names: Sequence[str] | None) -> str:
+    """A warning where the accuracy, whose Wilson interval begins at ``low``, is not above the commonest class's share; else "".
+
+    That share is what answering one class always gets, and no less than 1 / classes. ``answered``, ``truth``: ``(n,) int64``.
+    """
+    import numpy as np
+
+    def named(label: int) -> str:
+        return repr(names[label]) if names and label < len(names) else f"class {label}"
+
+    commonest = np.bincount(truth)
+    if low > (share := commonest.max() / len(truth)):
+        return ""
+    always = f", and it does answer {named(answered[0])} to all of them" if len(np.unique(answered)) == 1 else ""
+    return (
+        f"that is no better than chance, as answering {named(int(commonest.argmax()))} to all has {share:.3f} right{always}; "
+        "train longer, on more images, or at another --rate"
+    )

@@ -12,13 +12,13 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
-from edgeq.keras import engine, load, scan
+from edgeq.keras import engine, finite, load, scan
 from edgeq.keras.quantizers import Ends, Scheme, parse
 from edgeq.pipeline import sidecar
 
@@ -61,7 +61,8 @@ def fit(
     """Train ``model`` in place on ``(n, h, w, c) uint8`` images; what was reached: ``{"epochs", "validation", "n"}``.
 
     The pixels stay uint8 in memory and become float32 a batch at a time. ``check``: called after each epoch, and with True at the end;
-    what it raises ends the training. Raises :class:`EdgeqError` as soon as the loss is not finite.
+    what it raises ends the training. Raises :class:`EdgeqError` as soon as the loss is not finite, and after an epoch that leaves a weight
+    or saw a gradient that is not.
     """
     tf = engine.tensorflow()
     if len(images) < 10:
@@ -84,6 +85,9 @@ def fit(
         pairs = indices.batch(how.batch).map(lambda i: (tf.cast(tf.gather(pixels, i), tf.float32), tf.gather(truth, i)))
         return pairs.with_options(plain)
 
+    def stop(epoch: int, said: str) -> NoReturn:
+        raise EdgeqError(f"the training diverged in epoch {epoch}: {said}; lower --rate, or check the data")
+
     class Report(tf.keras.callbacks.Callback):  # type: ignore[name-defined]
         epoch, text = 0, "epoch 1"
 
@@ -91,9 +95,7 @@ def fit(
             if not np.isfinite(logs["loss"]):
                 if check:
                     check(False)  # knows more
-                raise EdgeqError(
-                    f"the training diverged in epoch {self.epoch + 1}: its loss is not finite; lower --rate, or check the data"
-                )
+                stop(self.epoch + 1, "its loss is not finite")
             if progress:
                 progress(min(self.epoch * steps + step + 1, total - 1), total, self.text)
 
@@ -102,6 +104,8 @@ def fit(
             self.text = f"epoch {epoch + 1}: validation {logs['val_accuracy']:.3f}"
             if check:
                 check(False)
+            if said := finite.diverged(model, logs):
+                stop(epoch + 1, said)
 
     rate = tf.keras.optimizers.schedules.ExponentialDecay(how.rate, max(1, -(-total // how.stairs)), how.decay, staircase=True)
     model.compile(tf.keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", ["accuracy"])
@@ -131,7 +135,10 @@ def copy_weights(model: Any, path: Path) -> None:
     """Start ``model`` from a float ``.keras`` or ``.h5`` file with the same list of weights."""
     if path.is_dir():
         raise EdgeqError(f"{path}: --from takes a float .keras or .h5 file, not a directory")
-    weights = load.keras_model(path)[1].get_weights()
+    given = load.keras_model(path)[1]
+    if name := finite.broken(given.weights):
+        raise EdgeqError(f"{path}: its weights are damaged, {name} holds NaN or infinity; start from another network")
+    weights = given.get_weights()
     if [w.shape for w in weights] != [w.shape for w in model.get_weights()]:
         raise EdgeqError(f"{path}: its weights are not those of {model.name}; name the same network and --width")
     model.set_weights(weights)
@@ -256,14 +263,19 @@ def restore(path: Path) -> tuple[Any, dict[str, Any]]:
             model.load_weights(str(path / "variables" / "variables")).assert_existing_objects_matched().expect_partial()
     except Exception as error:  # TensorFlow's, of any kind
         raise EdgeqError(f"{path}: its weights are not those of {quant} {net} ({scan.sentence(error)}); train it again") from None
+    if broken := finite.broken(model.weights):
+        raise EdgeqError(f"{path}: its weights are damaged, {broken} holds NaN or infinity; train it again")
     return model, said
 
 
 def save(model: Any, path: Path, images: np.ndarray) -> load.Network:
     """Write a float model to ``NAME.keras``, or a QAT model to the directory ``path`` as a SavedModel, and read it back.
 
-    :class:`EdgeqError` where it cannot be written, or does not come back with the same answers to ``(n, h, w, c) uint8`` images.
+    :class:`EdgeqError` where a weight is not finite, it cannot be written, or it does not come back with the same answers to
+    ``(n, h, w, c) uint8`` images.
     """
+    if name := finite.broken(model.weights):
+        raise EdgeqError(f"{path.name}: the training failed, {name} holds NaN or infinity; lower --rate, or check the data")
     try:
         with engine.quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -12,7 +12,7 @@ import pytest
 from edgeq import data
 from edgeq.core.errors import EdgeqError
 from edgeq.keras import engine, train
-from edgeq.keras.load import load
+from edgeq.keras.load import concrete, freeze, load
 from edgeq.keras.quantizers import KNOWN, parse
 
 pytest.importorskip("tensorflow_model_optimization")
@@ -276,7 +276,11 @@ def test_a_trained_network_reloads_bit_by_bit(low_bit_model) -> None:
     model, _ = train.restore(low_bit_model)
     images = RNG.integers(0, 256, (40, 8, 8, 1)).astype(np.float32)
     network = load(low_bit_model)
-    assert np.array_equal(model(images, training=False), network.function(engine.tensorflow().constant(images)))
+    # both frozen, as TensorFlow fuses layers in a frozen graph: the eager network differs in its last bits where oneDNN does
+    again = freeze(low_bit_model, network.form, network.sha256, concrete(model, low_bit_model))
+    image = engine.tensorflow().constant(images)
+    assert np.array_equal(again.function(image), network.function(image))
+    assert np.allclose(model(images, training=False), network.function(image), rtol=0, atol=1e-5)  # of probabilities
     kernels = [k for layer in model.layers if (k := trained.kernel(layer))]
     assert [k.bits for k in kernels] == [6, 3, 6]
     assert 4 < len(np.unique(kernels[1].codes)) <= 8
