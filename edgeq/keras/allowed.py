@@ -6,6 +6,11 @@ makes any of it take much time or memory before its sizes are known.
 
 from __future__ import annotations
 
+
+def _set(text: str) -> set[str]:
+    return set(text.split())
+
+
 CONVOLUTION = (
     "filters kernel_size strides padding data_format dilation_rate groups activation use_bias kernel_initializer bias_initializer "
     "kernel_regularizer bias_regularizer kernel_constraint bias_constraint lora_rank lora_alpha"
@@ -19,7 +24,7 @@ RANDOM = "seed data_format"
 ZOOMED = f"{RANDOM} factor height_factor width_factor fill_mode fill_value interpolation"
 
 LAYERS = {
-    name: set(keys.split()) | {"activity_regularizer"}
+    name: _set(keys) | {"activity_regularizer"}
     for names, keys in {
         "InputLayer": "batch_input_shape batch_shape input_shape shape batch_size sparse ragged optional",
         "Dense": f"{CONVOLUTION} units quantization_config",
@@ -76,9 +81,9 @@ MODELS = {"Functional", "Model", "Sequential"}
 INSIDE = {"ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Softmax"}
 """Layers that may stand in the place of an activation."""
 
-INITIALIZERS = set(
+INITIALIZERS = _set(
     "Zeros Ones Constant Identity RandomNormal RandomUniform TruncatedNormal VarianceScaling GlorotNormal GlorotUniform HeNormal HeUniform "
-    "LecunNormal LecunUniform Orthogonal".split()
+    "LecunNormal LecunUniform Orthogonal"
 )
 TRAINING = {
     "initializer": INITIALIZERS | {"".join("_" + c.lower() if c.isupper() else c for c in name)[1:] for name in INITIALIZERS},
@@ -87,13 +92,13 @@ TRAINING = {
 }
 """Last word of a setting that only training needs -> what may stand there. It is looked at, and left out."""
 DTYPES = {"float32", "float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16", "uint8", "int32", "int64", "bool"}
-ACTIVATIONS = set(
+ACTIVATIONS = _set(
     "linear relu relu6 leaky_relu elu selu gelu silu swish hard_sigmoid hard_silu hard_swish sigmoid log_sigmoid tanh softmax log_softmax "
-    "softplus softsign exponential mish".split()
+    "softplus softsign exponential mish"
 )
-WORDS = DTYPES | set(
+WORDS = DTYPES | _set(
     "same valid SAME VALID channels_last channels_first nearest bilinear bicubic area lanczos3 lanczos5 gaussian mitchellcubic constant "
-    "reflect wrap symmetric CONSTANT REFLECT SYMMETRIC horizontal vertical horizontal_and_vertical NHWC tf".split()
+    "reflect wrap symmetric CONSTANT REFLECT SYMMETRIC horizontal vertical horizontal_and_vertical NHWC tf"
 )
 """The only texts that a setting or an argument may be."""
 ARGUMENTS = {"training", "mask", "query", "value", "key", "attention_mask", "use_causal_mask"}
@@ -136,7 +141,7 @@ OPERATIONS = {
 """Module and class of Keras 3's operations on tensors."""
 
 CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
-GRAPH = set(
+GRAPH = _set(
     "Const Placeholder Identity IdentityN NoOp StopGradient PreventGradient EnsureShape Cast Shape ShapeN Size Rank "
     "Conv2D DepthwiseConv2dNative Conv2DBackpropInput MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3 Einsum BiasAdd BiasAddV1 "
     "FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 LRN MaxPool AvgPool Softmax LogSoftmax "
@@ -147,6 +152,6 @@ GRAPH = set(
     "StridedSlice Gather GatherV2 GatherNd Pad PadV2 MirrorPad Tile BroadcastTo BroadcastArgs Fill ZerosLike OnesLike Range ReverseV2 Roll "
     "SpaceToBatchND BatchToSpaceND SpaceToDepth DepthToSpace ResizeBilinear ResizeNearestNeighbor ResizeBicubic ResizeArea "
     "FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel QuantizeAndDequantizeV2 QuantizeAndDequantizeV3 "
-    "QuantizeAndDequantizeV4".split()
+    "QuantizeAndDequantizeV4"
 )
 """Operations of a frozen graph: functions of their inputs and of nothing else, without loops."""

@@ -120,11 +120,11 @@ def _reachable(path: Path, library: dict[str, Any], first: str) -> list[Any]:
 def _function(path: Path, objects: Any, used: list[Any], graph: dict[str, Any], name: str, bound: list[int]) -> Any:
     tf = engine.tensorflow()
     entry = used[0].signature
-    given = [a for a in entry.input_arg][: len(entry.input_arg) - len(bound)]
+    given = list(entry.input_arg)[: len(entry.input_arg) - len(bound)]
     if len(given) != 1:
         raise EdgeqError(f"{path}: not an image classifier, it has {len(given)} inputs")
     captured = _captured(path, objects, graph, bound)
-    mark = hashlib.sha256("".join(sorted(f.signature.name for f in used)).encode() + path.as_posix().encode()).hexdigest()[:12]
+    mark = hashlib.sha256(b"".join(f.SerializeToString(deterministic=True) for f in used)).hexdigest()[:16]
     whole = tf.compat.v1.GraphDef()
     _library(whole, used, mark)
     types = [a.type for a in entry.input_arg]

@@ -125,7 +125,8 @@ def pure(path: Path, nodes: Any, known: set[str] = allowed.GRAPH) -> None:
     strange = sorted({n.op for n in nodes} - known)
     if strange:
         raise EdgeqError(
-            f"{path}: its graph holds {', '.join(strange[:4])}, not known to be free of state and of ways out; it is not run; {trust.hint(path)}"
+            f"{path}: its graph holds {', '.join(strange[:4])}, not known to be free of state and of ways out; it is not run; "
+            f"{trust.hint(path)}"
         )
     constants = [
         (n, math.prod(abs(d.size) for d in v.tensor.tensor_shape.dim)) for n in nodes for v in n.attr.values() if v.HasField("tensor")

@@ -6,6 +6,7 @@ Nothing is read from a run file: who resumes a run from outside has to vouch aga
 from __future__ import annotations
 
 import runpy
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,20 @@ _networks: set[str] = set()
 _scripts: dict[Path, dict[str, Any] | None] = {}
 
 
-def vouch(path: Path) -> None:
-    """Let the code of ``path`` run: a Keras network, or a ``.py`` file with layers of one's own. Raises :class:`EdgeqError`."""
-    if not path.exists():
-        raise EdgeqError(f"{path}: there is no such file; --trust names a Keras network, or a .py file with its layers")
-    if path.suffix == ".py":
-        _scripts.setdefault(path.resolve(), None)
-    else:
-        _networks.add(sha256(path))
+def only(paths: Iterable[Path]) -> None:
+    """From now on the code of ``paths`` may run, and of nothing else: Keras networks, and ``.py`` files with layers of one's own.
+
+    Raises :class:`EdgeqError` for what is not there.
+    """
+    _networks.clear()
+    _scripts.clear()
+    for path in paths:
+        if not path.exists():
+            raise EdgeqError(f"{path}: there is no such file; --trust names a Keras network, or a .py file with its layers")
+        if path.suffix == ".py":
+            _scripts[path] = None
+        else:
+            _networks.add(sha256(path))
 
 
 def vouched(content: str) -> bool:
