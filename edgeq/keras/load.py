@@ -61,6 +61,8 @@ def _load(path: Path, content: str, _trusted: bool) -> Network:
 def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
     """The :class:`Network` of a concrete function with one image input; ``path`` is who to blame in errors."""
     tf = engine.tensorflow()
+    if not trust.vouched(sha256):
+        scan.small(path, called.inputs)
     convert = engine.need("tensorflow.python.framework.convert_to_constants").convert_variables_to_constants_v2
     try:
         with engine.quiet():

@@ -143,6 +143,14 @@ def stateless(path: Path, graph: Any) -> None:
         raise EdgeqError(f"{path}: its graph holds {', '.join(bad[:4])}, which reaches outside the network or keeps state; it is not run")
 
 
+def small(path: Path, inputs: Any) -> None:
+    """Refuse inputs that no image is as large as: TensorFlow makes one of each when it freezes a graph."""
+    for given in inputs:
+        size = math.prod(int(d) for d in given.shape if d is not None) if given.shape.rank else 0
+        if size > TENSOR * PROBE:
+            raise EdgeqError(f"{path}: it takes an input of {size:,} numbers; that is no network for edgeq")
+
+
 def affordable(path: Path, graph: Any, image: str) -> None:
     """Refuse a frozen graph that takes more memory or time for one input ``image`` than ``TENSOR``, ``TENSORS`` and ``MACS``.
 

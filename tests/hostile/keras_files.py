@@ -98,7 +98,7 @@ def nested(depth: int) -> Callable[[Config], None]:
     """Networks in networks."""
 
     def change(config: Config) -> None:
-        inner: Config = layer(config, "relu")
+        inner: Config = dict(layer(config, "relu"))
         for i in range(depth):
             inner = {"class_name": "Sequential", "config": {"name": f"net{i}", "layers": [inner]}}
             if "module" in layers(config)[0]:
@@ -114,7 +114,12 @@ def doubling(levels: int) -> Callable[[Config], None]:
     def change(config: Config) -> None:
         inner: Config = {"class_name": "ReLU", "config": {"name": "inner"}}
         for i in range(levels):
-            first = {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 32], "name": "in"}, "name": "in", "inbound_nodes": []}
+            first = {
+                "class_name": "InputLayer",
+                "config": {"batch_input_shape": [None, 32], "name": "in"},
+                "name": "in",
+                "inbound_nodes": [],
+            }
             again = {**inner, "name": "again", "inbound_nodes": [[["in", 0, 0, {}]], *([[["again", j, 0, {}]] for j in range(7)])]}
             ends = {"input_layers": [["in", 0, 0]], "output_layers": [["again", 7, 0]]}
             inner = {"class_name": "Functional", "config": {"name": f"net{i}", "layers": [first, again], **ends}}
@@ -207,13 +212,30 @@ def enormous(x: Any) -> Any:
     return tf.reshape(tf.reduce_max(tf.reshape(wide, (-1, 1 << 26, 16)), 1), (-1, 16))
 
 
-def unfolding(x: Any) -> Any:
+def unfolding(path: Path, levels: int) -> Path:
+    """A SavedModel in which each function calls the one below it twice."""
     import tensorflow as tf
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-    def twice(level: int) -> Any:
-        if level == 0:
-            return tf.function(lambda y: y + 1.0, input_signature=[tf.TensorSpec((None, 16))])
-        inner = twice(level - 1)
-        return tf.function(lambda y: inner(inner(y)), input_signature=[tf.TensorSpec((None, 16))])
+    inner = tf.function(lambda y: y + 1.0, input_signature=[tf.TensorSpec((None, 16))], autograph=False)
+    outer = tf.function(lambda y: inner(inner(y)), input_signature=[tf.TensorSpec((None, 16))], autograph=False)
+    saved(path, lambda x: outer(tf.reshape(x, (-1, 16))))
+    model = SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    library = model.meta_graphs[0].graph_def.library.function
 
-    return twice(24)(tf.reshape(x, (-1, 16)))
+    def called(function: Any) -> list[Any]:
+        return [node.attr["f"].func for node in function.node_def if "f" in node.attr]
+
+    twice = next(f for f in library if len(called(f)) == 2)
+    name, above = twice.signature.name, [f for f in library if twice.signature.name in [c.name for c in called(f)]]
+    for level in range(levels):
+        copy = library.add()
+        copy.CopyFrom(twice)
+        copy.signature.name = f"level{level}"
+        for call in called(copy):
+            call.name = f"level{level - 1}" if level else name
+    for function in above:
+        for call in called(function):
+            call.name = f"level{levels - 1}" if call.name == name else call.name
+    (path / "saved_model.pb").write_bytes(model.SerializeToString())
+    return path

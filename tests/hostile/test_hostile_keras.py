@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import keras_files as make
 import pytest
 
 from edgeq.core.errors import EdgeqError
@@ -16,10 +17,9 @@ from edgeq.keras.load import load
 pytestmark = pytest.mark.tensorflow
 pytest.importorskip("tf_keras")
 
-import keras_files as make
-
 SECONDS, BYTES = 5, 1 << 30
 BIG = 1 << 24
+RAW = "mean=0,std=1"
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ SIZES = [
     ("2.h5", make.setting("conv", "filters", BIG), "more weights than the file holds"),
     ("3.keras", make.setting("conv", "kernel_size", [1 << 15, 1 << 15]), "more weights|cannot load"),
     ("2.h5", make.setting("given", "batch_input_shape", [None, 1 << 16, 1 << 16, 1]), "more weights than the file holds"),
-    ("2.keras", make.setting("given", "batch_input_shape", [BIG, 6, 6, 1]), "that is no network"),
+    ("2.keras", make.setting("given", "batch_input_shape", [BIG, 6, 6, 1]), "takes an input of 603,979,776 numbers"),
     ("2.keras", make.chain(100_000), "calls more than"),
     ("2.h5", make.nested(300), "deep in each other"),
     ("3.keras", make.nested(100), "deep in each other"),
@@ -130,9 +130,9 @@ def test_arrays_by_the_thousand_and_zeros_by_the_gigabyte(good: Path, tmp_path: 
 
 def test_savedmodels_run_nothing_and_end(tmp_path: Path) -> None:
     refused(make.saved_with_initialiser(tmp_path / "initialiser", tmp_path / "trace"), "it is not run")
-    refused(make.saved(tmp_path / "forever", make.forever), "While.* is not run|While.*not run")
+    refused(make.saved(tmp_path / "forever", make.forever), "While.* is not run")
     refused(make.saved(tmp_path / "enormous", make.enormous), "that is no network")
-    refused(make.saved(tmp_path / "unfolding", make.unfolding), "unfolds to more than")
+    refused(make.unfolding(tmp_path / "unfolding", 40), "unfolds to more than")
 
 
 def test_a_trusted_file_runs_its_code_in_the_command_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -152,7 +152,9 @@ def test_a_trusted_file_runs_its_code_in_the_command_that_names_it(tmp_path: Pat
     k.Model(given, k.layers.Dense(10)(k.layers.Flatten()(doubled))).save(path)
 
     def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["edgeq", "attack", "--target", str(path), "--n", "10", "--attack", "fgsm", *arguments])
+        monkeypatch.setattr(
+            sys, "argv", ["edgeq", "attack", "--target", str(path), "--n", "10", "--attack", "fgsm", "--preprocess", RAW, *arguments]
+        )
         monkeypatch.chdir(tmp_path)
         with pytest.raises(SystemExit) as ended:
             main.main()
