@@ -20,7 +20,7 @@ POINTWISE = " pointwise_initializer pointwise_regularizer pointwise_constraint"
 POOL, REDUCE, MERGE = "pool_size padding strides data_format", "data_format keepdims", ""
 SCALES = " ".join(f"{name}_{what}" for name in ("beta", "gamma") for what in ("initializer", "regularizer", "constraint"))
 NORMAL = f"axis epsilon center scale {SCALES}"
-RANDOM = "seed data_format"
+RANDOM = "seed rng_type data_format"
 ZOOMED = f"{RANDOM} factor height_factor width_factor fill_mode fill_value interpolation"
 
 LAYERS = {
@@ -37,11 +37,11 @@ LAYERS = {
         "GlobalMaxPooling1D GlobalMaxPooling2D GlobalAveragePooling1D GlobalAveragePooling2D": REDUCE,
         "BatchNormalization": f"{NORMAL} momentum moving_mean_initializer moving_variance_initializer synchronized "
         "renorm renorm_clipping renorm_momentum",
-        "LayerNormalization": NORMAL,
+        "LayerNormalization": f"{NORMAL} rms_scaling",
         "GroupNormalization": f"{NORMAL} groups",
         "UnitNormalization": "axis",
-        "Dropout SpatialDropout1D SpatialDropout2D AlphaDropout GaussianDropout": "rate noise_shape seed data_format",
-        "GaussianNoise": "stddev seed",
+        "Dropout SpatialDropout1D SpatialDropout2D AlphaDropout GaussianDropout": "rate noise_shape seed rng_type data_format",
+        "GaussianNoise": "stddev seed rng_type",
         "ActivityRegularization": "l1 l2",
         "Flatten": "data_format",
         "Reshape": "target_shape",
@@ -69,13 +69,13 @@ LAYERS = {
         "RandomRotation RandomZoom RandomTranslation": ZOOMED,
         "MultiHeadAttention": "num_heads key_dim value_dim dropout use_bias output_shape attention_axes flash_attention seed use_gate "
         "kernel_initializer bias_initializer kernel_regularizer bias_regularizer kernel_constraint bias_constraint "
-        "query_shape key_shape value_shape",
+        "query_shape key_shape value_shape softmax_robust_masking sliding_window",
     }.items()
     for name in names.split()
 }
 """Layer -> its settings, in Keras 2 or 3; beside those of every layer."""
 EVERY = {"name", "trainable", "dtype", "batch_input_shape", "input_shape"}
-UNUSED = {"lora_rank", "lora_alpha", "quantization_config", "query_shape", "key_shape", "value_shape", "seed"}
+UNUSED = {"lora_rank", "lora_alpha", "quantization_config", "query_shape", "key_shape", "value_shape", "seed", "rng_type"}
 """Settings that are left out: no network here needs them to answer. A quantised or adapted layer sets them, and is refused."""
 MODELS = {"Functional", "Model", "Sequential"}
 INSIDE = {"ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Softmax"}

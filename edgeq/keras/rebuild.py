@@ -33,12 +33,12 @@ def rebuild(path: Path, config: dict[str, Any], keras: Any, major: int, held: in
 
     Raises :class:`EdgeqError` for whatever is not allowed. What Keras raises for settings that do not fit comes through.
     """
-    with _bounded(path, keras.layers.Layer, held):
+    with bounded(path, keras.layers.Layer, held):
         return _Builder(path, keras, major).model(config, 0)
 
 
 @contextmanager
-def _bounded(path: Path, layer: Any, held: int) -> Iterator[None]:
+def bounded(path: Path, layer: Any, held: int) -> Iterator[None]:
     """Layers make no more numbers than ``held``: an array is refused before it is there."""
     original, left = layer.add_weight, held + 4096  # states of random layers, which older files did not store
     signature = inspect.signature(original)
@@ -129,6 +129,8 @@ class _Builder:
             if kind == "InputLayer":
                 outputs[name].append(self.flat(made[name].output))
                 continue
+            if self.major == 2 and id(made[name]) in self.inside and made[name].inputs:
+                outputs[name].append([])  # the call that made the inner network
             calls = node.get("inbound_nodes")
             if not isinstance(calls, list):
                 raise self.damaged()
@@ -196,7 +198,7 @@ class _Builder:
                 if last == "initializer":
                     found[key] = "zeros"
             elif key in allowed.UNUSED:
-                if key not in ("seed", "query_shape", "key_shape", "value_shape", "lora_alpha") and value is not None:
+                if key in ("lora_rank", "quantization_config") and value is not None:
                     raise self.refuse(f"its layer {kind} has the setting {key}, which edgeq does not know")
             elif key == "name":
                 found[key] = self.name(value)
@@ -280,9 +282,9 @@ class _Builder:
             if not isinstance(kwargs, dict):
                 raise self.damaged()
             args = [given[0] if single or (layer and len(given) == 1) else given]
-        if layer and (strange := set(kwargs) - allowed.ARGUMENTS):
+        if layer and (strange := set(kwargs) - allowed.ARGUMENTS - {"name"}):
             raise self.refuse(f"it calls a layer with the argument {min(strange)[:60]}, which edgeq does not know")
-        return args, {key: self.argument(value, outputs) for key, value in kwargs.items()}
+        return args, {key: self.argument(value, outputs) for key, value in kwargs.items() if key != "name"}
 
     def argument(self, value: Any, outputs: dict[str, Any], depth: int = 0) -> Any:
         """A tensor of this network, a piece of an index, or a setting."""

@@ -241,3 +241,8 @@ def checkpoint(path: Path) -> Any:
     if declared > stored or GRAPH_KEY not in shapes:
         raise EdgeqError(f"{path}: its weights are damaged, more is declared than is there; get the directory again")
     return reader
+
+
+def numbers(reader: Any) -> int:
+    """How many numbers a checkpoint holds."""
+    return sum(int(np.prod(shape, dtype=np.int64)) for shape in reader.get_variable_to_shape_map().values())

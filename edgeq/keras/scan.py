@@ -10,6 +10,7 @@ import io
 import json
 import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,6 +101,8 @@ def archive(path: Path) -> Found:
                 raise EdgeqError(f"{path}: unexpected member {strange[0][:80]!r} in the archive; save the network again")
             if missing := sorted(MEMBERS - set(entries)):
                 raise EdgeqError(f"{path}: not a Keras model, {missing[0]} is missing from the archive")
+            if any(e.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for e in entries.values()):
+                raise EdgeqError(f"{path}: it is packed in a way that Keras never uses; save the network again")
             if any(e.file_size > min(BYTES, CONFIG + PACKED * e.compress_size) for e in entries.values()):
                 raise EdgeqError(f"{path}: it unpacks to more than {PACKED} times its own size; that is no network for edgeq")
             if entries["config.json"].file_size > CONFIG or entries["metadata.json"].file_size > CONFIG:
@@ -107,16 +110,7 @@ def archive(path: Path) -> Found:
             config = parsed(path, archived.read("config.json"))
             _, held = _h5(path, io.BytesIO(archived.read("model.weights.h5")))
             return Found(config, str(json.loads(archived.read("metadata.json")).get("keras_version", "")), held)
-    except (
-        zipfile.BadZipFile,
-        zipfile.zlib.error,
-        OSError,
-        ValueError,
-        NotImplementedError,
-        EOFError,
-        AttributeError,
-        RuntimeError,
-    ) as error:  # type: ignore[attr-defined]
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, EOFError, AttributeError, RuntimeError) as error:
         raise EdgeqError(f"{path}: damaged or cut short ({sentence(error)}); get the file again") from None
 
 
