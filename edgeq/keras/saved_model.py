@@ -140,7 +140,10 @@ def _function(path: Path, objects: Any, used: list[Any], graph: dict[str, Any], 
         inner = tf.compat.v1.get_default_graph()
         for variable in (v for v in captured if isinstance(v, tf.Variable)):
             inner.watch_variable(variable)  # else it would not be frozen
-        fed = [image, *(inner.capture(v.handle) if isinstance(v, tf.Variable) else tf.constant(v) for v in captured)]
+        fed = [
+            image,
+            *(inner.capture(v.handle, f"weight{i}") if isinstance(v, tf.Variable) else tf.constant(v) for i, v in enumerate(captured)),
+        ]
         return tf.graph_util.import_graph_def(
             whole, {f"arg{i}:0": v for i, v in enumerate(fed)}, [f"call:{i}" for i in range(len(entry.output_arg))], name=""
         )

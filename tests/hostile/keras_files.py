@@ -120,8 +120,12 @@ def doubling(levels: int) -> Callable[[Config], None]:
                 "name": "in",
                 "inbound_nodes": [],
             }
-            again = {**inner, "name": "again", "inbound_nodes": [[["in", 0, 0, {}]], *([[["again", j, 0, {}]] for j in range(7)])]}
-            ends = {"input_layers": [["in", 0, 0]], "output_layers": [["again", 7, 0]]}
+            again = {
+                **inner,
+                "name": "again",
+                "inbound_nodes": [[["in", 0, 0, {}]], *([[["again", j + (i > 0), 0, {}]] for j in range(7)])],
+            }
+            ends = {"input_layers": [["in", 0, 0]], "output_layers": [["again", 7 + (i > 0), 0]]}
             inner = {"class_name": "Functional", "config": {"name": f"net{i}", "layers": [first, again], **ends}}
         layer(config, "relu").update({**inner, "name": "relu"})
 
