@@ -140,7 +140,10 @@ def keras_model(path: Path, content: str | None = None) -> tuple[str, Any]:
 def concrete(model: Any, path: Path) -> Any:
     """The inference function of a Keras model (2 or 3) with one input, any batch."""
     tf = engine.tensorflow()
-    inputs = getattr(model, "inputs", None)
+    try:
+        inputs = getattr(model, "inputs", None)
+    except ValueError:  # Keras 3
+        inputs = None
     if not inputs:
         raise EdgeqError(f"{path}: a network that was never built, its input shape is unknown; call it once and save it again")
     if len(inputs) != 1:
