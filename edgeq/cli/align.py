@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from edgeq.cli import console
+from edgeq.cli import console, trusting
 from edgeq.core.errors import EdgeqError
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option("--output", type=click.Choice(["probs", "logits"]), help="What the output is, where the file does not tell.")
 @click.option("--threads", type=click.IntRange(1), help="Threads (processes for TFLM). Default: all cores.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else.")
+@trusting.option
 def command(as_json: bool, **options: Any) -> None:
     """Hold the gradients of a .tflite against each other: the float network's, the file's own (straight-through, with both clamps), and
     estimates from queries to the runtime.

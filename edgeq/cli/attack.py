@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgeq.cli import running
+from edgeq.cli import running, trusting
 
 EXAMPLE = """
 \b
@@ -79,6 +79,7 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option("--run", "run_path", type=click.Path(path_type=Path), metavar="RUN.sqlite", help="The run file. Default: a new one in runs/.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else.")
 @click.option("--fail-under", type=click.FloatRange(0, 1), metavar="ACC", help="Exit with 1 when the lowest robust accuracy is below.")
+@trusting.option
 def command(
     target: str,
     runtimes: tuple[str, ...],

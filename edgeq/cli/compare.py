@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from edgeq.cli import console
+from edgeq.cli import console, trusting
 from edgeq.core.errors import EdgeqError
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option("--max-accuracy-drop", type=click.FloatRange(0, 1), metavar="ACC", help="Exit with 1 when B's accuracy is lower by more.")
 @click.option("--max-robust-drop", type=click.FloatRange(0, 1), metavar="ACC", help="The same of robust accuracy under one's own attack.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else.")
+@trusting.option
 def command(a: Path, b: Path | None, as_json: bool, **options: Any) -> None:
     """Compare two runtimes of the file A, or the files A and B: .tflite, .onnx or Keras networks of one task.
 

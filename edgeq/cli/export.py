@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from edgeq.cli import console, exporting, files
+from edgeq.cli import console, exporting, files, trusting
 from edgeq.core.errors import EdgeqError
 from edgeq.measure import certificate
 from edgeq.pipeline import sidecar
@@ -45,6 +45,7 @@ Examples:
 @click.option("--layers", type=click.IntRange(0), default=50, show_default=True, help="Images on which every op is compared; 0 for none.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The sidecar's content on stdout, nothing else.")
+@trusting.option
 def command(model: Path, output: Path, as_json: bool, **options: Any) -> None:
     """Turn the Keras network MODEL (.h5, .keras or a SavedModel) into int8 files in DIR, and measure how faithful they are.
 
@@ -81,14 +82,13 @@ def export(
     The sidecar's content and the main file's fidelity table. Raises :class:`EdgeqError`; then nothing is written.
     """
     wanted, stores = _formats(formats), _stores(store)
-    from edgeq.keras import finite, quantizers, ship
+    from edgeq.keras import quantizers, ship
     from edgeq.keras.load import load
 
     recorded = sidecar.read(model)[0]
     calibrate, data = calibrate or _text(recorded, "data"), data or calibrate or _text(recorded, "data")
     low_bit = recorded.get("quant") not in (None, "float", "tfmot:int8")
     network = load(model)
-    finite.graph(model, network.frozen.graph.as_graph_def())
     trained = "low-bit" if low_bit else "quantisation-aware" if network.quantised else "float"
     console.say(f"{model.name}: {network.form}, {trained}; {network.kind_note}")
     if portable and (network.quantised or (low_bit and recorded["quant"] != "tfmot:portable")):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeq.cli import console, files
+from edgeq.cli import console, files, trusting
 from edgeq.core.errors import EdgeqError
 from edgeq.pipeline import sidecar
 
@@ -74,6 +74,7 @@ Examples:
 @click.option("--preprocess", metavar="SPEC", help="How an image comes to the network's size, as in imagenet or stretch.")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("models"), show_default=True, metavar="DIR")
+@trusting.option
 def command(**options: Any) -> None:
     """Train the network NET (digits_cnn, resnet8, b19_cifar10, b19_svhn) and save it in DIR.
 

@@ -6,6 +6,7 @@ So the softmax at its end is found and cut off in one way for all, and the graph
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from edgeq.core.errors import EdgeqError
 from edgeq.core.files import sha256
 from edgeq.core.signature import Signature, Tensor
-from edgeq.keras import engine, scan
+from edgeq.keras import engine, finite, rebuild, saved_model, scan, trust
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,22 +44,25 @@ class Network:
 
 
 def load(path: str | Path) -> Network:
-    """Read ``path`` without running code from it. Raises :class:`EdgeqError`, also for what is no image classifier."""
+    """Read ``path`` without running code from it, unless it is trusted. Raises :class:`EdgeqError`, also for what is no classifier."""
     path = Path(path)
     if not path.exists():
         raise EdgeqError(f"{path}: there is no such file")
-    return _load(path, sha256(path))
+    content = sha256(path)
+    return _load(path, content, trust.vouched(content))
 
 
 @lru_cache(maxsize=2)  # a command looks at a network's signature before it opens the same network as a source
-def _load(path: Path, content: str) -> Network:
-    form, called = _open(path)
+def _load(path: Path, content: str, _trusted: bool) -> Network:
+    form, called = _open(path, content)
     return freeze(path, form, content, called)
 
 
 def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
     """The :class:`Network` of a concrete function with one image input; ``path`` is who to blame in errors."""
     tf = engine.tensorflow()
+    if not trust.vouched(sha256):
+        scan.small(path, called.inputs)
     convert = engine.need("tensorflow.python.framework.convert_to_constants").convert_variables_to_constants_v2
     try:
         with engine.quiet():
@@ -66,27 +70,35 @@ def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
     except Exception as error:
         raise EdgeqError(f"{path}: its graph cannot be frozen ({scan.sentence(error)})") from None
     graph = function.graph.as_graph_def()
-    scan.pure(path, graph)
+    finite.graph(path, graph)
+    if trust.vouched(sha256):
+        scan.stateless(path, graph)
+    else:
+        scan.pure(path, graph.node)
     shape, classes, batch = _classifier(path, function, tf)
+    if not trust.vouched(sha256):
+        scan.affordable(path, graph, function.inputs[0].op.name)
     found, kind, note = _logits(path, function, batch, shape, tf)
     quantised = any(n.op.startswith("FakeQuant") for n in graph.node)
     signature = Signature(Tensor(shape, "float32"), Tensor((classes,), "float32"), kind)
     return Network(path, form, sha256, _single(function), found, function, signature, note, batch, quantised)
 
 
-def _open(path: Path) -> tuple[str, Any]:
+def _open(path: Path, content: str) -> tuple[str, Any]:
     """The form of a file and a concrete function of the network in it."""
     if path.is_dir():
         if not (path / "saved_model.pb").is_file():
             raise EdgeqError(f"{path}: a directory without saved_model.pb; name a SavedModel, a .keras or an .h5 file")
-        scan.saved_model(path)
-        return "SavedModel", _saved_model(path)
-    form, model = keras_model(path)
+        return "SavedModel", _saved_model(path) if trust.vouched(content) else saved_model.read(path)
+    form, model = keras_model(path, content)
     return form, concrete(model, path)
 
 
-def keras_model(path: Path) -> tuple[str, Any]:
-    """The form of an ``.h5`` or ``.keras`` file and its Keras model, scanned before it was loaded."""
+def keras_model(path: Path, content: str | None = None) -> tuple[str, Any]:
+    """The form of an ``.h5`` or ``.keras`` file and its Keras model: built by us, or by Keras itself where the file is trusted.
+
+    ``content``: its SHA-256, where it is known.
+    """
     try:
         with open(path, "rb") as stream:
             magic = stream.read(8)
@@ -95,27 +107,30 @@ def keras_model(path: Path) -> tuple[str, Any]:
     if not magic:
         raise EdgeqError(f"{path}: the file is empty")
     if magic == b"\x89HDF\r\n\x1a\n":
-        attributes = scan.h5(path)
-        if "model_config" not in attributes:
-            raise EdgeqError(f"{path}: it holds weights without a network; save the whole model")
-        scan.config(path, attributes["model_config"])
-        version, name, suffixes = attributes.get("keras_version", ""), "h5", [".h5", ".hdf5"]
+        found, name, suffixes = scan.h5(path), "h5", [".h5", ".hdf5"]
     elif magic[:4] == b"PK\x03\x04":
-        version, name, suffixes = scan.archive(path), ".keras", [".keras"]
+        found, name, suffixes = scan.archive(path), ".keras", [".keras"]
     else:
         raise EdgeqError(f"{path}: neither a Keras .h5 nor a .keras file; it may be damaged")
     if path.suffix not in suffixes:
         raise EdgeqError(f"{path}: Keras goes by the file's name; rename it to end in {suffixes[0]}")
-    major = 3 if version.split(".")[0] == "3" else 2
+    major = 3 if found.version.split(".")[0] == "3" else 2
     tf = engine.tensorflow()
     keras = engine.need("keras") if major == 3 else tf.keras
-    options = {"compile": False} if path.suffix != ".keras" else {"compile": False, "safe_mode": True}
+    trusted = trust.vouched(content or sha256(path))
+    own = trust.own() if trusted else {}
     try:
-        with engine.quiet():
-            model = keras.models.load_model(str(path), **options)
+        with engine.quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if trusted:
+                options = {} if name == "h5" and major == 2 else {"safe_mode": False}
+                model = keras.models.load_model(str(path), compile=False, custom_objects=own, **options)
+            else:
+                model = rebuild.rebuild(path, found.config, keras, major, found.held)
+                model.load_weights(str(path))
+    except EdgeqError:
+        raise
     except Exception as error:
-        if "Quantize" in str(error):
-            raise EdgeqError(f"{path}: TF-MOT networks do not reload from a file; save it as a SavedModel: model.save(DIRECTORY)") from None
         raise EdgeqError(
             f"{path}: Keras {major} cannot load it ({scan.sentence(error)}); it is damaged, or has layers of its own: "
             "save it as a SavedModel then"
@@ -126,7 +141,10 @@ def keras_model(path: Path) -> tuple[str, Any]:
 def concrete(model: Any, path: Path) -> Any:
     """The inference function of a Keras model (2 or 3) with one input, any batch."""
     tf = engine.tensorflow()
-    inputs = getattr(model, "inputs", None)
+    try:
+        inputs = getattr(model, "inputs", None)
+    except ValueError:  # Keras 3
+        inputs = None
     if not inputs:
         raise EdgeqError(f"{path}: a network that was never built, its input shape is unknown; call it once and save it again")
     if len(inputs) != 1:
@@ -190,7 +208,7 @@ def _logits(path: Path, function: Any, batch: int | None, shape: tuple[int, ...]
         rounded |= tensor.op.type.startswith("FakeQuant")
         tensor = tensor.op.inputs[0]
     plain = _single(function)
-    probe = np.random.default_rng(0).random((batch or 4, *shape), dtype=np.float32)
+    probe = np.random.default_rng(0).random((batch or scan.PROBE, *shape), dtype=np.float32)
     with engine.quiet():
         scores = np.concatenate([plain(tf.constant(probe * top)).numpy() for top in (1.0, 255.0)])
     if not np.isfinite(scores).all():

@@ -1,67 +1,75 @@
-"""What a stranger's Keras file may not contain, looked for before anything loads it.
+"""What a stranger's Keras file holds, looked at before anything loads it: its texts, its declared sizes, its graph.
 
-Three ways in are closed: code inside the configuration (Lambda layers, foreign modules), links out of the file (HDF5 external
-links, zip members with paths), and declared sizes that no network here has.
+Links out of the file are refused (HDF5 external links, zip members with paths), sizes that the file does not hold, and graphs with
+operations that are not in the allow-list, or that take more memory or time than a classifier for an edge device.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeq.core.errors import EdgeqError
-from edgeq.keras import engine
+from edgeq.keras import allowed, engine, trust
 
 BYTES = 2 << 30
 """The most weights a file may declare, in bytes: a frozen TensorFlow graph cannot hold more."""
-
-CODE = {"Lambda", "__lambda__", "function", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"}
-FILES = {"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup", "HashedCrossing"}
-MODULES = ("keras", "tf_keras", "tensorflow", "tensorflow_model_optimization")
+PACKED = 16
+"""How many times its own size a file may unpack to: weights are close to random."""
+CONFIG, LINKS = 8 << 20, 20_000
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 
-OUTSIDE = {"PyFunc", "EagerPyFunc", "PyFuncStateless", "ReadFile", "WriteFile", "MatchingFiles", "LoadDataset", "SaveDataset"}
-"""Graph operations that run Python or touch files, and that nothing in the saving machinery needs."""
+PROBE = 4
+"""Images that a network of any batch size is shown to see its answers."""
+TENSOR, TENSORS, MACS = 1 << 24, 1 << 26, 1 << 34
+"""For an image: the most numbers in a tensor and in all, and multiplications. VGG16 takes 15.5e9 of these."""
 
 
-def config(path: Path, text: str | bytes) -> dict[str, Any]:
-    """The parsed model configuration, if no part of it carries code, reads files or names a foreign module."""
+class Found(NamedTuple):
+    """``config``: the model's, parsed; None where there is none. ``version``: of the Keras that wrote it. ``held``: numbers stored."""
+
+    config: Any
+    version: str
+    held: int
+
+
+def parsed(path: Path, text: str | bytes) -> Any:
     try:
-        parsed = json.loads(text)
+        if len(text) > CONFIG:
+            raise EdgeqError(f"{path}: its model configuration is larger than {CONFIG >> 20} MiB; that is no network for edgeq")
+        return json.loads(text)
     except (ValueError, RecursionError):
         raise EdgeqError(f"{path}: its model configuration is damaged; save the network again") from None
-    todo: list[Any] = [parsed]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, list):
-            todo.extend(node)
-        if not isinstance(node, dict):
-            continue
-        todo.extend(node.values())
-        kind = str(node.get("class_name", ""))
-        if kind.rpartition(">")[2] in CODE:
-            raise EdgeqError(f"{path}: it carries code of its own ({kind}), which is not run; rebuild the network without such layers")
-        if kind in FILES:
-            raise EdgeqError(f"{path}: the layer {kind} belongs to no image classifier and may read files; it is not loaded")
-        module = node.get("module")
-        if "class_name" in node and module is not None and str(module).split(".")[0] not in MODULES:
-            raise EdgeqError(f"{path}: it names the foreign module {str(module)[:60]!r}, which is not imported; use Keras's own layers")
-    if not isinstance(parsed, dict):
-        raise EdgeqError(f"{path}: its model configuration is damaged; save the network again")
-    return parsed
 
 
-def h5(path: Path, stream: io.BytesIO | None = None) -> dict[str, str]:
-    """The text attributes of an HDF5 file in which every link stays inside and no more than ``BYTES`` are declared."""
+def h5(path: Path) -> Found:
+    """What an HDF5 file of Keras holds, in which every link stays inside and no more is declared than can be stored."""
+    attributes, held = _h5(path)
+    if "model_config" not in attributes:
+        raise EdgeqError(f"{path}: it holds weights without a network; save the whole model")
+    return Found(parsed(path, attributes["model_config"]), attributes.get("keras_version", ""), held)
+
+
+def _h5(path: Path, stream: io.BytesIO | None = None) -> tuple[dict[str, str], int]:
+    """The text attributes of an HDF5 file, and how many numbers it stores."""
     h5py = engine.need("h5py")
+    limit = min(BYTES, (1 << 20) + PACKED * path.stat().st_size)
     try:
         with h5py.File(stream or path, "r") as file:
             links: list[tuple[str, Any]] = []
-            file.visititems_links(lambda name, link: links.append((name, link)))  # an error raised in there would crash h5py
-            total = 0
+
+            def visit(name: str, link: Any) -> bool | None:  # an error raised in here would crash h5py
+                links.append((name, link))
+                return True if len(links) > LINKS else None
+
+            if file.visititems_links(visit):
+                raise EdgeqError(f"{path}: it holds more than {LINKS:,} arrays; that is no network for edgeq")
+            total = held = 0
             for name, link in links:
                 if not isinstance(link, h5py.HardLink):
                     raise EdgeqError(f"{path}: {name} is a link to another place or file, which is not followed; save the network again")
@@ -70,16 +78,22 @@ def h5(path: Path, stream: io.BytesIO | None = None) -> dict[str, str]:
                     continue
                 if item.external or item.is_virtual:
                     raise EdgeqError(f"{path}: {name} keeps its data in another file, which is not read; save the network again")
+                if item.dtype.kind not in "fiub":
+                    raise EdgeqError(f"{path}: {name} holds no numbers ({item.dtype}); it is damaged, get it again")
                 total += item.size * item.dtype.itemsize
-                if total > BYTES:
-                    raise EdgeqError(f"{path}: it declares more than {BYTES >> 30} GiB of weights; that is no network for edgeq")
-            return {k: v.decode() if isinstance(v, bytes) else v for k, v in file.attrs.items() if isinstance(v, bytes | str)}
+                held += item.size
+                if total > limit:
+                    raise EdgeqError(
+                        f"{path}: it declares more than {limit / (1 << 30):.2g} GiB of weights, {PACKED} times its own size or more; "
+                        "that is no network for edgeq"
+                    )
+            return {k: v.decode() if isinstance(v, bytes) else v for k, v in file.attrs.items() if isinstance(v, bytes | str)}, held
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, SystemError) as error:
         raise EdgeqError(f"{path}: damaged or cut short ({sentence(error)}); get the file again") from None
 
 
-def archive(path: Path) -> str:
-    """The Keras version that wrote a ``.keras`` archive, after its members, configuration and weights were checked."""
+def archive(path: Path) -> Found:
+    """What a ``.keras`` archive holds."""
     try:
         with zipfile.ZipFile(path) as archived:
             entries = {e.filename: e for e in archived.infolist() if not e.is_dir()}
@@ -87,45 +101,100 @@ def archive(path: Path) -> str:
                 raise EdgeqError(f"{path}: unexpected member {strange[0][:80]!r} in the archive; save the network again")
             if missing := sorted(MEMBERS - set(entries)):
                 raise EdgeqError(f"{path}: not a Keras model, {missing[0]} is missing from the archive")
-            if sum(e.file_size for e in entries.values()) > BYTES or entries["config.json"].file_size > 64 << 20:
-                raise EdgeqError(f"{path}: it unpacks to more than {BYTES >> 30} GiB; that is no network for edgeq")
-            config(path, archived.read("config.json"))
-            h5(path, io.BytesIO(archived.read("model.weights.h5")))
-            return str(json.loads(archived.read("metadata.json")).get("keras_version", ""))
-    except (zipfile.BadZipFile, zipfile.zlib.error, OSError, ValueError, NotImplementedError, EOFError, AttributeError) as error:  # type: ignore[attr-defined]
+            if any(e.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for e in entries.values()):
+                raise EdgeqError(f"{path}: it is packed in a way that Keras never uses; save the network again")
+            if any(e.file_size > min(BYTES, CONFIG + PACKED * e.compress_size) for e in entries.values()):
+                raise EdgeqError(f"{path}: it unpacks to more than {PACKED} times its own size; that is no network for edgeq")
+            if entries["config.json"].file_size > CONFIG or entries["metadata.json"].file_size > CONFIG:
+                raise EdgeqError(f"{path}: its model configuration is larger than {CONFIG >> 20} MiB; that is no network for edgeq")
+            config = parsed(path, archived.read("config.json"))
+            _, held = _h5(path, io.BytesIO(archived.read("model.weights.h5")))
+            return Found(config, str(json.loads(archived.read("metadata.json")).get("keras_version", "")), held)
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, EOFError, AttributeError, RuntimeError) as error:
         raise EdgeqError(f"{path}: damaged or cut short ({sentence(error)}); get the file again") from None
 
 
-def saved_model(path: Path) -> None:
-    """Refuse a SavedModel whose functions run Python or touch files, or that TensorFlow 1 wrote."""
-    pb2 = engine.need("tensorflow.core.protobuf.saved_model_pb2")
-    decode_error = engine.need("google.protobuf.message").DecodeError
-    model = pb2.SavedModel()
-    try:
-        model.ParseFromString((path / "saved_model.pb").read_bytes())
-    except (decode_error, OSError) as error:
-        raise EdgeqError(f"{path}: saved_model.pb is damaged or cut short ({sentence(error)}); get the directory again") from None
-    if not model.meta_graphs:
-        raise EdgeqError(f"{path}: saved_model.pb is empty; save the network again")
-    for meta in model.meta_graphs:
-        if not meta.HasField("object_graph_def"):
-            raise EdgeqError(f"{path}: a SavedModel of TensorFlow 1; save it again with TensorFlow 2")
-        pure(path, meta.graph_def, OUTSIDE)
+def pure(path: Path, nodes: Any, known: set[str] = allowed.GRAPH) -> None:
+    """Refuse graph nodes with operations that are not ``known``, or with constants that are larger than what stands for them."""
+    strange = sorted({n.op for n in nodes} - known)
+    if strange:
+        raise EdgeqError(
+            f"{path}: its graph holds {', '.join(strange[:4])}, not known to be free of state and of ways out; it is not run; "
+            f"{trust.hint(path)}"
+        )
+    constants = [
+        (n, math.prod(abs(d.size) for d in v.tensor.tensor_shape.dim)) for n in nodes for v in n.attr.values() if v.HasField("tensor")
+    ]
+    if sum(max(0, size - n.ByteSize()) for n, size in constants) > TENSOR:
+        raise EdgeqError(f"{path}: its constants are larger than what stands for them; that is no network for edgeq")
 
 
-def pure(path: Path, graph: Any, forbidden: set[str] | None = None) -> None:
-    """Refuse a GraphDef with ``forbidden`` operations; without them, with any that has state or reaches outside."""
+def stateless(path: Path, graph: Any) -> None:
+    """Refuse a frozen graph of a trusted file where it keeps state: its answers would depend on what it saw before."""
     registry = engine.need("tensorflow.python.framework.op_def_registry")
-    calls = {"PartitionedCall", "StatefulPartitionedCall"}  # what they call is in the library, and looked at there
-    used = {n.op for n in graph.node} | {n.op for f in graph.library.function for n in f.node_def}
-    functions = {f.signature.name for f in graph.library.function}
-    if forbidden is not None:
-        bad = used & forbidden
-    else:
-        bad = {op for op in used - functions - calls if op in OUTSIDE or (d := registry.get(op)) is None or d.is_stateful}
+    bad = sorted({n.op for n in graph.node if (found := registry.get(n.op)) is None or found.is_stateful})
     if bad:
-        names = ", ".join(sorted(bad)[:4])
-        raise EdgeqError(f"{path}: its graph holds {names}, which reaches outside the network or keeps state; it is not run")
+        raise EdgeqError(f"{path}: its graph holds {', '.join(bad[:4])}, which reaches outside the network or keeps state; it is not run")
+
+
+def small(path: Path, inputs: Any) -> None:
+    """Refuse inputs that no image is as large as: TensorFlow makes one of each when it freezes a graph."""
+    for given in inputs:
+        size = math.prod(int(d) for d in given.shape if d is not None) if given.shape.rank else 0
+        if size > TENSOR * PROBE:
+            raise EdgeqError(f"{path}: it takes an input of {size:,} numbers; that is no network for edgeq")
+
+
+def affordable(path: Path, graph: Any, image: str) -> None:
+    """Refuse a frozen graph that takes more memory or time for one input ``image`` than ``TENSOR``, ``TENSORS`` and ``MACS``.
+
+    The sizes are TensorFlow's own, for the batch it takes, or ``PROBE`` images; nothing is computed.
+    """
+    tf = engine.tensorflow()
+    what = "that is no network for edgeq"
+    with tf.Graph().as_default() as whole:
+        node = next(n for n in graph.node if n.name == image)
+        shape = [d.size for d in node.attr["shape"].shape.dim]
+        batch = shape[0] if shape and shape[0] > 0 else PROBE
+        given = tf.compat.v1.placeholder(node.attr["dtype"].type, [batch, *shape[1:]])
+        try:
+            tf.graph_util.import_graph_def(graph, {f"{image}:0": given}, name="")
+        except (ValueError, tf.errors.OpError) as error:
+            raise EdgeqError(f"{path}: its graph does not fit together ({sentence(error)}); get it again") from None
+        total = work = 0
+        for op in (op for op in whole.get_operations() if op.name != image):
+            for tensor in op.outputs[:1] if op.type.startswith("FusedBatchNorm") else op.outputs:  # the others are for training
+                if not tensor.shape.is_fully_defined():
+                    raise EdgeqError(f"{path}: how large {op.name} is shows only when it runs; {trust.hint(path)}")
+                size = tensor.shape.num_elements()
+                total += 0 if op.type == "Const" else size
+                work += size * _factor(op)
+                if size > (BYTES >> 2 if op.type == "Const" else TENSOR * max(batch, PROBE)):
+                    raise EdgeqError(f"{path}: {op.name} holds {size:,} numbers; {what}")
+        if total > TENSORS * PROBE:
+            raise EdgeqError(f"{path}: its values take {total:,} numbers for {batch} images; {what}")
+        if work > MACS * PROBE:
+            raise EdgeqError(f"{path}: it takes {work:,} multiplications for {batch} images; {what}")
+
+
+def _factor(op: Any) -> int:
+    """Multiplications, or values that are compared, for each number that an operation returns."""
+    if op.type in ("Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput"):
+        kernel = [int(d) for d in op.inputs[1].shape]
+        return math.prod(kernel[:2]) * (1 if op.type == "DepthwiseConv2dNative" else kernel[3 if op.type == "Conv2DBackpropInput" else 2])
+    if op.type in ("MaxPool", "AvgPool"):
+        return math.prod(op.get_attr("ksize"))
+    if op.type == "LRN":
+        return 2 * int(op.get_attr("depth_radius")) + 1
+    if op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
+        return max(int(d) for d in op.inputs[0].shape[-2:])
+    if op.type == "Einsum":
+        terms, _, returned = op.get_attr("equation").decode().partition("->")
+        sizes = {
+            k: int(d) for t, x in zip(terms.split(","), op.inputs, strict=True) if "." not in t for k, d in zip(t, x.shape, strict=True)
+        }
+        return math.prod(size for key, size in sizes.items() if key not in returned)
+    return 1
 
 
 def sentence(error: BaseException) -> str:

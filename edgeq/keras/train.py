@@ -18,7 +18,7 @@ import numpy as np
 
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
-from edgeq.keras import engine, finite, load, scan
+from edgeq.keras import engine, finite, load, rebuild, saved_model, scan
 from edgeq.keras.quantizers import Ends, Scheme, parse
 from edgeq.pipeline import sidecar
 
@@ -256,8 +256,9 @@ def restore(path: Path) -> tuple[Any, dict[str, Any]]:
         ) from None
     from edgeq.keras.quantizers import wrap
 
-    scan.saved_model(path)
-    model = wrap.wrap(foldable(network(net, width, classes, shape, 0), net, width, classes, shape), parse(quant), ends)
+    held = saved_model.numbers(saved_model.checkpoint(path))
+    with rebuild.bounded(path, engine.tensorflow().keras.layers.Layer, 4 * held):  # the network is made up to four times on the way
+        model = wrap.wrap(foldable(network(net, width, classes, shape, 0), net, width, classes, shape), parse(quant), ends)
     try:
         with engine.quiet():
             model.load_weights(str(path / "variables" / "variables")).assert_existing_objects_matched().expect_partial()

@@ -290,3 +290,21 @@ except EdgeqError as error:
     code = code.replace("load(p)", "from edgeq.keras import engine; engine.tensorflow()")
     done = subprocess.run([sys.executable, "-c", code, str(here)], capture_output=True, text=True, check=True)
     assert 'pip install "edgeq[keras]"' in done.stdout
+
+
+@pytest.mark.parametrize("package", ["Keras 2", "Keras 3"])
+def test_networks_of_keras_applications_answer_as_keras_says(tmp_path: Path, package: str) -> None:
+    """MobileNetV3: functions on tensors, rescaling, squeeze and excitation; inside a network of one's own, whose weights are frozen."""
+    k = packages()[package]
+    inner = k.applications.MobileNetV3Small((32, 32, 3), weights=None, classes=6, minimalistic=False, alpha=0.75)
+    inner.trainable = False
+    rng = np.random.default_rng(0)
+    inner.set_weights([rng.random(w.shape, dtype=np.float32) / 4 + 0.1 for w in inner.get_weights()])
+    given = k.layers.Input((32, 32, 3))
+    model = k.Model(given, k.layers.Dense(4)(inner(k.layers.RandomFlip("horizontal")(given), training=False)))
+    x = rng.random((2, 32, 32, 3), dtype=np.float32) * 255
+    for suffix in (".h5", ".keras") if package == "Keras 2" else (".keras",):  # Keras 3 cannot reload its own .h5 of such functions
+        model.save(tmp_path / f"model{suffix}")
+        network = load(tmp_path / f"model{suffix}")
+        assert np.allclose(network.function(tf.constant(x)), model(x, training=False), atol=1e-5)
+        assert np.ptp(network.function(tf.constant(x)).numpy()) > 1e-3
