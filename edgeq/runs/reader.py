@@ -30,6 +30,7 @@ class Reader:
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self.path, self._db = path, db
         self.n, self.shape = 0, (0, 0, 0)
+        self._begun = True  # whether there is anything to go on with
 
     def _verify(self, thoroughly: bool) -> None:
         with self._errors():
@@ -70,10 +71,11 @@ class Reader:
     def _sentence(self, error: sqlite3.Error) -> EdgeqError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            return EdgeqError(
-                f"{self.path}: the disk is full or fails ({error}); every row written before is kept,"
-                f" make room and go on with `edgeq resume {self.path}`"
-            )
+            kept = f"every row written before is kept, make room and go on with `edgeq resume {self.path}`"
+            nothing = "the run had not begun and nothing is kept, make room and start it again"
+            return EdgeqError(f"{self.path}: the disk is full or fails ({error}); {kept if self._begun else nothing}")
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_ROLLBACK:
+            return EdgeqError(f"{self.path}: the process that wrote to it was stopped just now; try again")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return EdgeqError(f"{self.path}: another process holds it; wait until it ends")
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
@@ -220,17 +222,6 @@ class Reader:
                     return None
                 out[k] = np.frombuffer(unpack(found[0], out[k].nbytes), out.dtype)
             return out
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    try:  # rw, not ro: a reader may have to roll back what a killed writer left
-        db = sqlite3.connect(path.absolute().as_uri() + "?mode=rw", uri=True, timeout=30, isolation_level=None)
-    except sqlite3.Error as error:
-        raise EdgeqError(f"{path}: cannot be opened ({error})") from None
-    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LIMIT)
-    db.execute("PRAGMA trusted_schema = OFF")
-    db.execute("PRAGMA cell_size_check = ON")
-    return db
 
 
 def _object(text: Any) -> dict[str, Any] | None:
