@@ -12,8 +12,6 @@ import json
 import math
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,6 +20,7 @@ import numpy as np
 
 from edgeq.core.answer import Answer
 from edgeq.core.errors import EdgeqError
+from edgeq.core.files import scratch
 from edgeq.core.plugins import choose
 from edgeq.pipeline.codes import PixelCodes
 from edgeq.runs.format import BEFORE_GRID, Cell, RunTarget
@@ -56,19 +55,17 @@ def pack(run: Run, directory: Path, target: str | None = None, header: int = 16)
     record, codes = _codes(run, target)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise EdgeqError(f"{directory}: exists and is not an empty folder; choose another with -o")
+    begun = False
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".edgeq-pack-", dir=directory.parent))
+        with scratch(directory.parent) as folder:
+            begun, work = True, folder / "pack"
+            work.mkdir()
+            found = _write(run, work, record, codes, header)
+            os.replace(work, directory)
     except OSError as error:
-        raise EdgeqError(f"{directory}: cannot be written ({error.strerror}); choose another place with -o") from None
-    try:
-        found = _write(run, work, record, codes, header)
-        work.chmod(0o755)
-        os.replace(work, directory)
-    except OSError as error:
-        raise EdgeqError(f"{directory}: cannot be written ({error.strerror}); nothing was kept, make room and try again") from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        advice = "nothing was kept, make room and try again" if begun else "choose another place with -o"
+        raise EdgeqError(f"{directory}: cannot be written ({error.strerror}); {advice}") from None
     return found
 
 

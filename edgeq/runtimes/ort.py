@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
+from edgeq.core.files import scratch
 from edgeq.core.signature import Signature
 from edgeq.integer import classifier, onnx_file
 from edgeq.integer import model as models
@@ -76,8 +76,8 @@ def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int = 2
 def kernels(path: str | Path) -> tuple[dict[str, int], dict[str, int]]:
     """Counts of integer kernels, and of float compute ops that are left, in the optimised graph. Run it in a child process."""
     runtime = _runtime(path)
-    with tempfile.TemporaryDirectory() as folder:
-        optimised = Path(folder) / "optimised.onnx"
+    with scratch() as folder:
+        optimised = folder / "optimised.onnx"
         _session(runtime, models.file_bytes(path), optimised)
         proto = onnx_file.proto_of(optimised.read_bytes(), str(path))
     integer: dict[str, int] = {}
