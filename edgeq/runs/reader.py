@@ -7,6 +7,7 @@ size, and whatever SQLite or the types object to becomes one sentence.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,22 @@ import numpy as np
 
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
-from edgeq.runs.format import APPLICATION, LIMIT, SCHEMA, TABLE, VERSION, Artifact, Cell, Outcomes, RunTarget, unpack
+from edgeq.core.threat import LARGEST
+from edgeq.runs.format import (
+    APPLICATION,
+    LIMIT,
+    MOST_ANSWERS,
+    MOST_COLUMNS,
+    MOST_TARGETS,
+    SCHEMA,
+    TABLE,
+    VERSION,
+    Artifact,
+    Cell,
+    Outcomes,
+    RunTarget,
+    unpack,
+)
 
 Record = TypeVar("Record", Artifact, RunTarget, Cell)
 
@@ -52,6 +68,9 @@ class Reader:
             raise self._damaged("its image shape makes no sense")
         if not isinstance(n, int) or not 0 <= n <= LIMIT:
             raise self._damaged("its number of images makes no sense")
+        targets, cells = (self._rows(f"SELECT COUNT(*) FROM {table}")[0][0] for table in ("targets", "cells"))
+        if targets > MOST_TARGETS or targets * cells > MOST_COLUMNS or n * targets * cells > max(MOST_ANSWERS, self.path.stat().st_size):
+            raise self._damaged("its numbers of targets, cells and images make no sense")
         self.shape, self.n = (sizes[0], sizes[1], sizes[2]), n
 
     def _damaged(self, what: str) -> EdgeqError:
@@ -105,7 +124,7 @@ class Reader:
     def meta(self, key: str, default: Any = None) -> Any:
         with self._errors():
             found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-            return default if found is None else json.loads(found[0])
+            return default if found is None else _parse(found[0])
 
     def artifacts(self) -> list[Artifact]:
         return self._records(Artifact)
@@ -120,7 +139,14 @@ class Reader:
         return [t for t in found if t.runs or not running]
 
     def cells(self) -> list[Cell]:
-        return self._records(Cell)
+        found = self._records(Cell)
+        with self._errors():
+            for cell in found:
+                if cell.norm not in ("linf", "l2", "") or cell.kind not in ("clean", "gradient", "query", "noise"):
+                    raise ValueError("a cell of no known kind")
+                if not 0 <= cell.eps <= LARGEST or not isinstance(cell.params, dict) or not (cell.norm or cell.kind == "clean"):
+                    raise ValueError("a cell of no possible radius or parameters")
+        return found
 
     def _columns(self, sql: str, args: Sequence[Any], dtypes: Sequence[Any], fill: Any) -> list[np.ndarray]:
         """The query's columns behind its first, ``idx``, scattered into ``(n,)`` arrays."""
@@ -224,8 +250,22 @@ class Reader:
             return out
 
 
+def _parse(text: Any) -> Any:
+    """JSON as edgeq writes it: its numbers are finite, so that they can be written again."""
+    if not isinstance(text, str):
+        raise ValueError("a text is missing")
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is not finite")
+    return value
+
+
 def _object(text: Any) -> dict[str, Any] | None:
-    found = json.loads(text)
+    found = _parse(text)
     if found is not None and not isinstance(found, dict):
         raise ValueError("a record holds no JSON object")
     return found
