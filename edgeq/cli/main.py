@@ -107,7 +107,8 @@ def main() -> None:
         _stop(2, "the memory does not suffice; ask for less at once (fewer images, smaller batches, fewer --threads)", debug)
     except OSError as error:
         if errno.errorcode.get(error.errno or 0) in MACHINE:
-            _stop(2, f"{error.filename or 'the disk or the output'}: {error.strerror}; mend that and try again", debug)
+            reason = (error.strerror or "").lower()
+            _stop(2, f"{error.filename or 'the disk or the output'}: {reason}; mend that and try again", debug)
         _stop(70, f"{error}; run again with --debug for the traceback", debug)
     except Exception as error:
         _stop(70, f"a fault in edgeq itself: {type(error).__name__}: {error}; run again with --debug for the traceback", debug)

@@ -81,7 +81,8 @@ class PixelCodes:
         """What :meth:`to_json` gave. Raises ValueError, TypeError, KeyError or OverflowError for anything that is no such map."""
         if value["dtype"] not in DTYPES:
             raise ValueError("pixel codes of no known type")
-        table, real, shift = np.array(value["table"], value["dtype"]), np.array(value["real"], np.float32), value["shift"]
+        with np.errstate(all="ignore"):
+            table, real, shift = np.array(value["table"], value["dtype"]), np.array(value["real"], np.float32), value["shift"]
         if table.ndim != 2 or len(table) != 256 or real.shape != table.shape or not np.isfinite(real).all():
             raise ValueError("pixel codes that are not 256 a channel")
         if shift is not None and (type(shift) is not int or not (table.astype(object) == np.arange(256)[:, None] + shift).all()):

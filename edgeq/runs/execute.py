@@ -214,7 +214,8 @@ def _write_rows(run: Run, plan: Plan, setting: Setting | None, progress: Progres
         return
     if setting is None:
         classes = next((s["output"]["shape"][0] for t in run.targets(True) if (s := t.signature) and s["output"]["shape"]), None)
-        dataset = open_data(plan, classes, run.meta("model_classes"))
+        asked = replace(plan, data=plan.data.removesuffix(":download"))  # asked for once: a run file alone fetches nothing
+        dataset = open_data(asked, classes, _names(run))
         index = data.sample(dataset, plan.n, plan.seed)
         preprocess = Preprocess.parse(str(run.meta("preprocess")), run.shape[:2], run.shape[2])
     else:
@@ -227,6 +228,13 @@ def _write_rows(run: Run, plan: Plan, setting: Setting | None, progress: Progres
         images = data.decode(dataset, index[chunk], preprocess.apply)
         run.add_rows(chunk, ids[chunk], [dataset.names[index[i]] for i in chunk], dataset.labels[index[chunk]], images)
     progress("images", run.n, run.n)
+
+
+def _names(run: Run) -> list[str] | None:
+    found = run.meta("model_classes")
+    if found is not None and not (isinstance(found, list) and all(isinstance(name, str) for name in found)):
+        raise EdgeqError(f"{run.path}: is damaged (its class names are no texts); use a copy, or start a new run")
+    return found
 
 
 def _craft(run: Run, cell: Cell, attack: Any, bench: Bench, rows: Rows, plan: Plan, progress: Progress) -> None:

@@ -64,9 +64,9 @@ class Reader:
     def _measure(self) -> None:
         shape, n = self.meta("shape"), self.meta("n")
         sizes = shape if isinstance(shape, list) and len(shape) == 3 else [0]
-        if not all(isinstance(s, int) and 0 < s <= LIMIT for s in sizes) or np.prod(sizes, dtype=float) > LIMIT:
+        if not all(type(s) is int and 0 < s <= LIMIT for s in sizes) or np.prod(sizes, dtype=float) > LIMIT:
             raise self._damaged("its image shape makes no sense")
-        if not isinstance(n, int) or not 0 <= n <= LIMIT:
+        if type(n) is not int or not 0 <= n <= LIMIT:
             raise self._damaged("its number of images makes no sense")
         targets, cells = (self._rows(f"SELECT COUNT(*) FROM {table}")[0][0] for table in ("targets", "cells"))
         if targets > MOST_TARGETS or targets * cells > MOST_COLUMNS or n * targets * cells > max(MOST_ANSWERS, self.path.stat().st_size):
