@@ -19,6 +19,8 @@ def sha256(path: Path) -> str:
     """Of a file's bytes; of a folder (a SavedModel), over the sorted relative names, sizes and bytes of its files."""
     total = hashlib.sha256()
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for, a device read for ever
+            raise EdgeqError(f"{path}: is neither a file nor a folder")
         for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
             if path.is_dir():
                 total.update(file.relative_to(path).as_posix().encode() + b"\0" + file.stat().st_size.to_bytes(8, "big"))

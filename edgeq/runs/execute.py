@@ -204,7 +204,11 @@ def _fits(record: RunTarget, signature: Signature, shape: tuple[int, ...]) -> bo
 
 def _check_artifacts(run: Run) -> None:
     for artifact in run.artifacts():
-        if not Path(artifact.file).exists() or sha256(Path(artifact.file)) != artifact.sha256:
+        try:
+            same = sha256(Path(artifact.file)) == artifact.sha256
+        except (EdgeqError, ValueError):
+            same = False
+        if not same:
             raise EdgeqError(f"{artifact.file}: is gone, or not the file this run began with; put it back, or start a new run")
 
 

@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from edgeq.core import files
+from edgeq.core.errors import EdgeqError
 
 HOLDER = """
 import sys, time
@@ -43,6 +45,13 @@ def test_what_killed_processes_left_is_removed_and_what_living_ones_hold_is_not(
         assert not os.path.isdir(left[0])
     assert sorted(p.name for p in (tmp_path / "work").iterdir()) == [".edgeq-own", ".edgeq-scratch-link"]
     assert (outside / "kept").exists()
+
+
+def test_what_is_no_plain_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", tmp_path / ("9" * 5000), tmp_path / "none"):
+        with pytest.raises(EdgeqError):
+            files.sha256(Path(path))
 
 
 @pytest.mark.parametrize("swaps", [True, False])
