@@ -97,11 +97,13 @@ def writer(folder: Path, kills: int, rng: random.Random, tally: Tally, words: li
     out = folder / "out"
     _, seconds = undisturbed(folder, [*words, "out"] if words[0] != "report" else [*words, "out/page.html"])
     whole = {p.relative_to(out): content(p) for p in files(out)}
+    kept = shutil.copytree(out, folder / "kept", dirs_exist_ok=True)
     fresh = False
     while tally.deaths < kills:
         fresh = not fresh
-        if fresh:  # in turn into an empty folder, and over what is there
-            shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(out, ignore_errors=True)
+        if not fresh:  # in turn into an empty folder, and over what is there
+            shutil.copytree(kept, out)
         tally.starts += 1
         code, *_ = call(folder, [*words, "out/page.html" if words[0] == "report" else "out"], rng.uniform(0, 1.05 * seconds))
         tally.deaths += code == -9
@@ -115,6 +117,7 @@ def writer(folder: Path, kills: int, rng: random.Random, tally: Tally, words: li
     left = [p.name for p in (*out.iterdir(), *(folder / "tmp").iterdir()) if p.name.startswith(".edgeq")]
     tally.check(not left, f"scratch is left: {left}")
     shutil.rmtree(out)
+    shutil.rmtree(kept)
 
 
 def files(out: Path) -> list[Path]:

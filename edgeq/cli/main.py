@@ -32,8 +32,10 @@ COMMANDS = {
     "doctor": "Say what is installed and which runtimes work here.",
     "demo": "Train, export, attack and report on digits, in about two minutes.",
 }
-MACHINE = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP")
-MACHINE += ("ENOMEM", "EMFILE", "ENFILE")
+MACHINE = frozenset(
+    ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP")
+    + ("ENOMEM", "EMFILE", "ENFILE")
+)
 """Errors of the system that are the machine's or the user's to mend; any other is ours."""
 
 

@@ -63,7 +63,7 @@ def build(kind: str, text: str) -> tuple[str, Any]:
 def restore(kind: str, name: str, params: Any) -> Any:
     """The value that :func:`build` gave, from its name and its fields. Raises :class:`EdgeqError`, ValueError or TypeError."""
     cls = load(kind, name)
-    wanted = {f.name: type(f.default) for f in dataclasses.fields(cls)}
+    wanted: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(cls)}
     for key, value in params.items():
         if type(value) is not wanted.get(key) and not (wanted.get(key) is float and type(value) is int):
             raise ValueError(f"{name} has no {key} = {str(value)[:40]}")

@@ -63,8 +63,8 @@ class Setting:
             "notes": self.notes,
             "access": self.access,
         }  # fmt: skip
-        shape, records = (*self.preprocess.size, self.preprocess.channels), [*self.artifacts, *self.targets, *self.cells]
-        return Run.create(path, shape=shape, n=len(self.index), meta=meta, records=records)
+        shape = (*self.preprocess.size, self.preprocess.channels)
+        return Run.create(path, shape=shape, n=len(self.index), meta=meta, records=(*self.artifacts, *self.targets, *self.cells))
 
 
 def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
