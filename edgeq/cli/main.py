@@ -32,10 +32,8 @@ COMMANDS = {
     "doctor": "Say what is installed and which runtimes work here.",
     "demo": "Train, export, attack and report on digits, in about two minutes.",
 }
-MACHINE = frozenset(
-    ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP")
-    + ("ENOMEM", "EMFILE", "ENFILE")
-)
+MACHINE: tuple[str, ...] = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST")
+MACHINE += ("ENAMETOOLONG", "ELOOP", "ENOMEM", "EMFILE", "ENFILE")
 """Errors of the system that are the machine's or the user's to mend; any other is ours."""
 
 
