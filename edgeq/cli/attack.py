@@ -51,7 +51,7 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     default="digits",
     show_default=True,
     metavar="DATA",
-    help="digits, cifar10[:PATH], svhn:PATH, folder:PATH, zip:PATH or npz:PATH.",
+    help="digits, cifar10[:PATH or :download], svhn:PATH, folder:PATH, zip:PATH or npz:PATH.",
 )
 @click.option("--label-column", metavar="NAME", help="The column of labels.csv that holds the classes.")
 @click.option("--class-map", metavar="FILE", help="JSON or CSV: class of the data -> class of the model.")

@@ -1,16 +1,34 @@
-"""Where commands write: results to stdout, everything else to stderr, so that stdout can be piped."""
+"""Where commands write: results to stdout, everything else to stderr, so that stdout can be piped.
+
+Names out of files may hold anything: whatever passes here shows control characters instead of sending them to the terminal.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
 from rich.markup import escape
+from rich.segment import Segment
 
-out = Console(highlight=False, soft_wrap=False)
-err = Console(stderr=True, highlight=False)
+from edgeq.cli.streams import abandon
+from edgeq.core.errors import printable
+
+
+class Shown(Console):
+    """A console on which only its own styles are control sequences."""
+
+    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text, "\n"), style, control)
+
+
+out = Shown(highlight=False, soft_wrap=False)
+err = Shown(stderr=True, highlight=False)
 
 
 def say(sentence: str, style: str = "", command: bool = False) -> None:
@@ -18,7 +36,14 @@ def say(sentence: str, style: str = "", command: bool = False) -> None:
 
     File names and labels may hold anything, so nothing in it is read as markup.
     """
-    err.print(escape(sentence), style=style or None, soft_wrap=command or not err.is_terminal)
+    _tell(escape(sentence), style=style or None, soft_wrap=command or not err.is_terminal)
+
+
+def _tell(text: str, **how: Any) -> None:
+    try:
+        err.print(text, **how)
+    except OSError:  # nobody listens: no reason to stop the work
+        abandon(sys.stderr)
 
 
 @contextmanager
@@ -68,9 +93,9 @@ def _lines() -> Callable[[str, int, int], None]:
         if done >= total and stage not in over:
             over.add(stage)
             if seconds >= 1:
-                err.print(f"{escape(stage)}: {total} in {seconds:.0f} s", soft_wrap=True)
+                _tell(f"{escape(stage)}: {total} in {seconds:.0f} s", soft_wrap=True)
         elif stage not in over and now - told.setdefault(stage, now) >= 60:
             told[stage] = now
-            err.print(f"{escape(stage)}: {done} of {total} after {seconds:.0f} s", soft_wrap=True)
+            _tell(f"{escape(stage)}: {done} of {total} after {seconds:.0f} s", soft_wrap=True)
 
     return show

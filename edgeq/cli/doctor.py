@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import click
 
 from edgeq import __version__
 from edgeq.core.errors import EdgeqError
+from edgeq.core.files import scratch
 
 PACKAGES = {
     "base": ("numpy", "click", "ai-edge-litert", "pillow", "rich", "jinja2"),
@@ -64,11 +64,11 @@ def _runtimes(packages: dict[str, dict[str, str | None]]) -> dict[str, str | Non
     """None where the runtime has just run a small file in a child process, else why not."""
     from edgeq import runtimes
 
-    with tempfile.TemporaryDirectory() as folder:
-        small = Path(folder) / "small.tflite"
+    with scratch() as folder:
+        small = folder / "small.tflite"
         small.write_bytes((resources.files("edgeq.runtimes") / "small.tflite").read_bytes())
         found: dict[str, Any] = runtimes.probe_all([n for n in runtimes.NAMES if n != "ort"], small)
-        found["ort"] = _ort(Path(folder))
+        found["ort"] = _ort(folder)
         reasons = {n: str(e).partition(": ")[2] if isinstance(e, EdgeqError) else None for n, e in found.items()}
     # importing TensorFlow takes seconds, so the Keras runtime is believed
     missing = [p for p, version in packages["keras"].items() if version is None]

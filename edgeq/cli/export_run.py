@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from edgeq.core.errors import EdgeqError
+from edgeq.cli import streams
+from edgeq.core.errors import EdgeqError, printable
 
 if TYPE_CHECKING:
     from edgeq.runs.store import Run
@@ -22,7 +22,10 @@ COLUMNS = "cell attack norm eps crafted_on target id name label clean_answer cle
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values (the one format there is today).")
 def command(run_path: Path, as_csv: bool) -> None:
-    """Write a run's rows to stdout: one line a cell, runtime and image, with what it answered, clean and attacked."""
+    """Write a run's rows to stdout: one line a cell, runtime and image, with what it answered, clean and attacked.
+
+    A name that a spreadsheet would calculate (it begins with =, +, - or @) has an apostrophe in front.
+    """
     from edgeq.runs.store import Run
 
     if not as_csv:
@@ -31,8 +34,8 @@ def command(run_path: Path, as_csv: bool) -> None:
         with Run.open(run_path) as run:
             _write(run)
             sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough: no error, but Python would complain once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head` has seen enough: no error
+        streams.abandon(sys.stdout)
 
 
 def _write(run: Run) -> None:
@@ -42,11 +45,16 @@ def _write(run: Run) -> None:
     clean = {name: run.outcomes(0, name) for name in targets}
     for cell in run.cells():
         queries, losses, (l2, linf) = run.queries(cell.cell), run.losses(cell.cell), run.norms(cell.cell)
-        head = [cell.cell, cell.attack, cell.norm, f"{cell.eps:.9g}", cell.crafted_on]
+        head = [cell.cell, _text(cell.attack), _text(cell.norm), f"{cell.eps:.9g}", _text(cell.crafted_on)]
         for name in targets:
             seen = run.outcomes(cell.cell, name)
             for i in (seen.correct >= 0).nonzero()[0].tolist():
                 made = ["", "", "", ""] if queries[i] < 0 else [queries[i], f"{losses[i]:.9g}", f"{l2[i]:.9g}", f"{linf[i]:g}"]
                 known = [clean[name].label[i], clean[name].correct[i]] if clean[name].correct[i] >= 0 else ["", ""]
                 answers = [seen.label[i], seen.correct[i], seen.tied[i]]
-                out.writerow([*head, name, ids[i], names.get(i, ""), labels[i], *known, *answers, *made])
+                out.writerow([*head, _text(name), ids[i], _text(names.get(i, "")), labels[i], *known, *answers, *made])
+
+
+def _text(value: str) -> str:
+    """A text from the run as a cell: shown, and never calculated by the spreadsheet that opens it."""
+    return printable("'" + value if value.lstrip()[:1] in ("=", "+", "-", "@") or value[:1] in ("\t", "\r", "\n") else value)

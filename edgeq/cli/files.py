@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +11,7 @@ from typing import Any
 
 import edgeq
 from edgeq.core.errors import EdgeqError
-from edgeq.core.files import sha256
+from edgeq.core.files import move, scratch, sha256
 from edgeq.pipeline import sidecar
 
 VERSION = edgeq.__version__
@@ -23,25 +20,23 @@ VERSION = edgeq.__version__
 @contextlib.contextmanager
 def staging(directory: Path) -> Iterator[Path]:
     """A folder inside ``directory``; what lies in it at the end moves out, replacing what was there; after an error nothing does."""
-    made = not directory.exists()
+    made, begun = not directory.exists(), False
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".edgeq-", dir=directory))
+        with scratch(directory) as folder:
+            begun = True
+            yield folder
+            for item in sorted(
+                folder.iterdir(), key=lambda p: p.name.endswith(sidecar.SUFFIX)
+            ):  # the sidecar last: it vouches for the others
+                move(item, directory / item.name)
     except OSError as error:
-        raise EdgeqError(f"{directory}: cannot be written to ({error.strerror}); name another directory with -o") from None
-    try:
-        yield folder
-        for item in sorted(folder.iterdir(), key=lambda p: p.name.endswith(sidecar.SUFFIX)):  # the sidecar last: it vouches for the others
-            there = directory / item.name
-            if there.is_dir() and (there / "saved_model.pb").is_file():
-                shutil.rmtree(there)
-            os.replace(item, there)
-    except OSError as error:
+        if not begun:
+            raise EdgeqError(f"{directory}: cannot be written to ({error.strerror}); name another directory with -o") from None
         raise EdgeqError(
             f"{directory}: nothing was written ({error.strerror or error}); make room or name another directory with -o"
         ) from None
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
         if made:
             with contextlib.suppress(OSError):
                 directory.rmdir()  # only if nothing was moved into it

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import importlib
-import os
 import sys
 
 import click
 
 from edgeq import __version__
+from edgeq.cli import streams
 from edgeq.core.errors import EdgeqError
 
 COMMANDS = {
@@ -32,6 +32,9 @@ COMMANDS = {
     "doctor": "Say what is installed and which runtimes work here.",
     "demo": "Train, export, attack and report on digits, in about two minutes.",
 }
+MACHINE: tuple[str, ...] = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST")
+MACHINE += ("ENAMETOOLONG", "ELOOP", "ENOMEM", "EMFILE", "ENFILE")
+"""Errors of the system that are the machine's or the user's to mend; any other is ours."""
 
 
 class Lazy(click.Group):
@@ -53,6 +56,13 @@ class Lazy(click.Group):
             choose("command", args[0], list(COMMANDS))
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # the reader of our stdout left: no error, and not click's exit code 1, which is a gate's
+            streams.abandon(sys.stdout)
+            raise SystemExit(0) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -72,6 +82,7 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point of the ``edgeq`` script."""
+    streams.settle()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
@@ -89,19 +100,26 @@ def main() -> None:
         _stop(2, f"{error.format_message().rstrip('.')}; see {where} --help", debug)
     except EdgeqError as error:
         _stop(2, str(error), debug)
-    except BrokenPipeError:  # the reader of our stdout left: not an error, but Python would complain at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the same, of what was still to be flushed
+        streams.abandon(sys.stdout)
         sys.exit(0)
+    except MemoryError:
+        _stop(2, "the memory does not suffice; ask for less at once (fewer images, smaller batches, fewer --threads)", debug)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _stop(2, f"{error.filename or 'the disk'}: no space left; make room and try again", debug)
+        if errno.errorcode.get(error.errno or 0) in MACHINE:
+            reason = (error.strerror or "").lower()
+            _stop(2, f"{error.filename or 'the disk or the output'}: {reason}; mend that and try again", debug)
         _stop(70, f"{error}; run again with --debug for the traceback", debug)
     except Exception as error:
         _stop(70, f"a fault in edgeq itself: {type(error).__name__}: {error}; run again with --debug for the traceback", debug)
 
 
 def _stop(code: int, sentence: str, debug: bool) -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        streams.abandon(sys.stdout)
     if debug:
         raise  # inside the handlers of main
-    click.echo(f"edgeq: {' '.join(sentence.split())}", err=True)
+    streams.whisper(f"edgeq: {' '.join(sentence.split())}")
     sys.exit(code)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from edgeq.cli import console
+from edgeq.core import files
 from edgeq.core.errors import EdgeqError
 
 
@@ -24,25 +26,23 @@ def command(run_path: Path, output: Path | None, as_json: bool) -> None:
         raise EdgeqError(f"{page}: is the run itself; choose another name with -o")
     with Run.open(run_path) as run:
         summary = summarise(run)
-        if as_json:
-            from edgeq.report.to_json import document, dumps
-
-            print(dumps(document(run, summary)))
-        if output is not None or not as_json:
+        if output is not None or not as_json:  # before anything is printed: the reader of stdout may have left
             from edgeq.report.html import render
 
             _write(page, render(run, summary))
             console.say(f"report: {page}")
+        if as_json:
+            from edgeq.report.to_json import document, dumps
+
+            print(dumps(document(run, summary)))
 
 
 def _write(page: Path, text: str) -> None:
-    """All or nothing: a full disk leaves an older report as it was."""
-    part = page.with_name(f".{page.name}.part")
+    """All or nothing: a full disk or a kill leaves an older report as it was."""
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8", errors="replace")
-        part.replace(page)
+        with files.scratch(page.parent) as folder:
+            (folder / page.name).write_text(text, encoding="utf-8", errors="replace")
+            os.replace(folder / page.name, page)
     except OSError as error:
         raise EdgeqError(f"{page}: cannot be written ({error.strerror}); choose another place with -o") from None
-    finally:
-        part.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ Examples:
   edgeq train digits_cnn --data digits -o models
   edgeq train digits_cnn --data digits --quant tfmot:int8 --from models/digits_cnn.keras -o models
   edgeq train digits_cnn --data digits --quant lsq:w4a4 --from models/digits_cnn.keras -o models
-  edgeq train b19_cifar10 --data cifar10 --quant dorefa:w2a32 --preset b19 --width 0.25 -o models
+  edgeq train b19_cifar10 --data cifar10:download --quant dorefa:w2a32 --preset b19 --width 0.25 -o models
   edgeq train resnet8 --data zip:cifar10.zip --epochs 20 -o models
 """
 
@@ -38,7 +38,7 @@ Examples:
     default="digits",
     show_default=True,
     metavar="DATA",
-    help="digits, cifar10[:PATH], svhn:PATH, folder:PATH, zip:PATH or npz:PATH.",
+    help="digits, cifar10[:PATH or :download], svhn:PATH, folder:PATH, zip:PATH or npz:PATH.",
 )
 @click.option(
     "--quant",

@@ -88,12 +88,14 @@ def _folder() -> Path:
 
 def _read(path: Path) -> Device:
     try:
+        if path.exists() and not path.is_file():
+            raise EdgeqError(f"{path}: is no plain file, and so no device profile")
         if path.stat().st_size > MAX_BYTES:
             raise EdgeqError(f"{path}: is larger than {MAX_BYTES >> 10} KB, no device profile")
         values = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise EdgeqError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no text, or a number of a thousand digits
         raise EdgeqError(f"{path}: is not TOML ({error})") from None
     known = [f.name for f in fields(Device)]
     for key in values:

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 
+def printable(text: str, keep: str = "") -> str:
+    """``text`` with U+FFFD in place of every character that a terminal or a browser might obey instead of show: control characters, marks
+    that turn the direction of writing, halves of pairs. Those in ``keep`` stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else "\ufffd" for c in text)
+
+
 class EdgeqError(Exception):
     """One sentence: what is wrong, with which file, and what to do. The command line prints it and exits with code 2.
 
@@ -10,4 +18,4 @@ class EdgeqError(Exception):
     """
 
     def __str__(self) -> str:
-        return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(super().__str__().split()))
+        return printable(" ".join(super().__str__().split()))

@@ -50,12 +50,24 @@ def build(kind: str, text: str) -> tuple[str, Any]:
         wanted: Any = type(fields[key].default)
         try:
             values[key] = _truth(value) if wanted is bool else wanted(value)
+            if wanted in (int, float) and not abs(values[key]) < 1 << 31:
+                raise ValueError
         except ValueError:
-            raise EdgeqError(f"{text}: {key}={value} is not a {wanted.__name__}") from None
+            raise EdgeqError(f"{text}: {key}={value} is not a {wanted.__name__}{' below 2^31' * (wanted in (int, float))}") from None
     try:
         return name, cls(**values)
     except ValueError as error:  # a plugin's __post_init__ says what is out of range
         raise EdgeqError(f"{text}: {error}") from None
+
+
+def restore(kind: str, name: str, params: Any) -> Any:
+    """The value that :func:`build` gave, from its name and its fields. Raises :class:`EdgeqError`, ValueError or TypeError."""
+    cls = load(kind, name)
+    wanted: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(cls)}
+    for key, value in params.items():
+        if type(value) is not wanted.get(key) and not (wanted.get(key) is float and type(value) is int):
+            raise ValueError(f"{name} has no {key} = {str(value)[:40]}")
+    return cls(**{key: wanted[key](value) for key, value in params.items()})
 
 
 def _truth(text: str) -> bool:

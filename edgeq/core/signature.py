@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from edgeq.core.answer import Kind
+
+DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64")
+LARGEST = 1 << 26  # values of an input or output
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,17 @@ class Signature:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Signature:
-        def tensor(v: dict[str, Any]) -> Tensor:
-            return Tensor(tuple(v["shape"]), v["dtype"], v["scale"], v["zero"])
+        """What :meth:`to_json` gave. Raises ValueError, TypeError or KeyError for anything that is no signature."""
+        found = cls(_tensor(value["input"]), _tensor(value["output"]), value["kind"])
+        if found.kind not in get_args(Kind) or len(found.input.shape) != 3 or len(found.output.shape) > 1:
+            raise ValueError("a signature that is none of an image classifier")
+        return found
 
-        return cls(tensor(value["input"]), tensor(value["output"]), value["kind"])
+
+def _tensor(value: dict[str, Any]) -> Tensor:
+    shape, scale, zero = tuple(value["shape"]), value["scale"], value["zero"]
+    if not all(type(s) is int and s > 0 for s in shape) or math.prod(shape) > LARGEST:
+        raise ValueError("a tensor of no possible shape")
+    if value["dtype"] not in DTYPES or type(scale) not in (int, float) or not math.isfinite(scale) or type(zero) is not int:
+        raise ValueError("a tensor of no known type")
+    return Tensor(shape, value["dtype"], scale, zero)

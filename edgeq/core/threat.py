@@ -11,6 +11,7 @@ import numpy as np
 from edgeq.core.errors import EdgeqError
 
 Norm = Literal["linf", "l2"]
+LARGEST = 1e4  # times the range of a pixel: more than any two images are apart
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Threat:
         base = clean.astype(np.int16)
         step = np.rint(np.float32(255) * x).astype(np.int16) - base
         if self.norm == "linf":
-            step = np.clip(step, -self.pixels, self.pixels)
+            reach = min(self.pixels, 255)
+            step = np.clip(step, -reach, reach)
         else:
             step = _shrink(step, self.pixels)
         return np.clip(base + step, 0, 255).astype(np.uint8)
@@ -102,6 +104,6 @@ def parse_eps(text: str) -> float:
             eps = float(text)
     except (ValueError, ZeroDivisionError):
         eps = math.nan
-    if not (math.isfinite(eps) and eps > 0):
+    if not 0 < eps <= LARGEST:
         raise EdgeqError(f"--eps {text}: not a radius; write 8/255, 0.03 or 8px")
     return eps

@@ -1,6 +1,7 @@
 """``cifar10`` and ``cifar10:PATH``: Krizhevsky's 60,000 32x32 colour images, from the official python version (a tar.gz or its folder).
 
-Without PATH: Keras's cache is looked through, then Keras downloads it, where TensorFlow is installed and a network is there.
+Without PATH Keras's cache is looked through, and nothing else is done. ``cifar10:download`` asks for what the cache lacks (170 MB, with
+TensorFlow's help); a file of that name is ``cifar10:./download``.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from edgeq.data._pickle import read_dict
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
 MAX_BYTES = 64 << 20  # an official batch has 31 MB
+DOWNLOAD = "download"
 CACHED = ("cifar-10-batches-py", "cifar-10-batches-py-target", "cifar-10-batches-py.tar.gz", "cifar-10-python.tar.gz")
 
 
 def open_cifar10(spec: str, path: str, split: str, label_column: str | None = None, classes: int | None = None) -> Images:
     """One split stays in memory (31 MB for test, 154 MB for train), whatever ``n``. Names: ``test/00000`` in the file's order."""
-    files = official_files(spec, path, BATCHES[split], MAX_BYTES) if path else _cached_or_downloaded(spec, split)
+    stated = path not in ("", DOWNLOAD)
+    files = official_files(spec, path, BATCHES[split], MAX_BYTES) if stated else _cached_or_downloaded(spec, path, split)
     missing = [name for name in BATCHES[split] if name not in files]
     if missing:
         raise EdgeqError(f"{spec}: holds no {missing[0]}; give the official python version (cifar-10-python.tar.gz or its folder)")
@@ -53,13 +56,17 @@ def _batch(value: dict[str, Any], where: str) -> tuple[np.ndarray, np.ndarray]:
     return data, whole_labels(np.array(labels, np.int64), where)
 
 
-def _cached_or_downloaded(spec: str, split: str) -> dict[str, bytes]:
+def _cached_or_downloaded(spec: str, path: str, split: str) -> dict[str, bytes]:
     for name in CACHED:
         place = keras_cache() / name
         if place.exists():
             files = official_files(f"{spec} ({place})", str(place), BATCHES[split], MAX_BYTES)
             if len(files) == len(BATCHES[split]):
                 return files
+    if path != DOWNLOAD:
+        raise EdgeqError(
+            f"{spec}: is not on this machine; write cifar10:PATH with cifar-10-python.tar.gz, or cifar10:{DOWNLOAD} to fetch it (170 MB)"
+        )
     try:  # by name, as only edgeq.keras may import TensorFlow
         fetch = importlib.import_module("edgeq.keras.datasets").fetch
         place = fetch("cifar10")

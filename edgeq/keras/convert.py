@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
+from edgeq.core.files import scratch
 from edgeq.keras import engine, scan
 from edgeq.keras.load import Network
 
@@ -64,8 +64,8 @@ def to_onnx(tflite: bytes, path: Path) -> bytes:
     """The ``.tflite`` file's graph with QuantizeLinear and DequantizeLinear around its ops, any batch. ``path`` names it in errors."""
     tf2onnx = engine.need("tf2onnx", "onnx")
     before = logging.root.manager.disable
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "model.tflite"
+    with scratch() as folder:
+        source = folder / "model.tflite"
         source.write_bytes(tflite)
         try:
             logging.disable(logging.WARNING)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
-from edgeq.core.signature import Tensor
+from edgeq.core.signature import DTYPES, Tensor
 from edgeq.pipeline.preprocess import Preprocess
 
 _SPANS = ((0.0, 255.0), (-1.0, 1.0), (0.0, 1.0))
@@ -78,7 +78,16 @@ class PixelCodes:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> PixelCodes:
-        return cls(np.array(value["table"], value["dtype"]), value["shift"], np.array(value["real"], np.float32))
+        """What :meth:`to_json` gave. Raises ValueError, TypeError, KeyError or OverflowError for anything that is no such map."""
+        if value["dtype"] not in DTYPES:
+            raise ValueError("pixel codes of no known type")
+        with np.errstate(all="ignore"):
+            table, real, shift = np.array(value["table"], value["dtype"]), np.array(value["real"], np.float32), value["shift"]
+        if table.ndim != 2 or len(table) != 256 or real.shape != table.shape or not np.isfinite(real).all():
+            raise ValueError("pixel codes that are not 256 a channel")
+        if shift is not None and (type(shift) is not int or not (table.astype(object) == np.arange(256)[:, None] + shift).all()):
+            raise ValueError("pixel codes that are not the shift they are called")
+        return cls(table, shift, real)
 
 
 def codes_for(tensor: Tensor, preprocess: Preprocess, where: str) -> PixelCodes:

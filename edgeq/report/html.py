@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from edgeq import __version__
+from edgeq.core.errors import printable
 from edgeq.measure.summary import summarise
 from edgeq.measure.words import STATEMENT, zero_gradients
 from edgeq.report import text
@@ -23,7 +24,7 @@ def render(run: Any, summary: dict[str, Any] | None = None) -> str:
     """The page of an open run (:class:`edgeq.runs.store.Run`), at most about 2 MB."""
     summary = summary or summarise(run)
     order = [t["name"] for t in summary["targets"] if t["status"] == "runs" and not t["stands_for"]]
-    return _page().render(
+    page: str = _page().render(
         s=summary,
         statement=STATEMENT,
         version=__version__,
@@ -35,6 +36,7 @@ def render(run: Any, summary: dict[str, Any] | None = None) -> str:
         plots=plots(summary),
         pictures=pictures(run, summary),
     )
+    return printable(page, "\n")
 
 
 @cache

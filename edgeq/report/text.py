@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgeq.core.errors import printable
 from edgeq.measure.words import epsilon, radius
 
 __all__ = ["compact", "crafted", "epsilon", "name", "number", "plain", "radius", "share"]
@@ -14,7 +15,7 @@ Share = Mapping[str, Any]
 
 def plain(text: object, most: int = 200) -> str:
     """Text from a file, made safe to print: no control characters (a terminal obeys those), no more than ``most`` characters."""
-    clean = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
+    clean = printable(str(text)[: most + 1])
     return clean if len(clean) <= most else clean[: most - 1] + "…"
 
 

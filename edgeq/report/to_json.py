@@ -16,5 +16,6 @@ def document(run: OpenRun, summary: dict[str, Any] | None = None) -> dict[str, A
 
 
 def dumps(value: dict[str, Any]) -> str:
-    """Strict JSON (no NaN), two spaces, non-ASCII letters as they are."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    """Strict JSON (no NaN), two spaces, non-ASCII letters as they are; what is not printable as ``\\u``, for a terminal may show it."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

@@ -5,7 +5,6 @@ A view changes what an attack *sees*. Whether it succeeded is always judged on t
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from edgeq import runtimes
 from edgeq.core.answer import Answer, Kind
 from edgeq.core.errors import EdgeqError
+from edgeq.core.files import scratch
 from edgeq.core.protocols import Target
 from edgeq.integer import read, strip
 from edgeq.integer.model import file_bytes
@@ -92,8 +92,8 @@ def attack_for(level: str) -> str:
 @contextmanager
 def stripped(target: Path) -> Iterator[Path]:
     """A temporary copy of a ``.tflite`` or ``.onnx`` that answers with its logits."""
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
-        file = Path(folder) / target.name
+    with scratch() as folder:
+        file = folder / target.name
         file.write_bytes(strip.strip(file_bytes(target), str(target)))
         yield file
 

@@ -12,8 +12,6 @@ import json
 import math
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,10 +19,11 @@ from typing import Any, TextIO
 import numpy as np
 
 from edgeq.core.answer import Answer
-from edgeq.core.errors import EdgeqError
+from edgeq.core.errors import EdgeqError, printable
+from edgeq.core.files import scratch
 from edgeq.core.plugins import choose
 from edgeq.pipeline.codes import PixelCodes
-from edgeq.runs.format import BEFORE_GRID, Cell, RunTarget
+from edgeq.runs.format import BEFORE_GRID, LIMIT, Cell, RunTarget
 from edgeq.runs.store import Run
 
 ENGINE = "answers.csv"
@@ -56,19 +55,17 @@ def pack(run: Run, directory: Path, target: str | None = None, header: int = 16)
     record, codes = _codes(run, target)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise EdgeqError(f"{directory}: exists and is not an empty folder; choose another with -o")
+    begun = False
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".edgeq-pack-", dir=directory.parent))
+        with scratch(directory.parent) as folder:
+            begun, work = True, folder / "pack"
+            work.mkdir()
+            found = _write(run, work, record, codes, header)
+            os.replace(work, directory)
     except OSError as error:
-        raise EdgeqError(f"{directory}: cannot be written ({error.strerror}); choose another place with -o") from None
-    try:
-        found = _write(run, work, record, codes, header)
-        work.chmod(0o755)
-        os.replace(work, directory)
-    except OSError as error:
-        raise EdgeqError(f"{directory}: cannot be written ({error.strerror}); nothing was kept, make room and try again") from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        advice = "nothing was kept, make room and try again" if begun else "choose another place with -o"
+        raise EdgeqError(f"{directory}: cannot be written ({error.strerror}); {advice}") from None
     return found
 
 
@@ -81,7 +78,7 @@ def _codes(run: Run, target: str | None) -> tuple[RunTarget, PixelCodes]:
     record = able[target or next((name for name in able if name != "keras"), next(iter(able)))]
     try:
         codes = PixelCodes.from_json(record.codes)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise EdgeqError(f"{run.path}: is damaged (the input codes of {record.name}: {error}); run the attack again") from None
     if codes.table.shape not in ((256, run.shape[2]), (256, 1)) or str(codes.table.dtype) not in _C_TYPES:
         raise EdgeqError(f"{run.path}: the input codes of {record.name} do not fit its images; run the attack again")
@@ -90,6 +87,7 @@ def _codes(run: Run, target: str | None) -> tuple[RunTarget, PixelCodes]:
 
 def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, header: int) -> dict[str, Any]:
     size = math.prod(run.shape) * codes.table.itemsize
+    step = max(1, min(CHUNK, LIMIT // size))
     ids, labels = run.ids(), run.labels()
     cells = [(cell, index) for cell in run.cells() if len(index := np.flatnonzero(run.done(cell.cell) & (ids >= 0)))]
     each = max(1, -(-header // max(1, len(cells))))
@@ -100,8 +98,8 @@ def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, header: i
         for cell, index in cells:
             name, digest = _file_name(cell), hashlib.sha256()
             with open(work / name, "wb") as out:
-                for start in range(0, len(index), CHUNK):
-                    chunk = index[start : start + CHUNK]
+                for start in range(0, len(index), step):
+                    chunk = index[start : start + step]
                     encoded = codes.encode(run.candidates(cell.cell, chunk))
                     data = encoded.astype(encoded.dtype.newbyteorder("<")).tobytes()
                     out.write(data)
@@ -128,7 +126,7 @@ def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, header: i
         "dtype": codes.table.dtype,
         "header": len(first[:header]),
     }
-    (work / "README.md").write_text(README.format(run=run.path.name, target=record.name, h=h, w=w, c=c, **facts))
+    (work / "README.md").write_text(README.format(run=printable(run.path.name), target=printable(record.name), h=h, w=w, c=c, **facts))
     return found
 
 

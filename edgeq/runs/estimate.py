@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ def estimate(
     budget: int | None,
 ) -> Estimate:
     """``sources``: the Differentiables that cells are crafted on, by name and clamp: each one's candidates are made."""
-    images = np.random.default_rng(0).integers(0, 256, (256, *shape), dtype=np.uint8)
+    count = max(1, min(256, (1 << 26) // math.prod(shape)))
+    images = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
     rates = {name: _rate(target, images) for name, target in targets.items()}
     batch = {name: next(iter(several.values())).batch for name, several in sources.items()}
     gradient = {name: sum(_gradient_seconds(source, images) for source in several.values()) for name, several in sources.items()}

@@ -55,9 +55,7 @@ class Bench:
 def opened(run: Run, plan: Plan) -> Iterator[Bench]:
     """Opens every target that can run; refuses files that changed since the run began, and runtimes that became others."""
     files = {a.name: a for a in run.artifacts()}
-    for artifact in files.values():
-        if not Path(artifact.file).exists() or sha256(Path(artifact.file)) != artifact.sha256:
-            raise EdgeqError(f"{artifact.file}: is gone, or not the file this run began with; put it back, or start a new run")
+    _check_artifacts(run)
     with ExitStack() as stack:
         targets = {}
         for record in run.targets(running=True):
@@ -131,11 +129,13 @@ def execute(
 
     ``announce`` hears how long it will take, before it begins.
     """
-    plan = Plan.from_json(run.meta("plan"))
     cells = run.cells()
     if not cells:
         raise EdgeqError(f"{run.path}: was stopped before its plan was written; delete it and start the run again")
-    attacks = {c.cell: plugins.load("attack", c.attack)(**c.params) for c in cells if c.kind != "clean"}
+    plan, attacks = _asked(run, cells)
+    if setting is None:
+        with _resumable(run):
+            _check_targets(run, plan)
     with _resumable(run), opened(run, plan) as bench:
         if announce is not None:
             announce(estimate(bench.targets, bench.sources, cells, attacks, run.shape, run.n, plan.max_queries))
@@ -160,15 +160,78 @@ def _resumable(run: Run) -> Iterator[None]:
         raise type(error)(f"{error}; every finished row is kept, go on with: edgeq resume {run.path}") from error
 
 
+def _asked(run: Run, cells: list[Cell]) -> tuple[Plan, dict[int, Any]]:
+    """The plan and the attacks of a run file, which may have been edited since."""
+    needs = {"gradient": ("gradients",), "noise": ("nothing",), "query": ("scores", "label")}
+    files = {a.name for a in run.artifacts()}
+    able = {t.name for t in run.targets(running=True) if t.artifact in files}
+    try:
+        plan = Plan.from_json(run.meta("plan"))
+        attacks = {c.cell: plugins.restore("attack", c.attack, c.params) for c in cells if c.kind != "clean"}
+        for c in cells:
+            if c.kind != "clean" and (attacks[c.cell].needs not in needs[c.kind] or c.norm not in attacks[c.cell].norms):
+                raise ValueError(f"{c.attack} is no {c.kind} attack in {c.norm}")
+            if c.kind in ("gradient", "query") and c.crafted_on not in able:
+                raise ValueError(f"{c.crafted_on} is attacked, and does not run")
+            if c.kind == "query" and c.access not in access.LEVELS:
+                raise ValueError(f"there is no access {c.access}")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise EdgeqError(f"{run.path}: is damaged ({error}); use a copy, or start a new run") from None
+    return plan, attacks
+
+
+def _check_targets(run: Run, plan: Plan) -> None:
+    """What a run file says of its targets is what their files are, opened again in a child process."""
+    files = {a.name: Path(a.file) for a in run.artifacts()}
+    _check_artifacts(run)
+    for record in run.targets(running=True):
+        if record.name.endswith(BEFORE_GRID) or record.artifact not in files:
+            continue
+        file = files[record.artifact]
+        if record.name == KERAS:
+            from edgeq.keras.load import load
+
+            signature = load(file).signature
+        else:
+            signature = runtimes.probe(record.name, file, output=plan.output)
+        if not _fits(record, signature, run.shape):
+            said = f"what it says of {record.name} is not what {file} is"
+            raise EdgeqError(f"{run.path}: is damaged ({said}); use a copy, or start a new run")
+
+
+def _fits(record: RunTarget, signature: Signature, shape: tuple[int, ...]) -> bool:
+    try:
+        recorded, codes = Signature.from_json(record.signature), PixelCodes.from_json(record.codes)
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return False
+    return (
+        recorded == signature
+        and signature.input.shape == shape
+        and str(codes.table.dtype) == signature.input.dtype
+        and codes.table.shape[1] == shape[2]
+    )
+
+
+def _check_artifacts(run: Run) -> None:
+    for artifact in run.artifacts():
+        try:
+            same = sha256(Path(artifact.file)) == artifact.sha256
+        except (EdgeqError, ValueError):
+            same = False
+        if not same:
+            raise EdgeqError(f"{artifact.file}: is gone, or not the file this run began with; put it back, or start a new run")
+
+
 def _write_rows(run: Run, plan: Plan, setting: Setting | None, progress: Progress) -> None:
     done = run.done(0)
     if done.all():
         return
     if setting is None:
         classes = next((s["output"]["shape"][0] for t in run.targets(True) if (s := t.signature) and s["output"]["shape"]), None)
-        dataset = open_data(plan, classes, run.meta("model_classes"))
+        asked = replace(plan, data=plan.data.removesuffix(":download"))  # asked for once: a run file alone fetches nothing
+        dataset = open_data(asked, classes, _names(run))
         index = data.sample(dataset, plan.n, plan.seed)
-        preprocess = Preprocess.parse(run.meta("preprocess"), run.shape[:2], run.shape[2])
+        preprocess = Preprocess.parse(str(run.meta("preprocess")), run.shape[:2], run.shape[2])
     else:
         dataset, index, preprocess = setting.dataset, setting.index, setting.preprocess
     ids = np.array([row_id(dataset.names[i]) for i in index])
@@ -179,6 +242,13 @@ def _write_rows(run: Run, plan: Plan, setting: Setting | None, progress: Progres
         images = data.decode(dataset, index[chunk], preprocess.apply)
         run.add_rows(chunk, ids[chunk], [dataset.names[index[i]] for i in chunk], dataset.labels[index[chunk]], images)
     progress("images", run.n, run.n)
+
+
+def _names(run: Run) -> list[str] | None:
+    found = run.meta("model_classes")
+    if found is not None and not (isinstance(found, list) and all(isinstance(name, str) for name in found)):
+        raise EdgeqError(f"{run.path}: is damaged (its class names are no texts); use a copy, or start a new run")
+    return found
 
 
 def _craft(run: Run, cell: Cell, attack: Any, bench: Bench, rows: Rows, plan: Plan, progress: Progress) -> None:
@@ -205,7 +275,7 @@ def _craft(run: Run, cell: Cell, attack: Any, bench: Bench, rows: Rows, plan: Pl
                 run.add_answers(cell.cell, before, chunk, float_answer, rows.labels[chunk])
             if watched:
                 counts = {clamp: w.zeros for clamp, w in watched.items()}
-                run.set_meta("zero_gradients", {**run.meta("zero_gradients", {}), f"{cell.cell}/{chunk[0]}": counts})
+                run.set_meta("zero_gradients", {**dict(run.meta("zero_gradients", {})), f"{cell.cell}/{chunk[0]}": counts})
     progress(stage, run.n, run.n)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
@@ -44,10 +44,21 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
+        """What :meth:`to_json` gave. Raises ValueError or TypeError for anything else."""
         value = {"clamp": "clipped", **value}  # a run from before there was a choice
-        known = {f.name for f in fields(cls)}
-        fitting: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k in known}
+        fitting: dict[str, Any] = {}
+        for name, kind in get_type_hints(cls).items():
+            if name in value:
+                fitting[name] = tuple(value[name]) if isinstance(value[name], list) else value[name]
+                if not _is(fitting[name], kind):
+                    raise ValueError(f"its plan has no such {name}: {str(value[name])[:40]}")
         return cls(**fitting)
+
+    def __post_init__(self) -> None:
+        for name, most in (("n", 1 << 26), ("threads", 1 << 10), ("max_queries", 1 << 40), ("seed", (1 << 63) - 1)):
+            number = getattr(self, name)
+            if number is not None and not (name != "seed") <= number <= most:
+                raise EdgeqError(f"--{name.replace('_', '-')} {str(number)[:40]}: goes from {int(name != 'seed')} to {most}")
 
     @property
     def threats(self) -> list[Threat]:
@@ -108,6 +119,17 @@ def cells(plan: Plan, sources: tuple[str, ...], queries_to: str, seen: str = "sc
             for on in (queries_to,) if query else sources:
                 found.append(Cell(len(found), name, asdict(attack), threat.norm, threat.eps, on, access, kind))
     return found
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value out of JSON is of the type of a field of :class:`Plan`; a tuple stands for a list."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(isinstance(v, str) for v in value)
+    if get_args(kind):
+        return any(_is(value, part) for part in get_args(kind))
+    return type(value) is kind
 
 
 def _why_none(plan: Plan) -> str:

@@ -63,14 +63,8 @@ class Setting:
             "notes": self.notes,
             "access": self.access,
         }  # fmt: skip
-        run = Run.create(path, shape=(*self.preprocess.size, self.preprocess.channels), n=len(self.index), meta=meta)
-        try:
-            run.add(*self.artifacts, *self.targets, *self.cells)
-        except BaseException:
-            run.close()
-            path.unlink(missing_ok=True)
-            raise
-        return run
+        shape = (*self.preprocess.size, self.preprocess.channels)
+        return Run.create(path, shape=shape, n=len(self.index), meta=meta, records=(*self.artifacts, *self.targets, *self.cells))
 
 
 def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:

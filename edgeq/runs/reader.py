@@ -7,6 +7,7 @@ size, and whatever SQLite or the types object to becomes one sentence.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,22 @@ import numpy as np
 
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
-from edgeq.runs.format import APPLICATION, LIMIT, SCHEMA, TABLE, VERSION, Artifact, Cell, Outcomes, RunTarget, unpack
+from edgeq.core.threat import LARGEST
+from edgeq.runs.format import (
+    APPLICATION,
+    LIMIT,
+    MOST_ANSWERS,
+    MOST_COLUMNS,
+    MOST_TARGETS,
+    SCHEMA,
+    TABLE,
+    VERSION,
+    Artifact,
+    Cell,
+    Outcomes,
+    RunTarget,
+    unpack,
+)
 
 Record = TypeVar("Record", Artifact, RunTarget, Cell)
 
@@ -30,6 +46,7 @@ class Reader:
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self.path, self._db = path, db
         self.n, self.shape = 0, (0, 0, 0)
+        self._begun = True  # whether there is anything to go on with
 
     def _verify(self, thoroughly: bool) -> None:
         with self._errors():
@@ -47,10 +64,13 @@ class Reader:
     def _measure(self) -> None:
         shape, n = self.meta("shape"), self.meta("n")
         sizes = shape if isinstance(shape, list) and len(shape) == 3 else [0]
-        if not all(isinstance(s, int) and 0 < s <= LIMIT for s in sizes) or np.prod(sizes, dtype=float) > LIMIT:
+        if not all(type(s) is int and 0 < s <= LIMIT for s in sizes) or np.prod(sizes, dtype=float) > LIMIT:
             raise self._damaged("its image shape makes no sense")
-        if not isinstance(n, int) or not 0 <= n <= LIMIT:
+        if type(n) is not int or not 0 <= n <= LIMIT:
             raise self._damaged("its number of images makes no sense")
+        targets, cells = (self._rows(f"SELECT COUNT(*) FROM {table}")[0][0] for table in ("targets", "cells"))
+        if targets > MOST_TARGETS or targets * cells > MOST_COLUMNS or n * targets * cells > max(MOST_ANSWERS, self.path.stat().st_size):
+            raise self._damaged("its numbers of targets, cells and images make no sense")
         self.shape, self.n = (sizes[0], sizes[1], sizes[2]), n
 
     def _damaged(self, what: str) -> EdgeqError:
@@ -70,10 +90,11 @@ class Reader:
     def _sentence(self, error: sqlite3.Error) -> EdgeqError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            return EdgeqError(
-                f"{self.path}: the disk is full or fails ({error}); every row written before is kept,"
-                f" make room and go on with `edgeq resume {self.path}`"
-            )
+            kept = f"every row written before is kept, make room and go on with `edgeq resume {self.path}`"
+            nothing = "the run had not begun and nothing is kept, make room and start it again"
+            return EdgeqError(f"{self.path}: the disk is full or fails ({error}); {kept if self._begun else nothing}")
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_ROLLBACK:
+            return EdgeqError(f"{self.path}: the process that wrote to it was stopped just now; try again")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return EdgeqError(f"{self.path}: another process holds it; wait until it ends")
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
@@ -103,7 +124,7 @@ class Reader:
     def meta(self, key: str, default: Any = None) -> Any:
         with self._errors():
             found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-            return default if found is None else json.loads(found[0])
+            return default if found is None else _parse(found[0])
 
     def artifacts(self) -> list[Artifact]:
         return self._records(Artifact)
@@ -118,7 +139,14 @@ class Reader:
         return [t for t in found if t.runs or not running]
 
     def cells(self) -> list[Cell]:
-        return self._records(Cell)
+        found = self._records(Cell)
+        with self._errors():
+            for cell in found:
+                if cell.norm not in ("linf", "l2", "") or cell.kind not in ("clean", "gradient", "query", "noise"):
+                    raise ValueError("a cell of no known kind")
+                if not 0 <= cell.eps <= LARGEST or not isinstance(cell.params, dict) or not (cell.norm or cell.kind == "clean"):
+                    raise ValueError("a cell of no possible radius or parameters")
+        return found
 
     def _columns(self, sql: str, args: Sequence[Any], dtypes: Sequence[Any], fill: Any) -> list[np.ndarray]:
         """The query's columns behind its first, ``idx``, scattered into ``(n,)`` arrays."""
@@ -222,19 +250,22 @@ class Reader:
             return out
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    try:  # rw, not ro: a reader may have to roll back what a killed writer left
-        db = sqlite3.connect(path.absolute().as_uri() + "?mode=rw", uri=True, timeout=30, isolation_level=None)
-    except sqlite3.Error as error:
-        raise EdgeqError(f"{path}: cannot be opened ({error})") from None
-    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LIMIT)
-    db.execute("PRAGMA trusted_schema = OFF")
-    db.execute("PRAGMA cell_size_check = ON")
-    return db
+def _parse(text: Any) -> Any:
+    """JSON as edgeq writes it: its numbers are finite, so that they can be written again."""
+    if not isinstance(text, str):
+        raise ValueError("a text is missing")
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is not finite")
+    return value
 
 
 def _object(text: Any) -> dict[str, Any] | None:
-    found = json.loads(text)
+    found = _parse(text)
     if found is not None and not isinstance(found, dict):
         raise ValueError("a record holds no JSON object")
     return found

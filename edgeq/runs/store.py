@@ -2,7 +2,8 @@
 
 The journal is SQLite's rollback journal, not WAL: what was committed is then always in the one file itself, even after ``kill -9``
 (WAL would leave it in a second file that people forget to copy). After a kill at most the transaction in flight has a ``-journal``
-beside the file, and the next opening rolls it back. Commits are a batch of rows apart, so the slower journal costs nothing.
+beside the file, and the next opening to write rolls it back (:mod:`edgeq.runs.beside`). Commits are a batch of rows apart, so the
+slower journal costs nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import numpy as np
 
 from edgeq.core.answer import Answer
 from edgeq.core.errors import EdgeqError
+from edgeq.runs.beside import connect_to_read, connect_to_write, write_lock
 from edgeq.runs.format import APPLICATION, BEFORE_GRID, CLEAN, SCHEMA, TABLE, VERSION, Artifact, Cell, Outcomes, RunTarget, pack
-from edgeq.runs.reader import Reader, connect
+from edgeq.runs.reader import Reader
 
 __all__ = ["BEFORE_GRID", "CLEAN", "Artifact", "Cell", "Outcomes", "Run", "RunTarget"]
 
@@ -34,10 +36,19 @@ class Run(Reader):
         self._lock, self._depth = lock, 0
 
     @classmethod
-    def create(cls, path: str | Path, *, shape: Sequence[int], n: int, meta: Mapping[str, Any]) -> Run:
-        """A new run of ``n`` images of ``shape`` (h, w, c), open for writing. ``meta``: JSON-able values by key.
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        shape: Sequence[int],
+        n: int,
+        meta: Mapping[str, Any],
+        records: Sequence[Artifact | RunTarget | Cell] = (),
+    ) -> Run:
+        """A new run of ``n`` images of ``shape`` (h, w, c) with all its ``records``, open for writing. ``meta``: JSON-able values by key.
 
-        Raises :class:`EdgeqError` where the file exists already or cannot be written; then nothing is left behind.
+        One transaction: a kill leaves the whole plan or an empty file. Raises :class:`EdgeqError` where the file exists already or cannot
+        be written; then nothing is left behind.
         """
         path = Path(path)
         try:
@@ -49,12 +60,20 @@ class Run(Reader):
             raise EdgeqError(f"{path}: cannot be written ({error.strerror}); choose another place with --run") from None
         run = None
         try:
-            run = cls(path, connect(path), _write_lock(path))
+            lock = write_lock(path)
+            try:
+                run = cls(path, connect_to_write(path), lock)
+            except BaseException:
+                os.close(lock)
+                raise
+            run._begun = False
             with run.transaction():
                 for statement in (*SCHEMA, f"PRAGMA application_id = {APPLICATION}", f"PRAGMA user_version = {VERSION}"):
                     run._write(statement)
                 for key, value in {**meta, "shape": [int(s) for s in shape], "n": int(n)}.items():
                     run.set_meta(key, value)
+                run.add(*records)
+            run._begun = True
             run._measure()
             return run
         except BaseException:
@@ -71,10 +90,10 @@ class Run(Reader):
             raise EdgeqError(f"{path}: there is no such run file; `edgeq runs` lists those there are")
         if path.stat().st_size == 0:
             raise EdgeqError(f"{path}: is empty, its run was stopped before the first row; delete it and start the run again")
-        lock = _write_lock(path) if write else None
+        lock = write_lock(path) if write else None
         run = None
         try:
-            run = cls(path, connect(path), lock)
+            run = cls(path, connect_to_write(path) if write else connect_to_read(path), lock)
             run._verify(thoroughly=write)
             run._measure()
             if not write:
@@ -176,21 +195,3 @@ class Run(Reader):
         with self.transaction():
             self._write("DELETE FROM answers WHERE target = ?", [(name,)])
             self._write("DELETE FROM targets WHERE name = ?", [(name,)])
-
-
-def _write_lock(path: Path) -> int:
-    """Takes the run for this process, on the file itself: the kernel releases it however the process ends."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError as error:
-        raise EdgeqError(f"{path}: cannot be written ({error.strerror}); check its permissions, or work on a copy") from None
-    try:
-        import fcntl  # not on Windows, where SQLite's own locks must do
-    except ModuleNotFoundError:  # pragma: no cover
-        return descriptor
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise EdgeqError(f"{path}: another process is writing to this run; wait until it ends (reading it meanwhile is fine)") from None
-    return descriptor

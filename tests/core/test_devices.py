@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,13 @@ def test_an_unknown_arena_speaks_neither_for_nor_against() -> None:
 def test_profiles_do_not_change() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         load("phone").ram_bytes = 1  # type: ignore[misc]
+
+
+def test_a_profile_that_would_hang_or_overflow_is_a_sentence(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "digits.toml").write_text(f"ram_bytes = {'9' * 5000}\n")
+    (tmp_path / "obey.toml").write_text('name = "\\u001b[2J"\n')
+    for name in ("pipe", "digits", "obey"):
+        with pytest.raises(EdgeqError) as caught:
+            load(tmp_path / f"{name}.toml")
+        assert str(caught.value).isprintable()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -81,7 +83,7 @@ OFFICIAL = python2_pickle(PIXELS, LABELS)
 
 def cifar_folder(path: Path, batch: bytes = OFFICIAL) -> str:
     folder = path / "cifar-10-batches-py"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ("test_batch", *(f"data_batch_{i}" for i in range(1, 6))):
         (folder / name).write_bytes(batch)
     return f"cifar10:{folder}"
@@ -208,6 +210,22 @@ def test_cifar10_missing_files(tmp_path: Path) -> None:
     (tmp_path / "x.tar.gz").write_bytes(b"\x1f\x8bnonsense")
     with pytest.raises(EdgeqError, match="is not a tar file"):
         data.open(f"cifar10:{tmp_path / 'x.tar.gz'}")
+
+
+def test_cifar10_is_downloaded_only_where_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    fetched = []
+
+    def fetch(name: str) -> Path:
+        fetched.append(name)
+        return Path(cifar_folder(tmp_path / "fetched").removeprefix("cifar10:"))
+
+    monkeypatch.setitem(sys.modules, "edgeq.keras.datasets", SimpleNamespace(fetch=fetch))
+    with pytest.raises(EdgeqError, match="cifar10:download to fetch it"):
+        data.open("cifar10")
+    assert not fetched
+    assert data.open("cifar10:download").labels.tolist() == LABELS
+    assert fetched == ["cifar10"]
 
 
 def test_cifar10_is_looked_for_in_keras_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
