@@ -84,6 +84,7 @@ def classifier(
     softmax: bool = True,
     *,
     label: bool = False,
+    dead: bool = False,
     fixed_batch: bool = False,
     input_scale: float = 1 / 255,
     metadata: dict[str, bytes] | None = None,
@@ -91,8 +92,9 @@ def classifier(
     """An int8 classifier: conv 3x3 with 8 channels and ReLU, average pool 2x2, fully connected, and softmax or not.
 
     ``dtype``: of input and output; ``uint8`` and ``float32`` stand around the same int8 kernels. The input's real range is 0..1
-    (``255 * input_scale``). Without ``softmax`` the output is logits; ``label`` puts ARG_MAX (int32) behind. ``fixed_batch`` writes a
-    batch of one into the RESHAPE, so that the file cannot be resized. ``h`` and ``w`` even.
+    (``255 * input_scale``). Without ``softmax`` the output is logits; ``label`` puts ARG_MAX (int32) behind. ``dead`` leaves the last layer
+    without weights: one answer to every image. ``fixed_batch`` writes a batch of one into the RESHAPE, so that the file cannot be resized.
+    ``h`` and ``w`` even.
     """
     rng = np.random.default_rng(seed)
     g = Graph()
@@ -112,8 +114,9 @@ def classifier(
     scale = 12 / np.sqrt(n) / 127
     values = rng.uniform(-80, 80, (classes, n // 8, 8))
     values -= values.mean(axis=1, keepdims=True)  # blind to a channel's mean, or every image would be one class
+    values *= not dead
     weights = g.tensor("fc/w", (classes, n), "int8", scale, 0, np.rint(values).reshape(classes, n))
-    bias = g.tensor("fc/b", (classes,), "int32", scale * 2 / 255, 0, rng.integers(-500, 500, classes))
+    bias = g.tensor("fc/b", (classes,), "int32", scale * 2 / 255, 0, rng.integers(-500, 500, classes) * (not dead))
     last = g.tensor("logits", (1, classes), "int8", 16 / 255, 0)
     g.op(B.FULLY_CONNECTED, [flat, weights, bias], [last], schema.FullyConnectedOptionsT())
     at = (16 / 255, 0)

@@ -199,5 +199,5 @@ def _test(network: Any, prepare: Any, test: Any) -> tuple[int, int, float, float
     source, right = KerasSource(network, PIXELS[:, : prepare.channels], 256), 0
     for at in range(0, len(test), 256):
         index = np.arange(at, min(at + 256, len(test)))
-        right += int((~source.answer(sets.decode(test, index, prepare.apply)).fooled(test.labels[index])).sum())
+        right += int(source.answer(sets.decode(test, index, prepare.apply)).right(test.labels[index]).sum())
     return right, len(test), *wilson(right, len(test))
