@@ -13,18 +13,18 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}
+TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int8": 9, "resource": 13}
 B = schema.BuiltinOperator
 
 
 class Graph:
-    """One subgraph being written. Tensors and ops are added in order; tensors are named by their index."""
+    """One subgraph being written. Tensors and ops are added in order; tensors are named by their index. ``outer``: the main graph."""
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Graph | None = None) -> None:
         self.graph = schema.SubGraphT()
         self.graph.tensors, self.graph.operators = [], []
-        self.buffers = [schema.BufferT()]
-        self.codes: list[Any] = []
+        self.buffers: list[Any] = outer.buffers if outer else [schema.BufferT()]
+        self.codes: list[Any] = outer.codes if outer else []
 
     def tensor(
         self, name: str, shape: Sequence[int], dtype: str, scale: float | np.ndarray | None = None, zero: int = 0, data: Any = None
@@ -57,10 +57,13 @@ class Graph:
         self.codes.append(c)
         self.graph.operators.append(o)
 
-    def done(self, inputs: Sequence[int], outputs: Sequence[int], metadata: dict[str, bytes] | None = None) -> bytes:
+    def done(
+        self, inputs: Sequence[int], outputs: Sequence[int], metadata: dict[str, bytes] | None = None, inner: Sequence[Graph] = ()
+    ) -> bytes:
         self.graph.inputs, self.graph.outputs = list(inputs), list(outputs)
         model = schema.ModelT()
-        model.version, model.subgraphs, model.operatorCodes, model.buffers = 3, [self.graph], self.codes, self.buffers
+        model.version, model.operatorCodes, model.buffers = 3, self.codes, self.buffers
+        model.subgraphs = [self.graph, *(g.graph for g in inner)]
         model.description = b"tiny"
         model.metadata = []
         for name, content in (metadata or {}).items():
@@ -157,6 +160,53 @@ def floats(h: int = 8, w: int = 8, c: int = 1, classes: int = 10, seed: int = 0)
     return g.done([x], [out])
 
 
+def stateful(inner: bool = False) -> bytes:
+    """A float classifier with a memory of three images (SVDF): its answer to one depends on those before, unless it is reset.
+
+    ``inner``: the memory is in a graph inside an IF.
+    """
+    g, options = Graph(), schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    x, flat = g.tensor("image", (1, 8, 8, 1), "float32"), g.tensor("flat", (1, 64), "float32")
+    g.op(B.RESHAPE, [x, g.tensor("shape", (2,), "int32", data=[1, 64])], [flat], schema.ReshapeOptionsT())
+    branches = []
+    if inner:
+        scores, choice = g.tensor("scores", (1, 10), "float32"), schema.IfOptionsT()
+        choice.thenSubgraphIndex, choice.elseSubgraphIndex = 1, 2
+        g.op(B.IF, [g.tensor("yes", (), "bool", data=True), flat], [scores], choice)
+        for _ in range(2):
+            branch = Graph(g)
+            given = branch.tensor("given", (1, 64), "float32")
+            branch.graph.inputs, branch.graph.outputs = [given], [_memory(branch, given)]
+            branches.append(branch)
+    else:
+        scores = _memory(g, flat)
+    out = g.tensor("probs", (1, 10), "float32")
+    g.op(B.SOFTMAX, [scores], [out], options)
+    return g.done([x], [out], inner=branches)
+
+
+def restless(op: str) -> bytes:
+    """A good classifier beside an op that no reset reaches: a random number, or a resource variable that is read."""
+    g, n = Graph(), 64
+    x, flat = g.tensor("image", (1, 8, 8, 1), "float32"), g.tensor("flat", (1, n), "float32")
+    g.op(B.RESHAPE, [x, g.tensor("shape", (2,), "int32", data=[1, n])], [flat], schema.ReshapeOptionsT())
+    more = g.tensor("more", (1, n), "float32")
+    if op == "RANDOM_UNIFORM":
+        g.op(B.RANDOM_UNIFORM, [g.tensor("size", (2,), "int32", data=[1, n])], [more], schema.RandomOptionsT())
+    else:
+        handle, options = g.tensor("handle", (1,), "resource"), schema.VarHandleOptionsT()
+        options.sharedName = b"seen"
+        g.op(B.VAR_HANDLE, [], [handle], options)
+        g.op(B.READ_VARIABLE, [handle], [more], schema.ReadVariableOptionsT())
+    both = g.tensor("both", (1, n), "float32")
+    g.op(B.ADD, [flat, more], [both], schema.AddOptionsT())
+    weights = g.tensor("w", (10, n), "float32", data=np.random.default_rng(0).normal(0, 1, (10, n)))
+    out = g.tensor("logits", (1, 10), "float32")
+    g.op(B.FULLY_CONNECTED, [both, weights, g.tensor("b", (10,), "float32", data=np.zeros(10))], [out], schema.FullyConnectedOptionsT())
+    return g.done([x], [out])
+
+
 def two_inputs() -> bytes:
     """Adds two images: no classifier."""
     g = Graph()
@@ -226,6 +276,18 @@ def _input(g: Graph, shape: Sequence[int], dtype: str, scale: float) -> int:
     if dtype == "float32":
         return g.tensor("image", shape, dtype)
     return g.tensor("image", shape, dtype, scale, -128 if dtype == "int8" else 0)
+
+
+def _memory(g: Graph, x: int) -> int:
+    rng, options = np.random.default_rng(0), schema.SVDFOptionsT()
+    options.rank = 1
+    weights = g.tensor("features", (10, 64), "float32", data=rng.normal(0, 0.5, (10, 64)))
+    times = g.tensor("times", (10, 3), "float32", data=rng.normal(0, 1, (10, 3)))
+    state = g.tensor("state", (1, 30), "float32")
+    g.graph.tensors[state].isVariable = True
+    out = g.tensor("out", (1, 10), "float32")
+    g.op(B.SVDF, [x, weights, times, g.tensor("bias", (10,), "float32", data=np.zeros(10)), state], [out], options)
+    return out
 
 
 def _conv(g: Graph, rng: np.random.Generator, x: int, shape: Sequence[int], channels: int, input_scale: float) -> int:

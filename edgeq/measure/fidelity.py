@@ -68,7 +68,8 @@ def compare(
     """
     running = {name: target for name, target in targets.items() if not isinstance(target, str)}
     tops: dict[str, list[np.ndarray]] = {name: [] for name in running}
-    right, stands, tied, far = (dict.fromkeys(running, start) for start in (0, 0, 0, 0.0))
+    right, stands, tied = (dict.fromkeys(running, 0) for _ in range(3))
+    far = dict.fromkeys(running, 0.0)
     constant = {name: Constant() for name in running}
     labelled, n, classes = True, 0, set[int]()
     for images, labels in batches:
