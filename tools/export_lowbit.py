@@ -87,7 +87,7 @@ def row(name: str, said: dict[str, Any], part: dict[str, Any], way: str, file: s
 
 
 def right(line: dict[str, Any]) -> str:
-    return share(line["accuracy"][0])
+    return share(line["accuracy"][0]) if line["accuracy"] else "?"
 
 
 def share(value: float) -> str:
