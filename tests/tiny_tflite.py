@@ -13,19 +13,21 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int8": 9}
+TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int8": 9, "resource": 13}
 B = schema.BuiltinOperator
 
 
 class Graph:
-    """One subgraph being written. Tensors and ops are added in order; tensors are named by their index."""
+    """One subgraph being written. Tensors and ops are added in order; tensors are named by their index. ``outer``: the main graph."""
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Graph | None = None) -> None:
         self.graph = schema.SubGraphT()
         self.graph.tensors, self.graph.operators = [], []
-        self.buffers = [schema.BufferT()]
-        self.codes: list[Any] = []
+        self.buffers: list[Any] = outer.buffers if outer else [schema.BufferT()]
+        self.codes: list[Any] = outer.codes if outer else []
         self.others: list[Any] = []  # subgraphs beside the main one
+        if outer:
+            outer.others.append(self.graph)
 
     def tensor(
         self, name: str, shape: Sequence[int], dtype: str, scale: float | np.ndarray | None = None, zero: int = 0, data: Any = None
@@ -61,7 +63,8 @@ class Graph:
     def done(self, inputs: Sequence[int], outputs: Sequence[int], metadata: dict[str, bytes] | None = None) -> bytes:
         self.graph.inputs, self.graph.outputs = list(inputs), list(outputs)
         model = schema.ModelT()
-        model.version, model.subgraphs, model.operatorCodes, model.buffers = 3, [self.graph, *self.others], self.codes, self.buffers
+        model.version, model.operatorCodes, model.buffers = 3, self.codes, self.buffers
+        model.subgraphs = [self.graph, *self.others]
         model.description = b"tiny"
         model.metadata = []
         for name, content in (metadata or {}).items():
@@ -85,6 +88,7 @@ def classifier(
     softmax: bool = True,
     *,
     label: bool = False,
+    dead: bool = False,
     fixed_batch: bool = False,
     input_scale: float = 1 / 255,
     metadata: dict[str, bytes] | None = None,
@@ -92,8 +96,9 @@ def classifier(
     """An int8 classifier: conv 3x3 with 8 channels and ReLU, average pool 2x2, fully connected, and softmax or not.
 
     ``dtype``: of input and output; ``uint8`` and ``float32`` stand around the same int8 kernels. The input's real range is 0..1
-    (``255 * input_scale``). Without ``softmax`` the output is logits; ``label`` puts ARG_MAX (int32) behind. ``fixed_batch`` writes a
-    batch of one into the RESHAPE, so that the file cannot be resized. ``h`` and ``w`` even.
+    (``255 * input_scale``). Without ``softmax`` the output is logits; ``label`` puts ARG_MAX (int32) behind. ``dead`` leaves the last layer
+    without weights: one answer to every image. ``fixed_batch`` writes a batch of one into the RESHAPE, so that the file cannot be resized.
+    ``h`` and ``w`` even.
     """
     rng = np.random.default_rng(seed)
     g = Graph()
@@ -113,8 +118,9 @@ def classifier(
     scale = 12 / np.sqrt(n) / 127
     values = rng.uniform(-80, 80, (classes, n // 8, 8))
     values -= values.mean(axis=1, keepdims=True)  # blind to a channel's mean, or every image would be one class
+    values *= not dead
     weights = g.tensor("fc/w", (classes, n), "int8", scale, 0, np.rint(values).reshape(classes, n))
-    bias = g.tensor("fc/b", (classes,), "int32", scale * 2 / 255, 0, rng.integers(-500, 500, classes))
+    bias = g.tensor("fc/b", (classes,), "int32", scale * 2 / 255, 0, rng.integers(-500, 500, classes) * (not dead))
     last = g.tensor("logits", (1, classes), "int8", 16 / 255, 0)
     g.op(B.FULLY_CONNECTED, [flat, weights, bias], [last], schema.FullyConnectedOptionsT())
     at = (16 / 255, 0)
@@ -152,6 +158,53 @@ def floats(h: int = 8, w: int = 8, c: int = 1, classes: int = 10, seed: int = 0)
     options, out = schema.SoftmaxOptionsT(), g.tensor("probs", (1, classes), "float32")
     options.beta = 1.0
     g.op(B.SOFTMAX, [logits], [out], options)
+    return g.done([x], [out])
+
+
+def stateful(inner: bool = False) -> bytes:
+    """A float classifier with a memory of three images (SVDF): its answer to one depends on those before, unless it is reset.
+
+    ``inner``: the memory is in a graph inside an IF.
+    """
+    g, options = Graph(), schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    x, flat = g.tensor("image", (1, 8, 8, 1), "float32"), g.tensor("flat", (1, 64), "float32")
+    g.op(B.RESHAPE, [x, g.tensor("shape", (2,), "int32", data=[1, 64])], [flat], schema.ReshapeOptionsT())
+    branches = []
+    if inner:
+        scores, choice = g.tensor("scores", (1, 10), "float32"), schema.IfOptionsT()
+        choice.thenSubgraphIndex, choice.elseSubgraphIndex = 1, 2
+        g.op(B.IF, [g.tensor("yes", (), "bool", data=True), flat], [scores], choice)
+        for _ in range(2):
+            branch = Graph(g)
+            given = branch.tensor("given", (1, 64), "float32")
+            branch.graph.inputs, branch.graph.outputs = [given], [_memory(branch, given)]
+            branches.append(branch)
+    else:
+        scores = _memory(g, flat)
+    out = g.tensor("probs", (1, 10), "float32")
+    g.op(B.SOFTMAX, [scores], [out], options)
+    return g.done([x], [out])
+
+
+def restless(op: str) -> bytes:
+    """A good classifier beside an op that no reset reaches: a random number, or a resource variable that is read."""
+    g, n = Graph(), 64
+    x, flat = g.tensor("image", (1, 8, 8, 1), "float32"), g.tensor("flat", (1, n), "float32")
+    g.op(B.RESHAPE, [x, g.tensor("shape", (2,), "int32", data=[1, n])], [flat], schema.ReshapeOptionsT())
+    more = g.tensor("more", (1, n), "float32")
+    if op == "RANDOM_UNIFORM":
+        g.op(B.RANDOM_UNIFORM, [g.tensor("size", (2,), "int32", data=[1, n])], [more], schema.RandomOptionsT())
+    else:
+        handle, options = g.tensor("handle", (1,), "resource"), schema.VarHandleOptionsT()
+        options.sharedName = b"seen"
+        g.op(B.VAR_HANDLE, [], [handle], options)
+        g.op(B.READ_VARIABLE, [handle], [more], schema.ReadVariableOptionsT())
+    both = g.tensor("both", (1, n), "float32")
+    g.op(B.ADD, [flat, more], [both], schema.AddOptionsT())
+    weights = g.tensor("w", (10, n), "float32", data=np.random.default_rng(0).normal(0, 1, (10, n)))
+    out = g.tensor("logits", (1, 10), "float32")
+    g.op(B.FULLY_CONNECTED, [both, weights, g.tensor("b", (10,), "float32", data=np.zeros(10))], [out], schema.FullyConnectedOptionsT())
     return g.done([x], [out])
 
 
@@ -224,6 +277,18 @@ def _input(g: Graph, shape: Sequence[int], dtype: str, scale: float) -> int:
     if dtype == "float32":
         return g.tensor("image", shape, dtype)
     return g.tensor("image", shape, dtype, scale, -128 if dtype == "int8" else 0)
+
+
+def _memory(g: Graph, x: int) -> int:
+    rng, options = np.random.default_rng(0), schema.SVDFOptionsT()
+    options.rank = 1
+    weights = g.tensor("features", (10, 64), "float32", data=rng.normal(0, 0.5, (10, 64)))
+    times = g.tensor("times", (10, 3), "float32", data=rng.normal(0, 1, (10, 3)))
+    state = g.tensor("state", (1, 30), "float32")
+    g.graph.tensors[state].isVariable = True
+    out = g.tensor("out", (1, 10), "float32")
+    g.op(B.SVDF, [x, weights, times, g.tensor("bias", (10,), "float32", data=np.zeros(10)), state], [out], options)
+    return out
 
 
 def _conv(g: Graph, rng: np.random.Generator, x: int, shape: Sequence[int], channels: int, input_scale: float) -> int:

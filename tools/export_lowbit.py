@@ -48,8 +48,8 @@ def main() -> None:
 
 def table(networks: Path, out: Path) -> None:
     names = [name.removeprefix("litert-") for name in RUNTIMES[2:]]
-    print("| network | float32 | frozen | " + " | ".join(names) + " | certified | wrong activations | bytes |")
-    print("| --- |" + " --- |" * (len(RUNTIMES) + 3))
+    print("| network | float32 | frozen | ties right | " + " | ".join(names) + " | certified | wrong activations | bytes |")
+    print("| --- |" + " --- |" * (len(RUNTIMES) + 4))
     notes = []
     for path in sorted([*out.glob("*.edgeq.json"), *out.glob("*.refused.txt"), *networks.glob("*.failed.txt")]):
         if path.suffix == ".txt":
@@ -57,7 +57,7 @@ def table(networks: Path, out: Path) -> None:
             trained = networks / f"{stem}.savedmodel.edgeq.json"
             said = json.loads(trained.read_text("utf-8")) if trained.exists() else None
             name, accuracy = (said["quant"], share(said["test"]["accuracy"])) if said else (stem, "")
-            print(f"| {name} | {accuracy} | {how} |" + " |" * (len(RUNTIMES) + 1))
+            print(f"| {name} | {accuracy} | {how} |" + " |" * (len(RUNTIMES) + 2))
             notes.append(f"- {name}: {path.read_text('utf-8').strip()}")
             continue
         said = json.loads(path.read_text("utf-8"))
@@ -68,10 +68,15 @@ def table(networks: Path, out: Path) -> None:
 
 
 def row(name: str, said: dict[str, Any], part: dict[str, Any], way: str, file: str) -> None:
-    """Accuracy, and behind it the flips against the frozen network (the float32 one where nothing was frozen)."""
+    """Accuracy, and behind it the flips against the frozen network (the float32 one where nothing was frozen).
+
+    "ties right": of XNNPACK, if every tie with the true class counted as right; empty in sidecars from before that was said.
+    """
     lines = {line["runtime"]: line for line in part["fidelity"]["runtimes"]}
     frozen = "keras-float" in lines
     cells = [name, *(right(lines[k]) if k else "" for k in (("keras-float", "keras") if frozen else ("keras", "")))]
+    counted = lines.get("litert-xnnpack", {}).get("with_ties")
+    cells.append("" if counted is None else share(counted))
     for runtime in RUNTIMES[2:]:
         line = lines.get(runtime)
         cells.append("" if line is None or "reason" in line else f"{right(line)} ({line['flips']['keras']})")
@@ -82,7 +87,7 @@ def row(name: str, said: dict[str, Any], part: dict[str, Any], way: str, file: s
 
 
 def right(line: dict[str, Any]) -> str:
-    return share(line["accuracy"][0])
+    return share(line["accuracy"][0]) if line["accuracy"] else "?"
 
 
 def share(value: float) -> str:

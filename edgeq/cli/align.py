@@ -108,6 +108,7 @@ def align(*, estimates: tuple[str, ...], access: str, objective: str, attack: st
     from edgeq.core.rows import Rows, row_id
     from edgeq.core.threat import Threat, parse_eps
     from edgeq.measure import alignment
+    from edgeq.measure.constant import sentence
 
     methods = [plugins.build("estimator", text) for text in dict.fromkeys(estimates)]
     if twice := {name for name, _ in methods if [n for n, _ in methods].count(name) > 1}:
@@ -140,6 +141,7 @@ def align(*, estimates: tuple[str, ...], access: str, objective: str, attack: st
         console.say(f"  {note}")
     return {
         "format": 1,
+        "warnings": sentence(options["runtime"], shifts[0]["constant"], len(rows)) if shifts else [],
         "target": {"file": Path(options["target"]).name, "sha256": sha256(Path(options["target"]))},
         "source": {"file": Path(options["source"]).name, "sha256": sha256(Path(options["source"]))} if options["source"] else None,
         "runtime": options["runtime"],

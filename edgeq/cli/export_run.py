@@ -15,7 +15,8 @@ from edgeq.core.errors import EdgeqError, printable
 if TYPE_CHECKING:
     from edgeq.runs.store import Run
 
-COLUMNS = "cell attack norm eps crafted_on target id name label clean_answer clean_correct answer correct tied queries loss l2 linf_px"
+COLUMNS = "cell attack norm eps crafted_on target id name label clean_answer clean_correct"
+COLUMNS += " answer correct fooled tied queries loss l2 linf_px"
 
 
 @click.command("export-run", epilog="\b\nExample:\n  edgeq export-run runs/model.sqlite --csv > rows.csv")
@@ -23,6 +24,9 @@ COLUMNS = "cell attack norm eps crafted_on target id name label clean_answer cle
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values (the one format there is today).")
 def command(run_path: Path, as_csv: bool) -> None:
     """Write a run's rows to stdout: one line a cell, runtime and image, with what it answered, clean and attacked.
+
+    correct and clean_correct: the answer, the lowest index among equal scores, is the label. fooled: a class is strictly above the label's.
+    tied: classes share the top score. Robust accuracy is the share of rows with clean_correct 1 and fooled 0.
 
     A name that a spreadsheet would calculate (it begins with =, +, - or @) has an apostrophe in front.
     """
@@ -50,8 +54,8 @@ def _write(run: Run) -> None:
             seen = run.outcomes(cell.cell, name)
             for i in (seen.correct >= 0).nonzero()[0].tolist():
                 made = ["", "", "", ""] if queries[i] < 0 else [queries[i], f"{losses[i]:.9g}", f"{l2[i]:.9g}", f"{linf[i]:g}"]
-                known = [clean[name].label[i], clean[name].correct[i]] if clean[name].correct[i] >= 0 else ["", ""]
-                answers = [seen.label[i], seen.correct[i], seen.tied[i]]
+                known = [clean[name].label[i], clean[name].right[i]] if clean[name].right[i] >= 0 else ["", ""]
+                answers = [seen.label[i], seen.right[i], 1 - seen.correct[i], seen.tied[i]]
                 out.writerow([*head, _text(name), ids[i], _text(names.get(i, "")), labels[i], *known, *answers, *made])
 
 

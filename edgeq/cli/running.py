@@ -103,8 +103,12 @@ def finish(run: Run, setting: Setting | None, as_json: bool, fail_under: float |
 
 
 def gate(summary: dict[str, Any], fail_under: float) -> None:
-    """Exits 1 where the lowest robust accuracy of the target, under any attack on any runtime, is below ``fail_under``."""
+    """Exits 1 where the lowest robust accuracy of the target, under any attack on any runtime, is below ``fail_under``, and where a
+    runtime answers all images alike: such a file passes no gate."""
     lowest = summary["lowest"]
+    if dead := [c["target"] for c in summary["clean"] if c["constant"] and c["constant"]["dead"]]:
+        console.say(f"--fail-under {fail_under:g}: not met, {dead[0]} answers all images alike", "red")
+        sys.exit(1)
     if lowest is not None and lowest["robust_accuracy"] < fail_under:
         where = f"{lowest['attack']} on {lowest['target']}"
         console.say(f"--fail-under {fail_under:g}: the lowest robust accuracy is {lowest['robust_accuracy']:.3f} ({where})", "red")

@@ -1,4 +1,4 @@
-"""What a target answers, and what "fooled" means (MEASURES: *Fooled*)."""
+"""What a target answers, and what "right" and "fooled" mean (MEASURES: *Fooled*, *Ties*)."""
 
 from __future__ import annotations
 
@@ -66,8 +66,12 @@ class Answer:
         scores[rows, labels] = -np.inf
         return scores.max(axis=1) - own
 
+    def right(self, labels: np.ndarray) -> np.ndarray:
+        """``(m,) bool``: the predicted class is ``labels``. A tie is right where that is the lowest index among the equals."""
+        return np.asarray(self.label() == labels)
+
     def fooled(self, labels: np.ndarray) -> np.ndarray:
-        """``(m,) bool``: some class *strictly* exceeds the class ``labels``."""
+        """``(m,) bool``: some class *strictly* exceeds the class ``labels``. A tie fools nobody, and proves nobody right."""
         return self.margin(labels) > 0
 
     def tied(self) -> np.ndarray:

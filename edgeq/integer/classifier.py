@@ -63,6 +63,9 @@ def classifier_problem(model: Model) -> str | None:
             return f"is an object detector (custom op {name}), not an image classifier"
     if customs:
         return f"needs the custom op {customs[0]}, which no runtime here provides"
+    if model.restless:
+        names = ", ".join(model.restless)
+        return f"holds {names}: its answer to an image depends on chance or on earlier images, which nothing here resets; export it without"
     if len(model.inputs) != 1:
         return f"takes {len(model.inputs)} inputs; an image classifier takes one image"
     if len(model.outputs) != 1:

@@ -70,7 +70,11 @@ class Op:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """The main graph of a model file. ``size``: bytes of the file; ``metadata``: named blobs that travel in it."""
+    """The main graph of a model file. ``size``: bytes of the file; ``metadata``: named blobs that travel in it.
+
+    Of the main graph and those inside it: ``variables``, names of the tensors that keep their content from one image to the next, and
+    ``restless``, ops whose answer no runtime can be made to give twice: resource variables, and random numbers.
+    """
 
     path: str
     format: Literal["tflite", "onnx"]
@@ -82,6 +86,8 @@ class Model:
     graphs: int = 1
     metadata: Mapping[str, memoryview] = field(default_factory=dict)
     description: str = ""
+    variables: tuple[str, ...] = ()
+    restless: tuple[str, ...] = ()
 
     def producer(self, tensor: int) -> Op | None:
         """The op that writes a tensor; None for inputs and constants."""

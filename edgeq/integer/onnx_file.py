@@ -13,6 +13,7 @@ from edgeq.core.errors import EdgeqError
 from edgeq.integer.model import Model, Op, Tensor, file_bytes
 
 MAX_NAME = 512
+RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 _DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool", 10: "float16"} | {
     11: "float64",
     12: "uint32",
@@ -100,7 +101,18 @@ def _model(proto: Any, path: str, size: int) -> Model:
     quantised = _quantisation(nodes, constants)
     tensors = tuple(_tensor(name, values.get(name), constants.get(name), quantised.get(name)) for name in names)
     inputs = find(v.name for v in graph.input if v.name not in constants)
-    return Model(path, "onnx", size, tensors, ops, inputs, find(v.name for v in graph.output), description=proto.producer_name[:MAX_NAME])
+    about = {"description": proto.producer_name[:MAX_NAME], "restless": tuple(sorted({n.op_type for n in _nodes(proto)} & RANDOM))}
+    return Model(path, "onnx", size, tensors, ops, inputs, find(v.name for v in graph.output), **about)
+
+
+def _nodes(proto: Any) -> Iterator[Any]:
+    """Every node of the model, of its functions, and of the graphs inside nodes."""
+    waiting = [proto.graph, *proto.functions]
+    while waiting:
+        for node in waiting.pop().node:
+            yield node
+            for attribute in node.attribute:
+                waiting += [g for g in (attribute.g, *attribute.graphs) if g.node]
 
 
 def _is_custom(node: Any) -> bool:

@@ -57,6 +57,9 @@ class _Reader:
             raise EdgeqError(f"{m.path}: has {len(m.inputs)} inputs and {len(m.outputs)} outputs; only one of each can be read as a graph")
         if m.graphs != 1 or not 1 <= len(m.ops) <= MAX_OPS:
             raise EdgeqError(f"{m.path}: has {m.graphs} subgraphs and {len(m.ops)} ops; one subgraph of 1 to {MAX_OPS} ops can be read")
+        if m.variables:
+            what = f"keeps the tensor {m.variables[0]} from one image to the next, and the integer graph knows no state"
+            raise EdgeqError(f"{m.path}: {what}; the runtimes reset it, so attack it by queries")
         try:
             self.activation(m.inputs[0])
         except _UnfitError as error:

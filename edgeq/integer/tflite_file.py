@@ -20,6 +20,7 @@ from edgeq.integer.model import Model, Op, Tensor, file_bytes
 MAX_RANK = 8
 MAX_NAME = 512
 MAX_COUNT = 100_000  # tensors, ops, buffers: a hundred times what large networks have
+RESTLESS = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE", "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL"}
 _DAMAGE = (struct.error, IndexError, ValueError, OverflowError, TypeError, AttributeError, KeyError)
 
 
@@ -118,6 +119,8 @@ class _Reader:
             len(graphs),
             MappingProxyType({self.name(m.Name()): buffers[m.Buffer()] for m in self.tables(root, "Metadata")}),
             self.name(root.Description()),
+            tuple(self.name(t.Name()) for g in graphs for t in self.tables(g, "Tensors") if t.IsVariable()),
+            tuple(sorted({codes[o.OpcodeIndex()][0] for g in graphs for o in self.tables(g, "Operators")} & RESTLESS)),
         )
 
     def indices(self, table: Any, field: str, count: int, lowest: int = 0) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from edgeq.core.protocols import Differentiable, Target
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 from edgeq.core.worst import worst
+from edgeq.measure.constant import Constant, sentence
 from edgeq.measure.intervals import mcnemar
 from edgeq.measure.summary import share
 
@@ -60,16 +61,21 @@ class _Seen:
 
     labels: list[np.ndarray] = field(default_factory=list)  # (2, m)
     right: list[np.ndarray] = field(default_factory=list)  # (2, m)
+    stands: list[np.ndarray] = field(default_factory=list)  # (2, m): not fooled
     tied: list[np.ndarray] = field(default_factory=list)  # (2, m)
 
     def add(self, answers: list[Answer], truth: np.ndarray) -> None:
         self.labels.append(np.stack([a.label() for a in answers]))
-        self.right.append(np.stack([~a.fooled(truth) for a in answers]))
+        self.right.append(np.stack([a.right(truth) for a in answers]))
+        self.stands.append(np.stack([~a.fooled(truth) for a in answers]))
         self.tied.append(np.stack([a.tied() for a in answers]))
 
     def flips(self) -> dict[str, Any]:
         a, b = np.concatenate(self.labels, axis=1)
         return share((a != b).sum(), len(a))
+
+    def ties(self) -> dict[str, Any]:
+        return {name: share(t.sum(), len(t)) for name, t in zip(NAMES, np.concatenate(self.tied, axis=1), strict=True)}
 
 
 def compare(
@@ -83,16 +89,19 @@ def compare(
 ) -> dict[str, Any]:
     """All figures as one JSON-able dictionary. ``images``: a slice of the rows -> ``(m, h, w, c) uint8``; memory holds one chunk.
 
-    ``clean``: accuracy of each, paired test, flips, ties, score differences; ``noise``: the same images with uniform noise of the
+    ``warnings``: where a side answers every image alike; ``clean``: accuracy of each (``with_ties``: if ties with the true class counted
+    as right), paired test, flips, ties, score differences; ``noise``: the same images with uniform noise of the
     threat's radius; ``adversarial``: for each side that crafted, both sides' figures, as the attack tables give them.
     """
     sets = {name: _Seen() for name in ("clean", "noise", *(NAMES if attack else ()))}
-    scores = _Scores()
+    scores, constant = _Scores(), {name: Constant() for name in NAMES}
     for start in range(0, len(rows), CHUNK):
         part = slice(start, min(start + CHUNK, len(rows)))
         clean, some = images(part), rows[part]
         answers = _answers(targets, clean)
         scores.add(*answers)
+        for side, answer in zip(NAMES, answers, strict=True):
+            constant[side].add(answer)
         sets["clean"].add(answers, some.labels)
         sets["noise"].add(_answers(targets, Noise().craft(None, clean, some, threat, seed).candidates), some.labels)
         progress("clean images and noise", part.stop, len(rows))
@@ -100,16 +109,24 @@ def compare(
             assert attack
             sets[side].add(_answers(targets, attack.craft(side, clean, some, threat, seed)), some.labels)
             progress(f"{attack.name} on {side}", part.stop, len(rows))
-    clean_right = np.concatenate(sets["clean"].right, axis=1)
+    clean_right, classes = np.concatenate(sets["clean"].right, axis=1), len(np.unique(rows.labels))
+    stands = _right(np.concatenate(sets["clean"].stands, axis=1))["accuracy"]
     return {
+        "warnings": [line for side, seen in constant.items() for line in sentence(side, seen.verdict(classes), len(rows))],
         "n": len(rows),
         "norm": threat.norm,
         "eps": threat.eps,
         "pixels": threat.pixels,
         "seed": seed,
         "attack": {"name": attack.name, "params": asdict(attack.value), "max_queries": attack.max_queries} if attack else None,
-        "clean": {**_right(clean_right), "flips": sets["clean"].flips(), "ties": _ties(sets["clean"]), "scores": scores.figures()},
-        "noise": {**_right(np.concatenate(sets["noise"].right, axis=1)), "flips": sets["noise"].flips()},
+        "clean": {
+            **_right(clean_right),
+            "with_ties": stands,
+            "flips": sets["clean"].flips(),
+            "ties": sets["clean"].ties(),
+            "scores": scores.figures(),
+        },
+        "noise": {**_right(np.concatenate(sets["noise"].right, axis=1)), "flips": sets["noise"].flips(), "ties": sets["noise"].ties()},
         "adversarial": [{"crafted_on": side, **_attacked(sets[side], clean_right)} for side in NAMES if attack],
     }
 
@@ -141,20 +158,16 @@ def _right(right: np.ndarray) -> dict[str, Any]:
 
 def _attacked(seen: _Seen, clean: np.ndarray) -> dict[str, Any]:
     """The three figures of MEASURES (*Robust accuracy*) for each side, in pairs, and how many labels differ."""
-    right = np.concatenate(seen.right, axis=1)
-    robust = _right(right & clean)
+    right, stands = np.concatenate(seen.right, axis=1), np.concatenate(seen.stands, axis=1)
+    robust = _right(stands & clean)
     return {
         "robust_accuracy": robust["accuracy"],
         "b19_acc": _right(right)["accuracy"],
-        "success": {name: share((c & ~r).sum(), c.sum()) for name, c, r in zip(NAMES, clean, right, strict=True)},
+        "success": {name: share((c & ~s).sum(), c.sum()) for name, c, s in zip(NAMES, clean, stands, strict=True)},
         "mcnemar": robust["mcnemar"],
         "flips": seen.flips(),
+        "ties": seen.ties(),
     }
-
-
-def _ties(seen: _Seen) -> dict[str, Any]:
-    tied = np.concatenate(seen.tied, axis=1)
-    return {name: share(t.sum(), len(t)) for name, t in zip(NAMES, tied, strict=True)}
 
 
 class _Scores:

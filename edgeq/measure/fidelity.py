@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeq.core.answer import Answer
 from edgeq.core.protocols import Target
+from edgeq.measure.constant import Constant
 from edgeq.measure.intervals import wilson
 
 REFERENCE = "litert-reference"
@@ -19,9 +20,10 @@ REFERENCE = "litert-reference"
 class Line:
     """One runtime. ``reason``: why it cannot run, "" where it did; then the numbers below stand.
 
-    ``right``: rows it gets right, None without labels; ``flips``: other runtime -> rows with another top class;
+    ``right``: rows it gets right, None without labels; ``stands``: the same if ties with the true class counted as right;
+    ``flips``: other runtime -> rows with another top class;
     ``lsb``: largest score difference to the reference kernels, in steps of their output; None where there is nothing to compare;
-    ``tied``: rows where classes share the top score.
+    ``tied``: rows where classes share the top score; ``constant``: see :meth:`~edgeq.measure.constant.Constant.verdict`.
     """
 
     name: str
@@ -31,6 +33,8 @@ class Line:
     flips: Mapping[str, int] | None = None
     lsb: float | None = None
     tied: int = 0
+    stands: int | None = None
+    constant: Mapping[str, Any] | None = None
 
     @property
     def accuracy(self) -> tuple[float, float, float] | None:
@@ -44,9 +48,11 @@ class Line:
             "runtime": self.name,
             "n": self.n,
             "accuracy": self.accuracy,
+            "with_ties": None if self.stands is None or not self.n else self.stands / self.n,
             "flips": dict(self.flips or {}),
             "lsb": self.lsb,
             "ties": self.tied,
+            "constant": self.constant,
         }
 
 
@@ -62,18 +68,23 @@ def compare(
     """
     running = {name: target for name, target in targets.items() if not isinstance(target, str)}
     tops: dict[str, list[np.ndarray]] = {name: [] for name in running}
-    right, tied, far = dict.fromkeys(running, 0), dict.fromkeys(running, 0), dict.fromkeys(running, 0.0)
-    labelled, n = True, 0
+    right, stands, tied = (dict.fromkeys(running, 0) for _ in range(3))
+    far = dict.fromkeys(running, 0.0)
+    constant = {name: Constant() for name in running}
+    labelled, n, classes = True, 0, set[int]()
     for images, labels in batches:
         answers = {name: target.answer(images) for name, target in running.items()}
         for name, answer in answers.items():
             tops[name].append(answer.label())
             tied[name] += int(answer.tied().sum())
+            constant[name].add(answer)
             if labels is not None:
-                right[name] += int((~answer.fooled(labels)).sum())
+                right[name] += int(answer.right(labels).sum())
+                stands[name] += int((~answer.fooled(labels)).sum())
             if REFERENCE in answers:
                 far[name] = max(far[name], distance(answer, answers[REFERENCE]))
         labelled &= labels is not None
+        classes |= set() if labels is None else set(labels.tolist())
         n += len(images)
         if progress:
             progress(n)
@@ -85,7 +96,8 @@ def compare(
             continue
         flips = {other: int((top[name] != top[other]).sum()) for other in running if other != name}
         lsb = far[name] if REFERENCE in running and np.isfinite(far[name]) else None
-        lines.append(Line(name, "", n, right[name] if labelled else None, flips, lsb, tied[name]))
+        counted = (right[name], stands[name]) if labelled else (None, None)
+        lines.append(Line(name, "", n, counted[0], flips, lsb, tied[name], counted[1], constant[name].verdict(len(classes))))
     return lines
 
 

@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgeq.core.answer import Answer
 from edgeq.measure import words
+from edgeq.measure.constant import Constant, sentence
 from edgeq.measure.intervals import mcnemar, wilson
 from edgeq.runtimes import STAND_INS, real
 
@@ -45,6 +47,8 @@ def summarise(run: OpenRun) -> dict[str, Any]:
     clean = {name: run.outcomes(0, name) for name in running}
     # the float iterates have no clean images of their own: those are the base target's
     clean |= {name: clean[name.removesuffix(BEFORE_GRID)] for name in running if name.removesuffix(BEFORE_GRID) in names}
+    classes = len(np.unique(run.labels()[run.labels() >= 0]))
+    constant = {name: _constant(run, name, clean[name].label, classes) for name in names}
     seen = {c.cell: {name: run.outcomes(c.cell, name) for name in running} for c in cells}
     attacks = [c for c in cells if c.kind != "noise"]
     noise = {(c.norm, c.eps): seen[c.cell] for c in cells if c.kind == "noise"}
@@ -68,9 +72,11 @@ def summarise(run: OpenRun) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "format": FORMAT,
         "run": {"file": run.path.name, "n": run.n, "shape": list(run.shape), "written": int((run.labels() >= 0).sum())},
+        "warnings": [line for name in names for line in sentence(name, constant[name], int((clean[name].label >= 0).sum()))],
+        "rule": {"right": words.RIGHT, "fooled": words.FOOLED},
         "artifacts": [dict(vars(a)) for a in run.artifacts()],
         "targets": [_target(t) for t in targets],
-        "clean": [_clean(name, clean[name]) for name in names],
+        "clean": [_clean(name, clean[name]) | {"constant": constant[name]} for name in names],
         "cells": measured,
         "wcar": [_wcar(name, group, clean, seen) for group in _by_radius(attacks) for name in names],
         "agreement": _agreement(names, clean, seen, attacks),
@@ -131,7 +137,7 @@ def _file_worth(attacks: list[Any], names: list[str], sources: set[str], clean: 
         for name in names:
             if name in sources:
                 continue
-            before, from_source, from_file = clean[name].correct, seen[a.cell][name].correct, seen[b.cell][name].correct
+            before, from_source, from_file = clean[name].right, seen[a.cell][name].correct, seen[b.cell][name].correct
             done = (before >= 0) & (from_source >= 0) & (from_file >= 0)
             p, q = ((before == 1)[done] & (x == 1)[done] for x in (from_source, from_file))
             n = int(done.sum())
@@ -177,22 +183,35 @@ def _target(target: Any) -> dict[str, Any]:
 
 
 def _clean(name: str, outcome: Any) -> dict[str, Any]:
-    done = outcome.correct >= 0
+    """``with_ties``: what the accuracy would be if every tie with the true class counted as right."""
+    n = int((outcome.right >= 0).sum())
     return {
         "target": name,
-        "n": int(done.sum()),
-        "accuracy": share((outcome.correct == 1).sum(), done.sum()),
-        "ties": share((outcome.tied == 1).sum(), done.sum()),
+        "n": n,
+        "accuracy": share((outcome.right == 1).sum(), n),
+        "with_ties": share((outcome.correct == 1).sum(), n),
+        "ties": share((outcome.tied == 1).sum(), n),
     }
+
+
+def _constant(run: OpenRun, name: str, labels: np.ndarray, classes: int) -> dict[str, Any] | None:
+    found, answered = Constant(), np.flatnonzero(labels >= 0)
+    for start in range(0, len(answered), 256):
+        idx = answered[start : start + 256]
+        raw = run.scores(0, name, idx)
+        found.add(Answer("label", labels[idx]) if raw is None else Answer("logits", raw))
+        if not found.label:  # as nearly always in the first rows already
+            break
+    return found.verdict(classes)
 
 
 def _line(
     name: str, cell: Any, reference: str, clean: Any, seen: Any, noise: Any, norms: tuple[np.ndarray, np.ndarray], queries: np.ndarray
 ) -> dict[str, Any]:
-    """One target under one attack at one radius (MEASURES: *Robust accuracy*, *Norms*, *Noise floor*)."""
+    """One target under one attack at one radius (MEASURES: *Fooled*, *Robust accuracy*, *Norms*, *Noise floor*)."""
     before_grid, mine = name.endswith(BEFORE_GRID), seen[name]
-    done = (clean[name].correct >= 0) & (mine.correct >= 0)
-    right, stands = done & (clean[name].correct == 1), done & (mine.correct == 1)
+    done = (clean[name].right >= 0) & (mine.correct >= 0)
+    right, stands = done & (clean[name].right == 1), done & (mine.correct == 1)
     broken, n = right & ~stands, int(done.sum())
     line: dict[str, Any] = {
         "target": name,
@@ -200,7 +219,7 @@ def _line(
         "before_grid": before_grid,
         "clean_accuracy": share(right.sum(), n),
         "robust_accuracy": share((right & stands).sum(), n),
-        "b19_acc": share(stands.sum(), n),
+        "b19_acc": share((done & (mine.right == 1)).sum(), n),
         "success": share(broken.sum(), right.sum()),
         "ties": share((done & (mine.tied == 1)).sum(), n),
         "l2": None if before_grid else spread(norms[0][broken]),
@@ -218,8 +237,8 @@ def _line(
             "noise": None if noise is None else _disagreement(noise[name], noise[reference]),
             "adversarial": _disagreement(mine, seen[reference]),
         }
-        both = done & (clean[reference].correct >= 0) & (seen[reference].correct >= 0)
-        other = (clean[reference].correct == 1) & (seen[reference].correct == 1)
+        both = done & (clean[reference].right >= 0) & (seen[reference].correct >= 0)
+        other = (clean[reference].right == 1) & (seen[reference].correct == 1)
         a, b = (right & stands)[both], other[both]
         line["mcnemar"] = {
             "against": reference,
@@ -244,7 +263,7 @@ def _by_radius(cells: list[Any]) -> list[list[Any]]:
 
 def _wcar(name: str, group: list[Any], clean: Any, seen: Any) -> dict[str, Any]:
     """Right clean and under every attack of this radius, the noise baseline aside; over all rows, and over the clean-right rows."""
-    done, stands = clean[name].correct >= 0, clean[name].correct == 1
+    done, stands = clean[name].right >= 0, clean[name].right == 1
     right = stands.copy()
     for cell in group:
         done &= seen[cell.cell][name].correct >= 0

@@ -19,6 +19,7 @@ from edgeq.core.rows import Rows
 from edgeq.integer.graph import Graph, Op
 from edgeq.integer.ops import Call, clamp_range, floats, limits, linear, quantisation
 from edgeq.integer.simulate import simulate
+from edgeq.measure.constant import Constant
 from edgeq.measure.summary import share
 from edgeq.pipeline.codes import PixelCodes
 
@@ -112,32 +113,45 @@ def measure(
     perturbations: Mapping[str, Perturb],
     progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """JSON-able: for each of ``perturbations`` its ``lines``, and ``robust``, the share of rows right clean and changed.
+    """JSON-able: for each of ``perturbations`` its ``lines``, ``ties``, and ``robust``, the share right clean and not fooled when changed.
 
     ``unequal``: images, clean and changed, whose simulated answer is not the target's: their inner values may be others, too.
-    ``skipped``: ops without a line, which only move codes.
+    ``skipped``: ops without a line, which only move codes; ``constant``: whether the target answers all clean images alike.
     """
     shifts = {name: Shift(network.graph, network.runtime) for name in perturbations}
-    standing, unequal, clean_right = dict.fromkeys(perturbations, 0), 0, 0
+    standing, tied, unequal, clean_right = dict.fromkeys(perturbations, 0), dict.fromkeys(("clean", *perturbations), 0), 0, 0
+    constant = Constant()
     for start in range(0, len(rows), CHUNK):
         part = slice(start, min(start + CHUNK, len(rows)))
         clean, some = images(part), rows[part]
         answer = network.target.answer(clean)
-        right, codes = ~answer.fooled(some.labels), network.codes.encode(clean)
+        right, codes = answer.right(some.labels), network.codes.encode(clean)
         clean_right += int(right.sum())
+        constant.add(answer)
+        tied["clean"] += int(answer.tied().sum())
         for at, (name, perturb) in enumerate(perturbations.items()):
             changed = perturb(clean, some)
             other = network.target.answer(changed)
             standing[name] += int((right & ~other.fooled(some.labels)).sum())
+            tied[name] += int(other.tied().sum())
             simulated = shifts[name].add(codes, network.codes.encode(changed))
             apart = [(s.reshape(a.raw.shape) != a.raw).any(axis=1).sum() for s, a in zip(simulated, (answer, other), strict=True)]
             unequal += int(apart[1]) + (int(apart[0]) if at == 0 else 0)
         progress(part.stop)
     return {
         "clean": share(clean_right, len(rows)),
+        "ties": share(tied["clean"], len(rows)),
+        "constant": constant.verdict(len(np.unique(rows.labels))),
         "unequal": unequal,
         "skipped": next((s.skipped for s in shifts.values()), 0),
-        **{name: {"robust": share(standing[name], len(rows)), "lines": [v.to_json() for v in s.lines()]} for name, s in shifts.items()},
+        **{
+            name: {
+                "robust": share(standing[name], len(rows)),
+                "ties": share(tied[name], len(rows)),
+                "lines": [v.to_json() for v in s.lines()],
+            }
+            for name, s in shifts.items()
+        },
     }
 
 

@@ -7,6 +7,8 @@ from fractions import Fraction
 from typing import Any
 
 STATEMENT = "This file, on this runtime, under these attacks: at least this weak."
+RIGHT = "the runtime's own argmax, the lowest index among equal scores, is the true class"
+FOOLED = "some class strictly exceeds the true one's raw score; a tie fools nobody, and proves nobody right"
 NORMS = {"linf": "l_inf", "l2": "l2"}
 
 

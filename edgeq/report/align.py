@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
-from edgeq.report.text import compact, number, plain, share
+from edgeq.report.text import compact, number, plain, share, warn
+from edgeq.report.text import say as _say
 
 LOSSES = {"ce": "cross-entropy", "margin": "margin"}
 
 
 def render(content: dict[str, Any], console: Console) -> None:
     """``content``: what :func:`edgeq.cli.align.align` gives."""
+    warn(console, content["warnings"])
     _say(console, f"{plain(content['target']['file'], 40)} on {content['runtime']}", "bold")
     if content["source"]:
         _say(console, f"float: {plain(content['source']['file'], 60)}")
@@ -74,6 +75,7 @@ def _shift(shift: dict[str, Any], content: dict[str, Any], console: Console) -> 
     adversarial, noise = shift["adversarial"], shift["noise"]
     right = f"right: clean {share(shift['clean'])}, {name} {share(adversarial['robust'])}, uniform noise {share(noise['robust'])}"
     _say(console, right)
+    _say(console, f"ties:  clean {share(shift['ties'])}, {name} {share(adversarial['ties'])}, uniform noise {share(noise['ties'])}")
     _say(console, f"{'':3} {'op':12} {'output':16} {'changed':>7} {'of these':>19}  {'mean LSB':>11} noise", "dim")
     _say(console, f"{'':40} {'flat':>6} {'swal.':>6} {'moved':>5}  {'before':>6} {'after':>4} swal.", "dim")
     for line, other in zip(adversarial["lines"], noise["lines"], strict=True):
@@ -104,10 +106,6 @@ def _logits(found: dict[str, Any], console: Console) -> None:
 def _title(console: Console, text: str) -> None:
     _say(console)
     _say(console, text[:80], "bold")
-
-
-def _say(console: Console, text: str = "", style: str = "") -> None:
-    console.print(Text(text, style=style), no_wrap=True, overflow="ignore", crop=False, highlight=False)
 
 
 def _value(value: float | None) -> str:

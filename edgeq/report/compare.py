@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
-from edgeq.report.text import Share, compact, number, p_value, plain, radius, share
+from edgeq.report.text import Share, compact, number, p_value, plain, radius, share, warn
+from edgeq.report.text import say as _say
 
 HOW = {"kept": "kept by the interpreter, with equal answers", "simulated": "simulated, with equal answers"}
 
 
 def render(content: dict[str, Any], console: Console) -> None:
     """``content``: :func:`edgeq.measure.comparison.compare`, with ``sides``, ``data``, ``layers`` and ``gates`` beside it."""
+    warn(console, content["warnings"])
     for name, side in content["sides"].items():
         _say(console, f"{name}  {plain(side['file'], 50)} on {side['runtime']}", "bold")
     _say(console, f"{content['n']} images of {plain(content['data'], 50)}, seed {content['seed']}")
@@ -29,9 +30,13 @@ def render(content: dict[str, Any], console: Console) -> None:
         _say(console, f"{name:18} {_interval(figures['flips'])}  {figures['flips']['k']} of {figures['flips']['of']} images")
     _say(console)
     _say(console, _scores(clean["scores"]))
-    ties = clean["ties"]
-    if ties["A"]["k"] or ties["B"]["k"]:
-        _say(console, f"classes share the top score on {share(ties['A'])} of the images in A, {share(ties['B'])} in B")
+    _say(console)
+    crafted = [(f"crafted on {made['crafted_on']}", made["ties"]) for made in content["adversarial"]]
+    _say(console, f"{'ties at the top':18} {'A':17} B", "dim")
+    for name, ties in (("clean", clean["ties"]), (noisy, noise["ties"]), *crafted):
+        _say(console, f"{name:18} {share(ties['A']):17} {share(ties['B'])}")
+    counted = clean["with_ties"]
+    _say(console, f"clean accuracy if each tie with the true class were right: {share(counted['A'])}, {share(counted['B'])}", "dim")
     if content["adversarial"]:
         _adversarial(content, console)
     render_layers(content["layers"], console)
@@ -89,10 +94,6 @@ def first_op(layers: dict[str, Any]) -> list[str]:
         return ["first diverging op: none; every element is equal"]
     where = f"first diverging op: {first['index']} {plain(first['kind'], 24)} ({_short(plain(first['output']), 34)})"
     return [where, f"  {first['differ']:,} of {first['elements']:,} elements, at most {first['largest']:.3g} LSB apart"]
-
-
-def _say(console: Console, text: str = "", style: str = "") -> None:
-    console.print(Text(text, style=style), no_wrap=True, overflow="ignore", crop=False, highlight=False)
 
 
 def _interval(value: Share) -> str:

@@ -8,7 +8,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from edgeq.report.text import plain
+from edgeq.measure.constant import sentence
+from edgeq.report.text import plain, warn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,11 +21,14 @@ SHORT = {"keras-float": "float", "litert-xnnpack": "xnnpack", "litert-builtin": 
 def render(content: dict[str, Any], console: Console) -> None:
     """``content``: of the export's sidecar. Accuracy, score difference and ties; who flips against whom; what of a low-bit network is
     proven, and what its packed form costs; where runtimes part first. Fits 80 columns."""
+    for fidelity in (content["fidelity"], *([packed["fidelity"]] if (packed := content["packed"]) else [])):
+        for line in fidelity["runtimes"]:
+            warn(console, sentence(line["runtime"], line.get("constant"), fidelity["n"]))
     _fidelity(content["fidelity"], console)
     if content["certificate"]:
         _certificate(content["certificate"], console)
     _inside(content, console)
-    if packed := content["packed"]:
+    if packed:
         console.print()
         console.print(f"[bold]{escape(packed['file'])}[/bold]: INT4 weights, two a byte")
         _fidelity(packed["fidelity"], console)
@@ -41,9 +45,10 @@ def _fidelity(fidelity: dict[str, Any], console: Console) -> None:
     for line in ran:
         accuracy = "{:.3f} ({:.3f}..{:.3f})".format(*line["accuracy"]) if line["accuracy"] else "-"
         lsb = "-" if line["lsb"] is None else f"{line['lsb']:.3g}"
-        rows.append([line["runtime"], accuracy, _share(line["flips"].get("keras"), n), lsb, _share(line["ties"], n)])
+        counted = "-" if line["with_ties"] is None else f"{line['with_ties']:.3f}"
+        rows.append([line["runtime"], accuracy, _share(line["ties"], n), counted, _share(line["flips"].get("keras"), n), lsb])
     title = f"Fidelity on {n} clean images of {plain(fidelity['data'])}"
-    _table(console, title, ["runtime", "accuracy (95 %)", "flips\nto keras", "LSB to\nreference", "ties"], rows)
+    _table(console, title, ["runtime", "accuracy (95 %)", "ties", "ties\nright", "flips\nto keras", "LSB to\nrefer."], rows)
     heads = [SHORT.get(line["runtime"], line["runtime"]) for line in ran]
     rows = [
         [SHORT.get(line["runtime"], line["runtime"]), *("" if o is line else _share(line["flips"].get(o["runtime"]), n) for o in ran)]

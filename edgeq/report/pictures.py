@@ -30,7 +30,7 @@ def pictures(run: Any, summary: dict[str, Any]) -> list[dict[str, Any]]:
         have = (
             (run.queries(cell["cell"]) >= 0)
             & (labels >= 0)
-            & (before.correct == 1)
+            & (before.right == 1)
             & np.all([after[t].correct >= 0 for t in targets], axis=0)
         )
         shown: list[dict[str, Any]] = []
@@ -50,7 +50,10 @@ def pictures(run: Any, summary: dict[str, Any]) -> list[dict[str, Any]]:
                     "file": plain(names.get(i, i), 60),
                     "true": name(int(labels[i]), classes),
                     "before": name(int(before.label[i]), classes),
-                    "after": [(plain(t, 40), name(int(after[t].label[i]), classes), t in fooled) for t in targets],
+                    "after": [
+                        (plain(t, 40), name(int(after[t].label[i]), classes) + " (a tie)" * bool(after[t].tied[i]), t in fooled)
+                        for t in targets
+                    ],
                     "pixelated": max(clean.shape[:2]) < SIDE,
                     "most": int(np.abs(delta).max()),
                 }

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
 
 from edgeq.core.errors import printable
 from edgeq.measure.words import epsilon, radius
 
-__all__ = ["compact", "crafted", "epsilon", "name", "number", "plain", "radius", "share"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["compact", "crafted", "epsilon", "name", "number", "plain", "radius", "say", "share", "warn"]
 
 Share = Mapping[str, Any]
 
@@ -27,6 +32,18 @@ def number(value: float | None, digits: int = 3) -> str:
     if text.startswith("0."):
         return text[1:]
     return f"{value:.{digits - 1}f}" if value < 10 else f"{value:.{digits - 2}f}"
+
+
+def say(console: Console, text: str = "", style: str = "") -> None:
+    """One line as it is: never wrapped, never read as markup."""
+    console.print(Text(text, style=style), no_wrap=True, overflow="ignore", crop=False, highlight=False)
+
+
+def warn(console: Console, warnings: Iterable[str]) -> None:
+    """Above all figures: sentences that take the worth from them."""
+    for sentence in warnings:
+        for part in Text(plain("WARNING: " + sentence, 1000)).wrap(console, min(console.width, 80)):
+            say(console, part.plain.rstrip(), "bold red")
 
 
 def p_value(p: float) -> str:

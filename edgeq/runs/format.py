@@ -78,11 +78,15 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """A target's answers to a cell, ``(n,)`` each: ``correct`` and ``tied`` int8, ``label`` int64; -1 where missing."""
+    """A target's answers to a cell, ``(n,)`` each: ``correct``, ``tied`` and ``right`` int8, ``label`` int64; -1 where missing.
+
+    ``correct``: not fooled, so a tie with the true class is; ``right``: the label, an argmax, is the true class.
+    """
 
     correct: np.ndarray
     tied: np.ndarray
     label: np.ndarray
+    right: np.ndarray
 
 
 CLEAN = Cell(0, "clean", {}, "", 0.0, kind="clean")

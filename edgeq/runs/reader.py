@@ -186,8 +186,11 @@ class Reader:
         return l2, linf
 
     def outcomes(self, cell: int, target: str) -> Outcomes:
-        sql = "SELECT idx, correct, tied, label FROM answers WHERE cell = ? AND target = ?"
-        return Outcomes(*self._columns(sql, (cell, target), (np.int8, np.int8, np.int64), -1))
+        sql = (
+            "SELECT idx, correct, tied, answers.label, answers.label = rows.label FROM answers JOIN rows USING (idx)"
+            " WHERE cell = ? AND target = ?"
+        )
+        return Outcomes(*self._columns(sql, (cell, target), (np.int8, np.int8, np.int64, np.int8), -1))
 
     def correct(self, cell: int, target: str) -> np.ndarray:
         """``(n,) int8``: 1 where not fooled, 0 where fooled, -1 where missing."""

@@ -43,6 +43,7 @@ class Micro:
         codes = codes.reshape(-1, *self.shape)
         flat = out.reshape(len(codes), -1)
         for image, scores in zip(codes, flat, strict=True):
+            interpreter.reset()  # or a stateful network would answer by the images it saw before
             interpreter.set_input(image, 0)
             interpreter.invoke()
             scores[...] = interpreter.get_output(0).reshape(-1)

@@ -51,6 +51,7 @@ class _Lane:
             self.interpreter.resize_tensor_input(self.input, [count, *self.shape[1:]])
             self.interpreter.allocate_tensors()
             self.size = count
+        self.interpreter.reset_all_variables()  # or a stateful network would answer by the images it saw before
         # views into the interpreter must be gone before it runs
         self.codes.encode(images, as_images(self.interpreter.tensor(self.input)(), self.image, self.layout))
         self.interpreter.invoke()
@@ -78,7 +79,9 @@ def open(name: str, path: str | Path, signature: Signature, codes: Codes, *, bat
         notes["preserve_all_tensors"] = True
     threads = threads or cpu.count()
     chunk = best_chunk(widest(model), min(_MOST[name], max(1, batch // threads)))
-    if not check_batching(lambda: lane(preserve), signature, chunk):
+    if model.variables:
+        notes["state"] = "reset before every image"
+    if model.variables or not check_batching(lambda: lane(preserve), signature, chunk):
         chunk = 1
     identity = {
         "engine": "LiteRT",

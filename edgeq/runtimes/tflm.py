@@ -44,5 +44,6 @@ def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int = 2
         "kernels": "reference",
         "cpu": cpu.describe(),
         "argmax": "lowest index",
+        **({"state": "reset before every image"} if model.variables else {}),
     }
     return Lanes("tflm", signature, [_Lane(path, signature, codes, layout)], CHUNK, batch, identity)

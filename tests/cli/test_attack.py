@@ -52,14 +52,16 @@ def rows_of(run):
 
 def test_the_figures_follow_from_the_rows(finished):
     run, printed = finished
-    _, candidates, answers = rows_of(run)
-    correct = {(cell, target, idx): right for cell, target, idx, right, *_ in answers}
+    rows, candidates, answers = rows_of(run)
+    truth = {idx: label for idx, _, _, label, _ in rows}
+    right = {(cell, target, idx): label == truth[idx] for cell, target, idx, _, _, label, _ in answers}
+    stands = {(cell, target, idx): stood for cell, target, idx, stood, *_ in answers}
     cells = [c for c in printed["cells"] if c["kind"] == "query"]
     assert [c["pixels"] for c in cells] == [3, 24]
     for cell in cells:
         assert {line["target"] for line in cell["targets"]} == {"litert-xnnpack", "litert-reference"}
         for line in cell["targets"]:
-            both = [correct[0, line["target"], i] and correct[cell["cell"], line["target"], i] for i in range(24)]
+            both = [right[0, line["target"], i] and stands[cell["cell"], line["target"], i] for i in range(24)]
             assert line["robust_accuracy"]["k"] == sum(both)
             assert line["robust_accuracy"]["of"] == 24
             low, high = line["robust_accuracy"]["interval"]
@@ -70,7 +72,7 @@ def test_the_figures_follow_from_the_rows(finished):
         if any(c["cell"] == cell for c in cells):
             assert 1 <= queries <= budget
             if queries < budget:
-                assert not correct[cell, "litert-xnnpack", idx]
+                assert not stands[cell, "litert-xnnpack", idx]
 
 
 def test_a_larger_radius_is_never_harder_here_and_attacks_beat_noise(finished):
@@ -146,6 +148,24 @@ def test_the_budget_and_the_gate(place):
     queries = [c["targets"][0]["queries"]["all"] for c in printed["cells"] if c["kind"] == "query"]
     assert all(q["p90"] <= 9 for q in queries)
     edgeq("resume", "gate.sqlite", "--fail-under", "0.0", cwd=place)
+
+
+def test_a_dead_file_passes_no_gate_and_is_said_above_all_figures(place):
+    """Its scores are one, whatever the image: ten equal ones, and of these the first is the only class it is ever right on."""
+    (place / "dead.tflite").write_bytes(tiny_tflite.classifier(dead=True))
+    arguments = ["attack", "--target", "dead.tflite", *BASE, "--max-queries", "9", "--run", "dead.sqlite", "--fail-under"]
+    done = edgeq(*arguments, "0.9", cwd=place, code=1)
+    assert done.stdout.startswith("WARNING: litert-xnnpack answers all 24 clean images with the same scores")
+    edgeq("resume", "dead.sqlite", "--fail-under", "0.01", cwd=place, code=1)
+    edgeq("report", "dead.sqlite", "-o", "dead.html", cwd=place)
+    page = (place / "dead.html").read_text()
+    assert page.index("litert-xnnpack answers all 24 clean images with the same scores") < page.index("clean accuracy")
+    found = json.loads(edgeq("report", "dead.sqlite", "--json", cwd=place).stdout)
+    assert len(found["warnings"]) == 2  # a runtime each
+    clean = found["clean"][0]
+    assert 1 <= clean["accuracy"]["k"] <= 3  # the share of one class of ten
+    assert found["lowest"]["robust_accuracy"] == clean["accuracy"]["share"]
+    assert (clean["with_ties"]["share"], clean["ties"]["share"]) == (1, 1)
 
 
 def test_export_run_gives_every_row_as_csv(finished, place):

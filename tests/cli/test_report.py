@@ -64,7 +64,10 @@ def test_export_has_a_line_a_cell_runtime_and_image(path):
         seen = run.outcomes(5, "tflm")
         mine = [r for r in rows if r["cell"] == "5" and r["target"] == "tflm"]
         assert [int(r["answer"]) for r in mine] == seen.label.tolist()
-        assert [int(r["correct"]) for r in mine] == seen.correct.tolist()
+        assert [int(r["correct"]) for r in mine] == seen.right.tolist()
+        assert [1 - int(r["fooled"]) for r in mine] == seen.correct.tolist()
+        assert [int(r["clean_correct"]) for r in mine] == run.outcomes(0, "tflm").right.tolist()
+        assert all((r["correct"] == "1") == (r["answer"] == r["label"]) for r in mine)
         assert [int(r["queries"]) for r in mine] == run.queries(5).tolist()
     with pytest.raises(EdgeqError, match="--csv"):
         call(export_run, path)

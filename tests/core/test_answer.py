@@ -8,6 +8,8 @@ def test_fooled_is_strict_and_on_raw_scores():
     answer = Answer("probs", np.array([[127, 127, -128], [126, 127, -128], [127, 0, 0]], np.int8), 1 / 256, -128)
     labels = np.array([1, 0, 0])
     np.testing.assert_array_equal(answer.fooled(labels), [False, True, False])
+    np.testing.assert_array_equal(answer.right(labels), [False, False, True])  # the tie's lowest index is not the truth
+    np.testing.assert_array_equal(answer.right(np.array([0, 1, 0])), [True, True, True])
     np.testing.assert_array_equal(answer.tied(), [True, False, False])
     np.testing.assert_array_equal(answer.label(), [0, 1, 0])
     np.testing.assert_array_equal(answer.margin(labels), [0, 1, -127])

@@ -57,3 +57,21 @@ def test_damage_is_a_sentence() -> None:
             refused.append(str(error))
     assert all(text.startswith("m.onnx: ") for text in refused)
     assert len(refused) > 40
+
+
+def test_random_numbers_are_found_at_any_depth_and_refused() -> None:
+    """Inside a graph inside a node; ONNX Runtime would answer the same image differently each time."""
+    from onnx import TensorProto, helper
+
+    proto = onnx.load_from_string(tiny_onnx.classifier(floats=True))
+    assert onnx_file.parse(proto.SerializeToString(), "m.onnx").restless == ()
+    drawn = helper.make_node("RandomNormal", [], ["drawn"], shape=[1, 10])
+    body = helper.make_graph([drawn], "body", [], [helper.make_tensor_value_info("drawn", TensorProto.FLOAT, [1, 10])])
+    for _ in range(20):
+        node = helper.make_node("If", ["yes"], ["drawn"], then_branch=body, else_branch=body)
+        body = helper.make_graph([node], "body", [], [helper.make_tensor_value_info("drawn", TensorProto.FLOAT, [1, 10])])
+        body.node[0].attribute.pop()  # one branch is enough, and does not double with every graph around it
+    proto.graph.node.append(body.node[0])
+    model = onnx_file.parse(proto.SerializeToString(), "m.onnx")
+    assert model.restless == ("RandomNormal",)
+    assert "holds RandomNormal: its answer to an image depends on chance" in classifier.classifier_problem(model)

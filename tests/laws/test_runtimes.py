@@ -12,8 +12,10 @@ import tiny_tflite
 from edgeq import runtimes
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
+from edgeq.integer.read import read
 from edgeq.pipeline.codes import PixelCodes, codes_for
 from edgeq.pipeline.preprocess import Preprocess
+from edgeq.runtimes._probe import signature_of
 
 LITERT = ("litert-xnnpack", "litert-builtin", "litert-reference")
 FILES: dict[str, dict[str, Any]] = {
@@ -24,7 +26,18 @@ FILES: dict[str, dict[str, Any]] = {
     "label": {"label": True},
     "fixed batch": {"fixed_batch": True},
     "no integers": {},
+    "lstm": {},
+    "memory": {},
+    "memory inside": {},
 }
+OTHERS = {
+    "no integers": tiny_tflite.floats,
+    "lstm": (Path(__file__).parents[1] / "digits_lstm.tflite").read_bytes,
+    "memory": tiny_tflite.stateful,
+    "memory inside": lambda: tiny_tflite.stateful(inner=True),
+}
+STATEFUL = ("lstm", "memory", "memory inside")
+ZOO = {p.name: p for p in sorted((Path(__file__).parents[2] / "docs" / "results" / "zoo").glob("*.*")) if p.suffix in (".tflite", ".onnx")}
 # Steps by which scores may differ from the reference kernels'. Each kernel set rounds its own way: one step in the logits of these two
 # layers. Softmax moves by at most a quarter of what a logit moves: 16/255 / 4 = 4 of its 1/256 steps, and one for its own rounding.
 LSB = {"logits": 1, "int8": 5, "uint8": 5, "float32": 5}
@@ -36,7 +49,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     paths = {}
     for name, options in FILES.items():
         paths[name] = folder / f"{name}.tflite"
-        paths[name].write_bytes(tiny_tflite.floats() if name == "no integers" else tiny_tflite.classifier(**options))
+        paths[name].write_bytes(OTHERS[name]() if name in OTHERS else tiny_tflite.classifier(**options))
     return paths
 
 
@@ -62,7 +75,7 @@ def images_for(signature: Signature, n: int) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("name", "file"),
-    [*((n, f) for n in LITERT for f in FILES), ("tflm-exact", "int8"), ("tflm", "int8"), ("tflm", "label")],  # processes start slowly
+    [*((n, f) for n in LITERT for f in FILES), ("tflm-exact", "int8"), *(("tflm", f) for f in ("int8", "label", *STATEFUL))],
 )
 def test_answers_depend_on_neither_batch_nor_threads_nor_order(
     name: str, file: str, files: dict[str, Path], signatures: dict[str, Signature]
@@ -86,6 +99,42 @@ def test_answers_depend_on_neither_batch_nor_threads_nor_order(
     finally:
         few.close()
         many.close()
+
+
+@pytest.mark.parametrize("file", [*FILES, *ZOO])
+def test_a_row_asked_alone_equals_the_row_asked_after_others(file: str, files: dict[str, Path]) -> None:
+    """On every runtime that runs the file; TFLM's interpreter here in this process, as starting its workers takes longer."""
+    path = ZOO.get(file) or files[file]
+    signature = signature_of(read(path), "logits" if file in ZOO and "int8" not in file else None)  # our own files need no child process
+    images = images_for(signature, 4)
+    for name in ("ort",) if path.suffix == ".onnx" else LITERT:
+        if name == "ort":
+            pytest.importorskip("onnxruntime")
+        fresh, used = (open_target(name, path, signature, threads=1) for _ in range(2))
+        used.answer(images[:-1])
+        assert np.array_equal(used.answer(images[-1:]).raw, fresh.answer(images[-1:]).raw)
+        assert np.array_equal(used.answer(images).raw[-1:], fresh.answer(images[-1:]).raw)
+        assert (file in STATEFUL) == ("state" in fresh.identity())
+        fresh.close()
+        used.close()
+    if path.suffix == ".tflite" and file not in ("uint8", "float32"):  # TFLM has no such QUANTIZE
+        pytest.importorskip("tflite_micro")
+        from edgeq.runtimes._tflm_worker import Micro
+
+        codes = codes_of(signature).encode(images).reshape(len(images), -1)
+        out = np.empty((len(images), signature.classes or 1), signature.output.dtype)
+        alone = np.empty_like(out)
+        Micro(path).run(codes, out)
+        for image, answer in zip(codes, alone, strict=True):
+            Micro(path).run(image[None], answer[None])
+        assert np.array_equal(out, alone)
+
+
+def test_an_integer_graph_knows_no_state(files: dict[str, Path]) -> None:
+    from edgeq.integer import read_tflite
+
+    with pytest.raises(EdgeqError, match=r"keeps the tensor .* from one image to the next"):
+        read_tflite.read(files["memory"])
 
 
 @pytest.mark.parametrize("file", LSB)

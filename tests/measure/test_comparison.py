@@ -44,12 +44,17 @@ def by_hand(a: Answer = A, b: Answer = B):
 
 def test_clean_figures() -> None:
     clean = by_hand()["clean"]
-    assert (clean["accuracy"]["A"]["k"], clean["accuracy"]["B"]["k"]) == (3, 3)  # A's tie is right, B's fourth row is not
-    assert (clean["mcnemar"]["only_a"], clean["mcnemar"]["only_b"], clean["mcnemar"]["p"]) == (1, 1, 1.0)
+    assert (clean["accuracy"]["A"]["k"], clean["accuracy"]["B"]["k"]) == (2, 3)  # the fourth row's argmax is 0, in A by a tie
+    assert (clean["with_ties"]["A"]["k"], clean["with_ties"]["B"]["k"]) == (3, 3)
+    assert (clean["mcnemar"]["only_a"], clean["mcnemar"]["only_b"], clean["mcnemar"]["p"]) == (0, 1, 1.0)
     assert (clean["flips"]["k"], clean["flips"]["of"]) == (1, 4)  # only the third row's top class moves
     assert (clean["ties"]["A"]["k"], clean["ties"]["B"]["k"]) == (1, 0)
     low, high = clean["flips"]["interval"]
     assert low < 0.25 < high
+    noise = by_hand()["noise"]  # which this table does not see
+    assert {k: noise[k] for k in ("accuracy", "ties")} == {k: clean[k] for k in ("accuracy", "ties")}
+    assert by_hand()["warnings"] == []
+    assert by_hand(b=Answer("probs", np.full((4, 2), 9, np.int8)))["warnings"][0].startswith("B answers all 4 clean images with the same")
     scores = clean["scores"]
     assert scores["largest"] == pytest.approx(20 / 256)
     assert scores["mean"] == pytest.approx((3 + 3 + 20 + 20 + 1) / 8 / 256)
@@ -102,14 +107,15 @@ def test_each_ones_adversarial_examples_on_the_other(toys, value) -> None:
     a, b, rows, images = toys
     figures = compare((a, b), lambda part: images[part], rows, EIGHT, 0, attack_on(a, b, value))
     assert [made["crafted_on"] for made in figures["adversarial"]] == ["A", "B"]
-    clean = [~t.answer(images).fooled(rows.labels) for t in (a, b)]
+    clean = [t.answer(images).label() == rows.labels for t in (a, b)]
     for made, side in zip(figures["adversarial"], "AB", strict=True):
         candidates = attack_on(a, b, value).craft(side, images, rows, EIGHT, 0)
         assert EIGHT.contains(candidates, images).all()
         for name, target, right in zip("AB", (a, b), clean, strict=True):
             stands = ~target.answer(candidates).fooled(rows.labels)
             assert made["robust_accuracy"][name]["k"] == (right & stands).sum()
-            assert made["b19_acc"][name]["k"] == stands.sum()
+            assert made["b19_acc"][name]["k"] == (target.answer(candidates).label() == rows.labels).sum()
+            assert made["ties"][name]["k"] == target.answer(candidates).tied().sum()
             assert (made["success"][name]["k"], made["success"][name]["of"]) == ((right & ~stands).sum(), right.sum())
         assert made["flips"]["k"] == (a.answer(candidates).label() != b.answer(candidates).label()).sum()
     own = figures["adversarial"][0]["robust_accuracy"]["A"]["k"]

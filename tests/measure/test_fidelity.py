@@ -34,13 +34,22 @@ def batches(labels=LABELS):
 
 def test_counts() -> None:
     reference, other, absent = compare({"litert-reference": Fixed(REFERENCE), "ort": Fixed(OTHER), "tflm": "hybrid"}, batches())
-    assert (reference.n, reference.right, reference.tied, reference.lsb) == (4, 3, 1, 0)  # a tie with the truth is right
-    assert (other.n, other.right, other.tied, other.lsb) == (4, 4, 1, 20)
+    assert (reference.n, reference.right, reference.tied, reference.lsb) == (4, 2, 1, 0)  # the tie's lowest index is not the truth
+    assert (other.n, other.right, other.tied, other.lsb) == (4, 3, 1, 20)
+    assert (reference.stands, other.stands, other.to_json()["with_ties"]) == (3, 4, 1)
+    assert other.constant is None
     assert reference.flips == {"ort": 1}
     assert other.flips == {"litert-reference": 1}
     assert (absent.reason, absent.n, absent.accuracy) == ("hybrid", 0, None)
-    assert reference.accuracy[0] == 0.75
-    assert reference.accuracy[1] < 0.75 < reference.accuracy[2]
+    assert reference.accuracy[0] == 0.5
+    assert reference.accuracy[1] < 0.5 < reference.accuracy[2]
+
+
+def test_a_dead_export_is_said() -> None:
+    dead = Answer("probs", np.full((4, 2), 0, np.int8), 1 / 256, -128)
+    (line,) = compare({"ort": Fixed(dead)}, batches())
+    assert line.accuracy[0] == 0.5  # of two classes
+    assert line.to_json()["constant"] == {"what": "scores", "label": 0, "dead": True}
 
 
 def test_without_labels_there_is_no_accuracy() -> None:

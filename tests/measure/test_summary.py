@@ -167,13 +167,56 @@ def test_the_access_is_stated_first(ladder):
     assert ladder["threat_model"][0] == "Access: gradients, as asked."
 
 
-def test_ties_are_right_and_counted(tmp_path):
-    with Run.create(tmp_path / "a.sqlite", shape=(1, 1, 1), n=3, meta={}) as run:
-        run.add(RunTarget("t", "m"), CLEAN)
-        raw = np.array([[5, 5, 1], [5, 6, 1], [7, 6, 1]], np.int8)
-        run.add_answers(0, "t", np.arange(3), Answer("logits", raw), np.array([1, 0, 0]))
-        clean = summarise(run)["clean"][0]
-    assert (clean["accuracy"]["k"], clean["ties"]["k"]) == (2, 1)
+def test_a_tie_fools_nobody_and_proves_nobody_right(tmp_path):
+    """Rows: wrong by argmax, though tied; wrong; right; right by the lowest index. Then an attack ties all, and fools the last."""
+    truth, idx, x = np.array([1, 0, 0, 0]), np.arange(4), np.full((4, 1, 1, 1), 100, np.uint8)
+    clean = np.array([[5, 5, 1], [5, 6, 1], [7, 6, 1], [6, 6, 1]], np.int8)
+    attacked = np.array([[5, 5, 1], [6, 6, 1], [1, 6, 6], [1, 1, 6]], np.int8)
+    attacked[2, 0] = 6
+    with Run.create(tmp_path / "a.sqlite", shape=(1, 1, 1), n=4, meta={}) as run:
+        run.add(RunTarget("t", "m"), CLEAN, Cell(1, "spsa", {}, "linf", 4 / 255, "t", "scores", "query"))
+        run.add_rows(idx, idx, list("abcd"), truth, x)
+        run.add_candidates(1, idx, x + np.uint8(1), x, 9)
+        run.add_answers(0, "t", idx, Answer("logits", clean), truth)
+        run.add_answers(1, "t", idx, Answer("logits", attacked), truth)
+        found = summarise(run)
+    (before,), attack = found["clean"], line(found, 1, "t")
+    assert {k: before[k]["k"] for k in ("accuracy", "with_ties", "ties")} == {"accuracy": 2, "with_ties": 3, "ties": 2}
+    assert attack["clean_accuracy"]["k"] == 2  # c and d
+    assert attack["robust_accuracy"]["k"] == 1  # c stays right in a tie; a ties, too, but never was right
+    assert (attack["success"]["k"], attack["success"]["of"]) == (1, 2)  # d
+    assert attack["b19_acc"]["k"] == 2  # b and c by the lowest index, whatever was clean
+    assert attack["ties"]["k"] == 3
+    assert (found["wcar"][0]["over_n"]["k"], found["wcar"][0]["over_clean_right"]["of"]) == (1, 2)
+    assert "lowest index" in found["rule"]["right"]
+    assert found["warnings"] == []
+
+
+@pytest.mark.parametrize(("truth", "dead"), [([0, 1, 2, 0], True), ([0, 0, 0, 0], False)])
+def test_one_answer_to_all_images_is_a_warning(tmp_path, truth, dead):
+    """Equal scores always, equal labels where the data has several classes; the accuracy is the share of one class."""
+    idx, truth = np.arange(4), np.array(truth)
+    signature = {**SIGNATURE, "output": {**SIGNATURE["output"], "shape": [3]}}
+    raw = np.array([[7, 7, 7]] * 4, np.int8)
+    with Run.create(tmp_path / "a.sqlite", shape=(2, 2, 1), n=4, meta={}) as run:
+        run.add(*[RunTarget(name, "m", signature=signature) for name in ("same", "class", "works")], RunTarget("board", "m"), CLEAN)
+        run.add_rows(idx, idx, list("abcd"), truth, np.zeros((4, 2, 2, 1), np.uint8))
+        run.add_answers(0, "same", idx, Answer("probs", raw), truth)
+        run.add_answers(0, "class", idx, Answer("probs", raw - idx[:, None].astype(np.int8) * np.int8([0, 1, 1])), truth)
+        run.add_answers(0, "works", idx, Answer("probs", np.eye(3, dtype=np.int8)[truth]), truth)
+        run.add_answers(0, "board", idx, labelled(0, 0, 0, 0), truth)
+        found = summarise(run)
+    clean = {c["target"]: c for c in found["clean"]}
+    assert clean["same"]["accuracy"]["k"] == (truth == 0).sum()
+    assert clean["same"]["with_ties"]["k"] == 4
+    assert clean["same"]["constant"] == {"what": "scores", "label": 0, "dead": dead}
+    assert found["warnings"][0].startswith("same answers all 4 clean images with the same scores")
+    if dead:
+        assert clean["class"]["constant"] == clean["board"]["constant"] == {"what": "label", "label": 0, "dead": False}
+        assert clean["works"]["constant"] is None
+        assert [w.split()[0] for w in found["warnings"]] == ["same", "class", "board"]
+    else:  # images of one class that a network gets right: only equal scores are odd
+        assert clean["class"]["constant"] is clean["board"]["constant"] is None
 
 
 def test_an_unfinished_run_is_measured_over_its_finished_rows_and_says_so(tmp_path):

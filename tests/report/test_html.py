@@ -176,7 +176,7 @@ def test_the_document_is_strict_json_with_stable_keys(tmp_path):
     with Run.open(make_run(tmp_path / "a.sqlite", n=20)) as run:
         found = json.loads(dumps(document(run)))
     for key in ("format", "run", "artifacts", "targets", "clean", "cells", "wcar", "agreement", "lowest", "unfinished", "threat_model",
-                "not_shown", "created", "command", "plan", "environment"):  # fmt: skip
+                "not_shown", "warnings", "rule", "created", "command", "plan", "environment"):  # fmt: skip
         assert key in found
     assert found["format"] == 1
 

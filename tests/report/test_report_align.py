@@ -26,10 +26,11 @@ def content(**changes):
         Line(0, "conv", "\x1b[2J[red]out", 10, 0, 0, 0, 0, 0, 0.0, 0.0),
         Line(137, "average_pool", "a/very/long/name/of;many/parts", 10**9, 10**9, 10**6, 10**8, 10**7, 5, 254.9, 1234.0),
     ]
-    measured = {"robust": share(1, 3), "lines": [line.to_json() for line in lines]}
-    shift = {"eps": 8 / 255, "pixels": 8, "crafted_on": "the file", "clean": share(2, 3), "unequal": 7, "skipped": 2,
+    measured = {"robust": share(1, 3), "ties": share(1, 3), "lines": [line.to_json() for line in lines]}
+    shift = {"eps": 8 / 255, "pixels": 8, "crafted_on": "the file", "clean": share(2, 3), "ties": share(0, 3), "unequal": 7, "skipped": 2,
              "adversarial": measured, "noise": measured}  # fmt: skip
     return {
+        "warnings": [],
         "target": {"file": "long" * 30}, "source": {"file": "float" * 30}, "runtime": "litert-reference", "data": "zip:" + "x" * 100,
         "n": 10_000, "seed": 0, "objective": "ce", "size": 150_528, "explodes": 10, "notes": [],
         "cosines": [{"a": "coordinate scores", "b": "coordinate logits", **pair}, {"a": "float", "b": "file through", **empty}],
@@ -52,6 +53,7 @@ def test_eighty_columns_and_all_that_matters() -> None:
     text = "\n".join(lines)
     assert "\x1b" not in text
     assert "[red]out" in text
+    assert "ties:  clean .000, pgd .333, uniform noise .333" in text
     assert "…ry/long/name/of" in text
     assert "-.123 [-1.00 -.111]" in text
     assert "on 7 images not with litert-reference's answer" in text

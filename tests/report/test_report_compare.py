@@ -41,7 +41,7 @@ def content(**changes):
     shape = np.zeros((9, 2, 2, 1), np.uint8)
     figures = compare((Fixed(0), Fixed(90)), lambda part: shape[part], rows, Threat("linf", 0.03), 0)
     robust = {"robust_accuracy": figures["clean"]["accuracy"], "mcnemar": {"only_a": 10_000, "only_b": 0, "p": 1e-9}}
-    made = [{"crafted_on": side, "flips": figures["clean"]["flips"], **robust} for side in "AB"]
+    made = [{"crafted_on": side, "flips": figures["clean"]["flips"], "ties": figures["clean"]["ties"], **robust} for side in "AB"]
     attack = {"name": "pgd", "params": {"steps": 40}, "max_queries": None}
     sides = {side: {"file": f"{side}-{'long' * 30}.tflite", "runtime": "litert-reference"} for side in "AB"}
     gates = [
@@ -67,6 +67,8 @@ def test_eighty_columns_and_all_that_matters() -> None:
     assert "\x1b" not in text
     assert "[red]out" in text
     assert "--max-flips 0.01: NOT MET (0.5)" in text
+    assert lines[0].startswith("WARNING: A answers all 9 clean images with the same scores"), "above all figures"
+    assert [line.split() for line in lines if line.startswith("crafted on A ")] == [["crafted", "on", "A", ".000", ".000"]]
     assert "--max-robust-drop 1: met (0)" in text
     assert "first diverging op: 1 DEPTHWISE_CONV_2D" in text
     assert "pgd at" in text

@@ -14,7 +14,8 @@ NAMES = ("keras", "keras-float", *RUNTIMES, "ort")
 
 def content(**changes):
     lines = [
-        {"runtime": name, "accuracy": [0.91, 0.88, 0.93], "lsb": 0.0, "ties": 3, "flips": dict.fromkeys(NAMES, 2)} for name in NAMES[:-1]
+        {"runtime": name, "accuracy": [0.91, 0.88, 0.93], "with_ties": 0.916, "lsb": 0.0, "ties": 3, "flips": dict.fromkeys(NAMES, 2)}
+        for name in NAMES[:-1]
     ] + [{"runtime": "ort", "reason": "a.onnx: ort cannot run it"}]
 
     def stored(bits: int, certified: int, **shares: float) -> dict:
@@ -66,6 +67,7 @@ def printed(value) -> str:
 def test_all_that_matters_of_a_low_bit_network_fits() -> None:
     text = printed(content())
     rows, words = [line.split() for line in text.splitlines()], " ".join(text.split())
+    assert ["tflm", "0.910", "(0.880..0.930)", "0.006", "0.916", "0.004", "0"] in rows
     assert ["conv2d", "conv", "16", "8", "1.000", "(int8)", "1.000", "(int4)"] in rows
     at = next(i for i, row in enumerate(rows) if row[1:] == ["depthwise", "1024", "256", "0.500", "(int8)", "0.000", "(int8)"])
     assert rows[at + 1 : at + 5] == [["xnnpack", "1.00", "none"], ["builtin", "0.50"], ["refer.", "1.00"], ["tflm", "1.00"]]
@@ -87,3 +89,10 @@ def test_an_ordinary_network_has_no_certificate() -> None:
     assert "certified" not in text
     assert "Fidelity on 500 clean images" in text
     assert "m.tflite: 23,456 bytes" in text
+
+
+def test_a_file_that_does_not_see_its_input_is_said_first() -> None:
+    dead = content()["fidelity"]["runtimes"]
+    dead[2] = {**dead[2], "constant": {"what": "scores", "label": 0, "dead": True}}
+    text = printed(content(fidelity={"n": 500, "data": "digits", "runtimes": dead}))
+    assert text.startswith("WARNING: litert-xnnpack answers all 500 clean images with the same scores")

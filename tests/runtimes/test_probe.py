@@ -60,6 +60,8 @@ def test_output_names_what_cannot_be_told(tmp_path: Path) -> None:
         (tiny_tflite.autoencoder, "autoencoder"),
         (tiny_tflite.edgetpu, "Edge TPU"),
         (tiny_tflite.not_an_image, "no image"),
+        (lambda: tiny_tflite.restless("RANDOM_UNIFORM"), "holds RANDOM_UNIFORM: its answer to an image depends on chance"),
+        (lambda: tiny_tflite.restless("READ_VARIABLE"), "holds READ_VARIABLE, VAR_HANDLE: its answer"),
         (lambda: tiny_tflite.classifier(classes=1), "single output unit"),
         (lambda: b"", "is empty"),
         (lambda: b"\x89PNG\r\n\x1a\n" * 9, "not a TFLite model"),
