@@ -14,7 +14,7 @@ from typing import Any
 
 import edgeq
 from edgeq.core.errors import EdgeqError
-from edgeq.core.files import sha256
+from edgeq.integer.read import sha256
 from edgeq.pipeline import sidecar
 
 VERSION = edgeq.__version__

@@ -13,7 +13,6 @@ import numpy as np
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.integer import classifier, onnx_file
-from edgeq.integer import model as models
 from edgeq.runtimes import cpu
 from edgeq.runtimes._lanes import Codes, Lanes, best_chunk, check_batching
 from edgeq.runtimes.litert import as_images, widest
@@ -44,7 +43,7 @@ class _Lane:
 def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int = 256, threads: int | None = None) -> Lanes:
     """The ``.onnx`` file as a target. ``threads``: lanes, by default the cores this process may use."""
     runtime = _runtime(path)
-    content = models.file_bytes(path)
+    content = onnx_file.self_contained(path)
     proto = onnx_file.proto_of(content, str(path))
     model = onnx_file.parse(content, str(path))
     fixed, *shape = model.tensors[model.inputs[0]].shape
@@ -78,7 +77,7 @@ def kernels(path: str | Path) -> tuple[dict[str, int], dict[str, int]]:
     runtime = _runtime(path)
     with tempfile.TemporaryDirectory() as folder:
         optimised = Path(folder) / "optimised.onnx"
-        _session(runtime, models.file_bytes(path), optimised)
+        _session(runtime, onnx_file.self_contained(path), optimised)
         proto = onnx_file.proto_of(optimised.read_bytes(), str(path))
     integer: dict[str, int] = {}
     floating: dict[str, int] = {}
