@@ -118,7 +118,7 @@ def _check(path: Path, key: str, kind: str, values: dict[str, Any], required: bo
         return
     value = values[key]
     if kind.startswith("int"):
-        right, wanted = type(value) is int and 0 < value < 2**53, "a whole number from 1 to 2^53"
+        right, wanted = type(value) is int and 0 < value < 2**53, "a whole number above 0 and below 2^53"
     elif kind.startswith("tuple"):
         right, wanted = isinstance(value, list) and bool(value) and all(isinstance(v, str) and v for v in value), "a list of texts"
     else:
