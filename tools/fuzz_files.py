@@ -40,6 +40,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tes
 import damage  # noqa: E402
 
 SECONDS, GIGABYTE, PATIENCE = 5.0, 2**30, 60
+_MEANS = ("--preprocess", "mean=0,std=255")
 _ATTACK = ("--n", "2", "--attack", "spsa", "--max-queries", "20", "--threads", "1", "--run", "new.sqlite")
 _TFLITE = ("attack", "--target", "m.tflite", "--runtime", "litert-reference", *_ATTACK)
 FORMATS: dict[str, tuple[str, tuple[damage.Damage, ...], tuple[tuple[str, ...], ...]]] = {
@@ -56,12 +57,12 @@ FORMATS: dict[str, tuple[str, tuple[damage.Damage, ...], tuple[tuple[str, ...], 
     "h5": (
         "m.h5",
         (damage.in_hdf5, damage.in_hdf5, damage.words, damage.bits, damage.cut),
-        (("attack", "--target", "m.h5", "--data", "digits", "--n", "2", "--attack", "pgd:steps=1", "--run", "new.sqlite"),),
+        (("attack", "--target", "m.h5", "--data", "digits", "--n", "2", "--attack", "pgd:steps=1", "--run", "new.sqlite", *_MEANS),),
     ),
     "keras": (
         "m.keras",
         (damage.in_zip, damage.in_zip, damage.bits, damage.cut),
-        (("attack", "--target", "m.keras", "--data", "digits", "--n", "2", "--attack", "pgd:steps=1", "--run", "new.sqlite"),),
+        (("attack", "--target", "m.keras", "--data", "digits", "--n", "2", "--attack", "pgd:steps=1", "--run", "new.sqlite", *_MEANS),),
     ),
     "npz": ("d.npz", (damage.in_zip, damage.in_zip, damage.bits, damage.cut), ((*_TFLITE, "--data", "d.npz"),)),
     "zip": ("d.zip", (damage.in_zip, damage.in_zip, damage.bits, damage.cut), ((*_TFLITE, "--data", "d.zip"),)),
@@ -150,6 +151,8 @@ def command(argv: tuple[str, ...], folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE))
     sys.argv = ["edgeq", *argv]
+    if listing := os.environ.get("FUZZ_MODULES"):
+        atexit.register(lambda: Path(listing).write_text("\n".join(sys.modules)))
     from edgeq.cli.main import main
 
     run(main)
@@ -219,10 +222,11 @@ def warm_up(root: Path, kind: str, name: str) -> None:
     for argv in FORMATS[kind][2]:
         shutil.rmtree(folder := root / name, ignore_errors=True)
         shutil.copytree(root / "good" / kind, folder)
-        if (pid := os.fork()) == 0:
-            atexit.register(lambda: Path("modules.txt").write_text("\n".join(sys.modules)))
-            command(argv, folder)
-        os.waitpid(pid, 0)
+        os.environ["FUZZ_MODULES"] = "modules.txt"
+        outcome, _, _ = once(argv, folder, 0)
+        del os.environ["FUZZ_MODULES"]
+        if outcome not in ("done", "one sentence" if argv[0] == "score" else "done"):
+            raise SystemExit(f"{kind}: a good file is refused: {(folder / 'stderr.txt').read_text()[-500:]}")
         for module in (folder / "modules.txt").read_text().split():
             with contextlib.suppress(Exception):  # a name without a file, or a program
                 importlib.import_module(module)
@@ -340,7 +344,7 @@ def _wrong(line: str, root: str, folder: str, own: tuple[str, ...]) -> str | Non
     writes = call in _WRITES or (opens and re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC", rest) is not None)
     for place, name in _PATHS.findall(rest) if writes or opens else ():
         path = os.path.normpath(os.path.join(place or folder, name))
-        if writes and not path.startswith((folder + "/", "/dev/")):
+        if writes and not path.startswith((folder + "/", "/dev/", "/proc/self/task/")):
             return "written, or started"
         if not writes and ("canary" in path or not (path.startswith((root + "/", *own, *_HARMLESS)) or path in root)):
             return "read"
