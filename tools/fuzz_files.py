@@ -353,7 +353,7 @@ def _wrong(line: str, root: str, folder: str, own: tuple[str, ...]) -> str | Non
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("formats", nargs="*", choices=[*FORMATS, []], help=", ".join(FORMATS))
+    parser.add_argument("formats", nargs="*", help=f"{', '.join(FORMATS)}; or model files to damage instead of tiny ones")
     parser.add_argument("--n", type=int, default=500, help="copies of each format")
     parser.add_argument("--seed", type=int, default=0, help="the first")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
@@ -364,12 +364,17 @@ def main() -> None:
     a = parser.parse_args()
     if a.make_keras or a.judge:
         return make_keras(a.make_keras) if a.make_keras else judge(a.judge)
-    kinds = a.formats or list(FORMATS)
+    files = {Path(name).suffix[1:]: Path(name) for name in a.formats if Path(name).suffix}
+    kinds = [name for name in a.formats if not Path(name).suffix] + [kind for kind in files if kind in FORMATS] or list(FORMATS)
+    if unknown := [name for name in a.formats if name not in FORMATS and Path(name).suffix[1:] not in FORMATS]:
+        parser.error(f"{unknown[0]}: is neither a format ({', '.join(FORMATS)}) nor a file of one")
     if a.inner:
         return work(kinds, a, Path(a.inner))
     with tempfile.TemporaryDirectory(prefix="edgeq-fuzz-") as folder:
         root = Path(folder).resolve()
         make_good(root, kinds)
+        for kind, file in files.items():
+            shutil.copyfile(file, root / "good" / kind / FORMATS[kind][0])
         inner = [sys.executable, __file__, *kinds, "--n", str(a.n), "--seed", str(a.seed), "--jobs", str(a.jobs), "--inner", str(root)]
         watched = shutil.which("strace") is not None and not a.no_strace
         if watched:
