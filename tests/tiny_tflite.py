@@ -170,7 +170,6 @@ def stateful(inner: bool = False) -> bytes:
     options.beta = 1.0
     x, flat = g.tensor("image", (1, 8, 8, 1), "float32"), g.tensor("flat", (1, 64), "float32")
     g.op(B.RESHAPE, [x, g.tensor("shape", (2,), "int32", data=[1, 64])], [flat], schema.ReshapeOptionsT())
-    branches = []
     if inner:
         scores, choice = g.tensor("scores", (1, 10), "float32"), schema.IfOptionsT()
         choice.thenSubgraphIndex, choice.elseSubgraphIndex = 1, 2
@@ -179,7 +178,6 @@ def stateful(inner: bool = False) -> bytes:
             branch = Graph(g)
             given = branch.tensor("given", (1, 64), "float32")
             branch.graph.inputs, branch.graph.outputs = [given], [_memory(branch, given)]
-            branches.append(branch)
     else:
         scores = _memory(g, flat)
     out = g.tensor("probs", (1, 10), "float32")

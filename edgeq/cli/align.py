@@ -104,9 +104,9 @@ def align(*, estimates: tuple[str, ...], access: str, objective: str, attack: st
     """Everything as one JSON-able dictionary. Raises :class:`EdgeqError`."""
     from edgeq import data
     from edgeq.core import plugins
-    from edgeq.core.files import sha256
     from edgeq.core.rows import Rows, row_id
     from edgeq.core.threat import Threat, parse_eps
+    from edgeq.integer.read import sha256
     from edgeq.measure import alignment
     from edgeq.measure.constant import sentence
 

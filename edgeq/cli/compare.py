@@ -243,7 +243,7 @@ def _sources(side: Side) -> tuple[Any, ...]:
 
 
 def _about(side: Side) -> dict[str, Any]:
-    from edgeq.core.files import sha256
+    from edgeq.integer.read import sha256
 
     return {
         "file": side.file.name,

@@ -11,7 +11,8 @@ from typing import Any
 
 import edgeq
 from edgeq.core.errors import EdgeqError
-from edgeq.core.files import move, scratch, sha256
+from edgeq.core.files import move, scratch
+from edgeq.integer.read import sha256
 from edgeq.pipeline import sidecar
 
 VERSION = edgeq.__version__

@@ -120,13 +120,13 @@ def _check(path: Path, key: str, kind: str, values: dict[str, Any], required: bo
         return
     value = values[key]
     if kind.startswith("int"):
-        right, wanted = type(value) is int and value > 0, "a whole number above 0"
+        right, wanted = type(value) is int and 0 < value < 2**53, "a whole number above 0 and below 2^53"
     elif kind.startswith("tuple"):
         right, wanted = isinstance(value, list) and bool(value) and all(isinstance(v, str) and v for v in value), "a list of texts"
     else:
         right, wanted = isinstance(value, str) and (bool(value) or not required), "a text"
     if not right:
-        raise EdgeqError(f"{path}: {key} = {value!r} is not {wanted}")
+        raise EdgeqError(f"{path}: {key} = {repr(value)[:60]} is not {wanted}")
 
 
 def _size(part: int, whole: int) -> str:

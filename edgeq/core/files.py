@@ -15,15 +15,18 @@ from pathlib import Path
 from edgeq.core.errors import EdgeqError
 
 
-def sha256(path: Path) -> str:
-    """Of a file's bytes; of a folder (a SavedModel), over the sorted relative names, sizes and bytes of its files."""
+def sha256(path: Path, beside: Path | None = None) -> str:
+    """Of a file's bytes; of a folder (a SavedModel), over the sorted relative names, sizes and bytes of its files; of a file and the one
+    ``beside`` it that it cannot do without, over the size (8 bytes, big-endian) and bytes of each."""
     total = hashlib.sha256()
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for, a device read for ever
             raise EdgeqError(f"{path}: is neither a file nor a folder")
-        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else filter(None, (path, beside)):
             if path.is_dir():
-                total.update(file.relative_to(path).as_posix().encode() + b"\0" + file.stat().st_size.to_bytes(8, "big"))
+                total.update(file.relative_to(path).as_posix().encode() + b"\0")
+            if path.is_dir() or beside is not None:
+                total.update(file.stat().st_size.to_bytes(8, "big"))
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):
                     total.update(block)

@@ -12,17 +12,19 @@ from typing import IO
 from edgeq.core.errors import EdgeqError
 
 MAX_TOTAL = 2 << 30  # what a tar may unpack to
+BOMB = 20  # times its size, beyond which it holds no images
+MAX_MEMBERS = 1000
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that refuses to give more than ``MAX_TOTAL`` bytes: a compressed tar may be a bomb."""
+    """A stream that refuses to give more than ``most`` bytes: a compressed tar may be a bomb."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.stream, self.left = stream, MAX_TOTAL
+    def __init__(self, stream: IO[bytes], most: int) -> None:
+        self.stream, self.most, self.left = stream, most, most
 
     def read(self, size: int = -1) -> bytes:
         if size < 0 or size > self.left:
-            raise EOFError(f"it unpacks to more than {MAX_TOTAL >> 20} MB")
+            raise EOFError(f"it unpacks to more than {self.most >> 20} MB")
         data = self.stream.read(size)
         self.left -= len(data)
         return data
@@ -61,10 +63,15 @@ def _read(spec: str, path: Path, limit: int) -> bytes:
 
 
 def _from_tar(spec: str, place: Path, wanted: list[str], limit: int) -> dict[str, bytes]:
+    import lzma
+
     found: dict[str, bytes] = {}
+    most = min(MAX_TOTAL, BOMB * place.stat().st_size + (1 << 20))
     try:
-        with place.open("rb") as raw, tarfile.open(fileobj=_Bounded(_unpacked(raw)), mode="r|") as archive:
-            for member in archive:
+        with place.open("rb") as raw, tarfile.open(fileobj=_Bounded(_unpacked(raw), most), mode="r|") as archive:
+            for count, member in enumerate(archive):
+                if count > MAX_MEMBERS:
+                    raise ValueError("it holds too many files")
                 name = member.name.rsplit("/", 1)[-1]
                 if name not in wanted or not member.isfile():
                     continue
@@ -74,7 +81,7 @@ def _from_tar(spec: str, place: Path, wanted: list[str], limit: int) -> dict[str
                 found[name] = content.read() if content is not None else b""
                 if len(found) == len(wanted):
                     break
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError, RuntimeError, KeyError) as error:
         raise EdgeqError(f"{spec}: is not a tar file that can be read ({error})") from None
     return found
 

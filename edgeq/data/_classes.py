@@ -15,7 +15,7 @@ import numpy as np
 from edgeq.core.errors import EdgeqError
 from edgeq.data._images import Images
 
-MAX_BYTES = 64 << 20  # of a labels.csv, a class map or a list of names
+MAX_BYTES = 8 << 20  # of a class map or a list of names
 
 
 def check_labels(dataset: Images, classes: int) -> None:
@@ -166,7 +166,10 @@ def _read_map(path: Path) -> dict[str, object]:
         if not isinstance(value, dict):
             raise EdgeqError(f'{path}: is not a JSON object like {{"cat": 281}}')
         return value
-    rows = [[cell.strip() for cell in line] for line in csv.reader(io.StringIO(text, newline="")) if line]
+    try:
+        rows = [[cell.strip() for cell in line] for line in csv.reader(io.StringIO(text, newline="")) if line]
+    except csv.Error as error:
+        raise EdgeqError(f"{path}: is not a CSV file ({error})") from None
     if not rows or any(len(row) != 2 for row in rows):
         raise EdgeqError(f"{path}: is not a CSV file of two columns, data class and model class index")
     if _number(rows[0][1]) is None and len(rows) > 1 and _number(rows[1][1]) is not None:

@@ -7,6 +7,7 @@ greys stay one channel, 16 bits are scaled to 8, and of an animation the first f
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from edgeq.core.errors import EdgeqError
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "WEBP", "GIF", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm", ".webp", ".gif", ".tif", ".tiff")
 MAX_BYTES = 64 << 20  # of one image file
-MAX_PIXELS = 64_000_000  # 8,000 x 8,000: above any camera on a small device, below what hurts
+MAX_PIXELS = 32_000_000  # 6,500 x 4,900: above any camera on a small device; in Pillow's hands it takes up to half a GB
+LARGE, BOMB = 1_000_000, 200  # pixels; and pixels a byte of the file, beyond which a large image is no photo
 
 
 def decode(data: bytes, where: str) -> np.ndarray:
@@ -27,6 +29,9 @@ def decode(data: bytes, where: str) -> np.ndarray:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise EdgeqError(f"{where}: {width} x {height} pixels are more than {MAX_PIXELS:,}; make the image smaller")
+            if width * height > max(LARGE, BOMB * len(data)):
+                raise EdgeqError(f"{where}: {width} x {height} pixels in {len(data):,} bytes are no photo; make the image smaller")
+            _check_tiles(image)
             image.load()
             if image.mode in ("1", "L", "LA"):
                 pixels = np.asarray(image.convert("L"))[..., None]
@@ -45,10 +50,20 @@ def decode(data: bytes, where: str) -> np.ndarray:
 
 def _sixteen(values: np.ndarray, where: str) -> np.ndarray:
     """16 bits to 8: ``rint(v / 257)``, which takes 65,535 to 255. Pillow's own conversion would clip at 255."""
-    wide = values.astype(np.int64)
-    if wide.min(initial=0) < 0 or wide.max(initial=0) > 65535:
+    if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
         raise EdgeqError(f"{where}: holds 32-bit pixels; save it with 8 bits a channel")
-    return ((wide + 128) // 257).astype(np.uint8)
+    return _TO_EIGHT[values]
+
+
+_TO_EIGHT = ((np.arange(65536) + 128) // 257).astype(np.uint8)
+
+
+def _check_tiles(image: Any) -> None:
+    """A TIFF may be of tiles that are larger than itself: they are unpacked whole."""
+    tags = getattr(image, "tag_v2", {})
+    sides = [tags.get(tag, 0) for tag in (322, 323)]  # TileWidth, TileLength
+    if not all(isinstance(side, int) for side in sides) or sides[0] * sides[1] > MAX_PIXELS:
+        raise ValueError(f"tiles of {sides[0]} x {sides[1]} pixels")
 
 
 def _first_line(error: Exception) -> str:

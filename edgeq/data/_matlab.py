@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeq.core.errors import EdgeqError
 
-MAX_BYTES = 512 << 20  # one array
+MAX_BYTES = 256 << 20  # all arrays; the official train file has 225 MB
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _MATRIX, _COMPRESSED = 14, 15
 _NUMERIC_CLASSES = range(6, 16)  # double, single, int8 .. uint64
@@ -28,10 +28,12 @@ def read_arrays(data: bytes, wanted: set[str], where: str) -> dict[str, np.ndarr
     if len(data) < 136 or order is None:
         raise EdgeqError(f"{where}: is not a MATLAB v5 file")
     found: dict[str, np.ndarray] = {}
+    left = MAX_BYTES
     try:
         for kind, body in _elements(memoryview(data)[128:], order):
             if kind == _COMPRESSED:
-                kind, body = _inflate(body, order)
+                kind, body = _inflate(body, order, left)
+                left -= len(body)
             if kind == _MATRIX:
                 name, array = _matrix(body, order, wanted)
                 if array is not None:
@@ -60,12 +62,12 @@ def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
         at += size if kind == _COMPRESSED else (size + 7) // 8 * 8
 
 
-def _inflate(body: memoryview, order: str) -> tuple[int, memoryview]:
+def _inflate(body: memoryview, order: str, most: int) -> tuple[int, memoryview]:
     stream = zlib.decompressobj()
     head = stream.decompress(body, 8)
     kind, size = struct.unpack(order + "II", head)
-    if size > MAX_BYTES:
-        raise ValueError(f"an array of more than {MAX_BYTES >> 20} MB")
+    if size > most:
+        raise ValueError(f"arrays of more than {MAX_BYTES >> 20} MB")
     rest = stream.decompress(stream.unconsumed_tail, max(size, 1))
     if len(rest) < size:
         raise ValueError("it ends early")

@@ -80,6 +80,8 @@ def _plain_keys(keys: list[Any]) -> None:
         raise pickle.UnpicklingError("a dictionary key that is no text")
 
 
+MAX_OPCODES = 300_000  # an official batch has some 60,000
+
 # Python's own unpickler in pure Python (Any: its methods are not in typeshed). The C one allocates as much memory as a memo index says.
 _Base: Any = pickle._Unpickler
 
@@ -118,10 +120,24 @@ class _Reader(_Base):
     dispatch[pickle.BUILD[0]] = load_build
 
 
+class _Counted(dict[int, Any]):
+    """The table of opcodes, for so many of them: pure Python takes a minute for those of 64 MB."""
+
+    left = MAX_OPCODES
+
+    def __getitem__(self, code: int) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise pickle.UnpicklingError(f"more than {MAX_OPCODES:,} opcodes")
+        return super().__getitem__(code)
+
+
 def read_dict(data: bytes, where: str) -> dict[str, Any]:
     """The dictionary in a CIFAR pickle: keys as text, arrays as uint8 ``np.ndarray``. Raises :class:`EdgeqError` for anything else."""
     try:
-        value = _Reader(io.BytesIO(data), encoding="bytes").load()
+        reader = _Reader(io.BytesIO(data), encoding="bytes")
+        reader.dispatch = _Counted(_Reader.dispatch)
+        value = reader.load()
     except Exception as error:  # a hostile file can raise nearly any error inside the opcodes; none of them got to call anything
         what = f"opcode {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error) or type(error).__name__
         wrong = f"is no CIFAR file and was not unpickled: it holds {what[:120]}"

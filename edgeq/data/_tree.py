@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
-from edgeq.data._classes import MAX_BYTES as MAX_TABLE
 from edgeq.data._classes import choose_column, from_text, read_table
 from edgeq.data._decode import MAX_BYTES, SUFFIXES, decode
 from edgeq.data._images import Images
 
 TABLE = "labels.csv"
+MAX_TABLE = 64 << 20  # bytes of a labels.csv
+MAX_LINE = 4096  # bytes of one of its lines, on average: a small archive holds no large table
 SPLITS = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
 
 
@@ -79,7 +80,10 @@ def _from_table(
     files: Files, table: str, base: str, known: set[str], part: str | None, label_column: str | None, classes: int | None, notes: list[str]
 ) -> tuple[list[str], list[str]]:
     where = f"{files.where}: {TABLE}"
-    header, lines = read_table(files.read(table, MAX_TABLE), where)
+    content = files.read(table, MAX_TABLE)
+    if len(content) > MAX_LINE * (len(known) + 16):
+        raise EdgeqError(f"{where}: is too large for {len(known)} images")
+    header, lines = read_table(content, where)
     column, said = choose_column(header[1:], label_column, classes, where)
     notes += said
     place = header.index(column, 1)
@@ -113,6 +117,8 @@ def _from_folders(
     found: tuple[str, ...] | None = tuple(everywhere)
     index = {c: i for i, c in enumerate(everywhere)}
     if all(c.isdecimal() for c in everywhere):  # sorted as text, "10" would come before "2"
+        if (longest := max(everywhere, key=len)) and len(longest) > 9:
+            raise EdgeqError(f"{where}: a class folder is named {longest[:20]}.., too large a number for a label; rename it")
         notes.append("class folders are named by numbers, which are taken as the labels")
         found, index = None, {c: int(c) for c in everywhere}
     return names, np.array([index[n.split("/", depth + 1)[depth]] for n in names], np.int64), found

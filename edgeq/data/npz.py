@@ -7,22 +7,34 @@ import shutil
 import struct
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from edgeq.core import zips
 from edgeq.core.errors import EdgeqError
 from edgeq.data._images import Images, whole_labels
 
 MAX_BYTES = 8 << 30  # one array
+MAX_IMAGES = 2_000_000  # ImageNet has 1.3 million
 PAIRS = {
     "train": (("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels"), ("x", "y")),
     "test": (("x_test", "y_test"), ("test_images", "test_labels"), ("images", "labels"), ("x", "y")),
 }
-_DAMAGE = (zipfile.BadZipFile, OSError, ValueError, EOFError, zlib.error, struct.error, NotImplementedError, RuntimeError, SyntaxError)
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """An array of the archive as its header says it is: ``start`` bytes into the member ``info``."""
+
+    info: zipfile.ZipInfo
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    start: int
 
 
 def open_npz(spec: str, path: str, split: str, label_column: str | None = None, classes: int | None = None) -> Images:
@@ -35,19 +47,23 @@ def open_npz(spec: str, path: str, split: str, label_column: str | None = None, 
     if not path or not file.is_file():
         raise EdgeqError(f"{spec}: there is no file {path!r}; write npz:PATH")
     try:
-        with zipfile.ZipFile(file) as archive:
+        with file.open("rb") as stream, zips.opened(stream) as archive:
             held = {n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")}
             notes: list[str] = []
             x, y = _pair(held, split, spec, notes)
-            pixels = _mapped(file, archive, x + ".npy", f"{spec}: {x}")
-            labels = whole_labels(_mapped(file, archive, y + ".npy", f"{spec}: {y}"), f"{spec}: {y}")
-    except _DAMAGE as error:
+            images, numbers = (_declared(archive, name + ".npy", f"{spec}: {name}") for name in (x, y))
+            count, others = (a.shape[0] if a.shape else 1 for a in (images, numbers))
+            if count != others:
+                raise EdgeqError(f"{spec}: {x}: holds {count} images, and {y} {others} labels")
+            if count > MAX_IMAGES:
+                raise EdgeqError(f"{spec}: {x}: holds {count:,} images; give up to {MAX_IMAGES:,}")
+            pixels = _mapped(file, archive, images)
+            labels = whole_labels(_mapped(file, archive, numbers), f"{spec}: {y}")
+    except zips.DAMAGE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise EdgeqError(f"{spec}: is not an npz file that can be read ({reason})") from None
     where = f"{spec}: {x}"
     pixels = _as_images(pixels, where, notes)
-    if len(pixels) != len(labels) or not len(labels):
-        raise EdgeqError(f"{where}: holds {len(pixels)} images, and {y} {len(labels)} labels")
     factor = _factor(pixels, where, notes)
 
     def read(index: int) -> np.ndarray:
@@ -77,25 +93,31 @@ def _pair(held: set[str], split: str, spec: str, notes: list[str]) -> tuple[str,
     raise EdgeqError(f"{spec}: holds no x_test and y_test, and no images and labels (but {listing})")
 
 
-def _mapped(file: Path, archive: zipfile.ZipFile, name: str, where: str) -> np.ndarray:
-    """An array of the archive as a memory map, after its header was checked against its size."""
+def _declared(archive: zipfile.ZipFile, name: str, where: str) -> _Declared:
+    """What the header of an array says, after it was checked against the array's size."""
     info = archive.getinfo(name)
-    with archive.open(info) as member:
+    with zips.member(archive, info) as member:
         shape, fortran, dtype, start = _header(member, where)
-        size = math.prod(shape) * dtype.itemsize
-        if size > MAX_BYTES:
-            raise EdgeqError(f"{where}: is larger than {MAX_BYTES >> 30} GB; give fewer images")
-        if info.file_size - start != size:
-            raise EdgeqError(f"{where}: has {info.file_size - start} bytes where its shape {shape} needs {size}")
-        if size == 0:
-            raise EdgeqError(f"{where}: is empty")
-        options: dict[str, Any] = {"dtype": dtype, "mode": "r", "shape": shape, "order": "F" if fortran else "C"}
-        if info.compress_type == zipfile.ZIP_STORED:
-            return np.memmap(file, offset=_data_offset(file, info) + start, **options)
-        with tempfile.TemporaryFile() as spool:
-            shutil.copyfileobj(_Limited(member, size), spool, 1 << 20)
-            spool.flush()
-            return np.memmap(spool, offset=0, **options)
+    size = math.prod(shape) * dtype.itemsize
+    if size > MAX_BYTES:
+        raise EdgeqError(f"{where}: is larger than {MAX_BYTES >> 30} GB; give fewer images")
+    if info.file_size - start != size:
+        raise EdgeqError(f"{where}: has {info.file_size - start} bytes where its shape {shape} needs {size}")
+    if size == 0:
+        raise EdgeqError(f"{where}: is empty")
+    return _Declared(info, shape, fortran, dtype, start)
+
+
+def _mapped(file: Path, archive: zipfile.ZipFile, array: _Declared) -> np.ndarray:
+    """An array of the archive as a memory map."""
+    options: dict[str, Any] = {"dtype": array.dtype, "mode": "r", "shape": array.shape, "order": "F" if array.fortran else "C"}
+    if array.info.compress_type == zipfile.ZIP_STORED:
+        return np.memmap(file, offset=_data_offset(file, array.info) + array.start, **options)
+    with zips.member(archive, array.info) as member, tempfile.TemporaryFile() as spool:
+        member.read(array.start)
+        shutil.copyfileobj(_Limited(member, math.prod(array.shape) * array.dtype.itemsize), spool, 1 << 20)
+        spool.flush()
+        return np.memmap(spool, offset=0, **options)
 
 
 class _Limited:
@@ -115,7 +137,10 @@ def _header(member: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dt
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if read is None:
         raise EdgeqError(f"{where}: has npy version {version}; save it again")
-    shape, fortran, dtype = read(member)
+    try:
+        shape, fortran, dtype = read(member)
+    except Exception as error:  # numpy evaluates it as Python does, with as many kinds of errors
+        raise ValueError(f"the header of {where.split(': ')[-1]} is damaged: {error}") from None
     if dtype.kind not in "uifb":
         raise EdgeqError(f"{where}: holds {dtype}, not numbers; save it as uint8")
     if len(shape) > 4 or any(s < 0 for s in shape):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import stat
 import zipfile
-import zlib
 from pathlib import Path
 
+from edgeq.core import zips
 from edgeq.core.errors import EdgeqError
 from edgeq.data._images import Images
 from edgeq.data._tree import Files, open_tree
@@ -18,8 +18,8 @@ def open_zip(spec: str, path: str, split: str, label_column: str | None = None, 
     if not path or not file.is_file():
         raise EdgeqError(f"{spec}: there is no file {path!r}; write zip:PATH")
     try:
-        archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+        archive = zips.opened(file.open("rb"))
+    except zips.DAMAGE as error:
         raise EdgeqError(f"{spec}: is not a zip file that can be read ({error})") from None
     entries: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
@@ -37,13 +37,14 @@ def open_zip(spec: str, path: str, split: str, label_column: str | None = None, 
         entries[name] = info
 
     def read(name: str, limit: int) -> bytes:
-        info = entries[name]
+        info, data = entries[name], b""
         try:
-            with archive.open(info) as member:
-                data = member.read(limit + 1)  # the size in the listing may lie: read no more than this
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+            if info.file_size <= limit:
+                with zips.member(archive, info) as member:
+                    data = member.read(limit + 1)  # the size in the listing may lie: read no more than this
+        except zips.DAMAGE as error:
             raise EdgeqError(f"{spec}: {name}: cannot be unpacked ({error})") from None
-        if len(data) > limit:
+        if max(len(data), info.file_size) > limit:
             raise EdgeqError(f"{spec}: {name}: unpacks to more than {limit >> 20} MB")
         return data
 

@@ -7,6 +7,8 @@ from typing import Literal
 from edgeq.core.answer import Kind
 from edgeq.integer.model import Model, Tensor
 
+MAX_PIXELS = 2**24  # numbers of one image at the input: 2,300 x 2,300 in colour
+MAX_CLASSES = 2**16  # three times those of ImageNet-21k
 PASS = {"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "CAST", "EXPAND_DIMS", "TRANSPOSE"} | {
     *("QuantizeLinear", "DequantizeLinear", "Reshape", "Squeeze", "Unsqueeze", "Cast", "Flatten", "Identity", "Transpose")
 }
@@ -83,6 +85,8 @@ def _input_problem(given: Tensor) -> str | None:
         return f"takes {given.dtype} input; images are int8, uint8 or float32"
     if any(d < 0 for d in given.shape[1:]):
         return f"leaves the size of its input open ({_show(given.shape)}); fix the image size when exporting"
+    if given.elements > MAX_PIXELS:
+        return f"takes input of shape {_show(given.shape)}; images of up to {MAX_PIXELS:,} numbers can be attacked"
     if image_layout(given.shape) is None:
         return f"takes input of shape {_show(given.shape)}, which is no image of 1 or 3 channels"
     return None
@@ -104,6 +108,8 @@ def _output_problem(answer: Tensor, given: Tensor, kind: Kind | None) -> str | N
         return None
     if answer.dtype not in ("int8", "uint8", "float32"):
         return f"returns {answer.dtype} output; scores are int8, uint8 or float32"
+    if big and big[0] > MAX_CLASSES:
+        return f"has {big[0]:,} output units; up to {MAX_CLASSES:,} classes can be told apart"
     if not big:
         return "has a single output unit; a classifier has one score a class"
     return None

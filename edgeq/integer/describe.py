@@ -15,7 +15,9 @@ _BITS = {"int2": 2, "int4": 4, "uint4": 4, "int8": 8, "uint8": 8, "bool": 8, "in
 _CONVS = {"CONV_2D", "Conv", "QLinearConv", "ConvInteger", "FusedConv"}
 _DEPTHWISE = {"DEPTHWISE_CONV_2D"}
 _DENSE = {"FULLY_CONNECTED", "Gemm", "QGemm", "MatMul", "QLinearMatMul", "MatMulInteger"}
+_SHAPED = _CONVS | _DEPTHWISE | _DENSE
 _CONVERSIONS = {"QuantizeLinear", "DequantizeLinear"}  # an ONNX file writes them around every layer; they are no layers
+_OF_CONSTANTS = {"DEQUANTIZE", "DequantizeLinear", "TRANSPOSE", "Transpose", "DENSIFY"}
 _WEIGHT_AT = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3}
 
 
@@ -73,8 +75,8 @@ class Description:
 def describe(model: Model) -> Description:
     """The description of a model that :func:`edgeq.integer.read.read` returned."""
     problem = classifier.classifier_problem(model)
-    counted: set[int] = set()  # weights that two ops share count once
-    layers = tuple(_layer(model, op, counted) for op in model.ops if op.name not in _CONVERSIONS)
+    weights = _Weights(2 * model.size + 4096)
+    layers = tuple(_layer(model, op, weights) for op in model.ops if op.name not in _CONVERSIONS)
     return Description(
         model.path,
         model.format,
@@ -91,15 +93,22 @@ def describe(model: Model) -> Description:
     )
 
 
-def weight_levels(codes: np.ndarray, axis: int | None) -> int:
+def weight_levels(codes: np.ndarray, axis: int | None, zeros: np.ndarray | None = None) -> int:
     """How many distinct values weights use, zero points taken off, once every slice of ``axis`` is divided by its own common step.
 
-    A 2-bit network exported on int8 kernels stores K * {-1, 0, 1} with another K in every channel; it uses 3 levels, not 3 a channel.
+    ``codes``: integers of any shape; ``zeros``: ``(1,)`` or one a slice, 0 where left out. A 2-bit network exported on int8 kernels
+    stores K * {-1, 0, 1} with another K in every channel; it uses 3 levels, not 3 a channel.
     """
     rows = codes.reshape(1, -1) if axis is None else np.moveaxis(codes, axis, 0).reshape(codes.shape[axis], -1)
-    rows = rows.astype(np.int64)
-    steps = np.maximum(np.gcd.reduce(rows, axis=1), 1) if rows.size else np.ones(len(rows), np.int64)
-    return len(np.unique(rows // steps[:, None]))
+    zeros = np.broadcast_to(np.zeros(1, np.int64) if zeros is None else zeros, len(rows))
+    found: np.ndarray = np.empty(0, np.int64)
+    step = max(1, 2**20 // max(1, rows.shape[1]))  # rows at once: some 16 MB, however large the layer
+    for at in range(0, len(rows), step):
+        block = rows[at : at + step]
+        block = (np.unique(block)[None] if len(block) == 1 else block).astype(np.int64) - zeros[at : at + step, None]
+        steps = np.maximum(np.gcd.reduce(block, axis=1), 1) if block.size else np.ones(len(block), np.int64)
+        found = np.union1d(found, block // steps[:, None])
+    return len(found)
 
 
 def _border(tensor: Tensor) -> Border:
@@ -113,31 +122,50 @@ def _quantisation(tensor: Tensor) -> tuple[float | None, int | None]:
     return float(tensor.scales[0]), int(tensor.zeros[0]) if tensor.zeros.size else 0
 
 
-def _layer(model: Model, op: Op, counted: set[int]) -> Layer:
+class _Weights:
+    """The weights that were looked at. Those that two ops share count once; a damaged file may show the same bytes in any number of
+    tensors, so no more than ``budget`` codes are looked at."""
+
+    def __init__(self, budget: int) -> None:
+        self.counted: set[int] = set()
+        self.budget = budget
+        self._levels: dict[int, int | None] = {}
+
+    def levels(self, index: int, weight: Tensor) -> int | None:
+        if index not in self._levels:
+            self._levels[index] = None
+            if 0 < weight.elements <= self.budget and (codes := weight.codes()) is not None and codes.dtype.kind in "iu":
+                self.budget -= weight.elements
+                axis, zeros = _scaled_along(weight)
+                self._levels[index] = weight_levels(codes, axis, zeros)
+        return self._levels[index]
+
+
+def _layer(model: Model, op: Op, weights: _Weights) -> Layer:
     constants = {c: model.tensors[c] for c in (_constant(model, i) for i in op.inputs if i >= 0) if c is not None}
-    shaped = op.name in _CONVS | _DEPTHWISE | _DENSE
-    new = [t.elements for i, t in constants.items() if i not in counted and (shaped or t.dtype.startswith("float"))]
-    counted.update(constants)
+    shaped = op.name in _SHAPED
+    new = [t.elements for i, t in constants.items() if i not in weights.counted and (shaped or t.dtype.startswith("float"))]
+    weights.counted.update(constants)
     first = model.tensors[op.outputs[0]] if op.outputs else Tensor("", (), (), "unknown")
     weight = _weight(model, op) if shaped else None
     bits = used = levels = None
-    if weight is not None and weight.dtype in _BITS and not weight.dtype.endswith("float16"):
-        codes = weight.codes()
-        bits = _BITS[weight.dtype]
-        if codes is not None and codes.size:
-            levels = weight_levels(*_centred(codes, weight))
+    if weight is not None and model.tensors[weight].dtype in _BITS and not model.tensors[weight].dtype.endswith("float16"):
+        bits = _BITS[model.tensors[weight].dtype]
+        if levels := weights.levels(weight, model.tensors[weight]):
             used = max(1, math.ceil(math.log2(levels)))
     scale, zero = _quantisation(first)
-    return Layer(op.name, first.shape, sum(new), _macs(model, op, weight, first), bits, used, levels, scale, zero)
+    macs = _macs(op, None if weight is None else model.tensors[weight], first)
+    return Layer(op.name, first.shape, sum(new), macs, bits, used, levels, scale, zero)
 
 
-def _centred(codes: np.ndarray, weight: Tensor) -> tuple[np.ndarray, int | None]:
-    """Weights less their zero points, and the axis along which scales differ."""
-    codes = codes.astype(np.int64)
-    per_axis = weight.scales.size > 1 and weight.axis < codes.ndim and codes.shape[weight.axis] == weight.scales.size
-    zeros = weight.zeros if weight.zeros.size == (weight.scales.size if per_axis else 1) else np.zeros(1, np.int64)
-    shape = [-1 if per_axis and i == weight.axis else 1 for i in range(codes.ndim)]
-    return codes - zeros.reshape(shape), weight.axis if per_axis else None
+def _scaled_along(weight: Tensor) -> tuple[int | None, np.ndarray]:
+    """The axis along which a weight's scales differ, and its zero points."""
+    rank = len(weight.shape)
+    axis = weight.axis % rank if -rank <= weight.axis < rank else None
+    if weight.scales.size < 2 or axis is None or weight.shape[axis] != weight.scales.size:
+        axis = None
+    zeros = weight.zeros if weight.zeros.size == (1 if axis is None else weight.scales.size) else np.zeros(1, np.int64)
+    return axis, zeros
 
 
 def _constant(model: Model, tensor: int) -> int | None:
@@ -146,20 +174,19 @@ def _constant(model: Model, tensor: int) -> int | None:
         if model.tensors[tensor].data is not None:
             return tensor
         op = model.producer(tensor)
-        if op is None or op.name not in ("DEQUANTIZE", "DequantizeLinear", "TRANSPOSE", "Transpose", "DENSIFY") or op.inputs[0] < 0:
+        if op is None or op.name not in _OF_CONSTANTS or not op.inputs or op.inputs[0] < 0:
             return None
         tensor = op.inputs[0]
     return None
 
 
-def _weight(model: Model, op: Op) -> Tensor | None:
+def _weight(model: Model, op: Op) -> int | None:
     at = _WEIGHT_AT.get(op.name, 1)
-    found = _constant(model, op.inputs[at]) if len(op.inputs) > at and op.inputs[at] >= 0 else None
-    return None if found is None else model.tensors[found]
+    return _constant(model, op.inputs[at]) if len(op.inputs) > at and op.inputs[at] >= 0 else None
 
 
-def _macs(model: Model, op: Op, weight: Tensor | None, out: Tensor) -> int | None:
-    if op.name not in _CONVS | _DEPTHWISE | _DENSE:
+def _macs(op: Op, weight: Tensor | None, out: Tensor) -> int | None:
+    if op.name not in _SHAPED:
         return 0
     if weight is None or out.dtype == "unknown" or any(d < 0 for d in out.shape[1:]):
         return None

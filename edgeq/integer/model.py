@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 from edgeq.core.errors import EdgeqError
 
 MAX_FILE = 2**31  # bytes: what flatbuffers and protobuf can address
+MAX_OPS = 10_000
 
 _NUMBERS = {"bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"}
 
@@ -90,12 +92,12 @@ class Model:
     restless: tuple[str, ...] = ()
 
     def producer(self, tensor: int) -> Op | None:
-        """The op that writes a tensor; None for inputs and constants."""
-        return next((op for op in self.ops if tensor in op.outputs), None)
+        """The op that writes a tensor, the first of several; None for inputs and constants."""
+        return self._producers.get(tensor)
 
-    def consumers(self, tensor: int) -> Iterator[Op]:
-        """The ops that read a tensor."""
-        return (op for op in self.ops if tensor in op.inputs)
+    @cached_property
+    def _producers(self) -> dict[int, Op]:
+        return {tensor: op for op in reversed(self.ops) for tensor in op.outputs}
 
 
 def file_bytes(path: str | Path) -> bytes:

@@ -1,16 +1,17 @@
-"""Reads an ``.onnx`` file as a :class:`~edgeq.integer.model.Model`. The file is untrusted; weights in a second file are refused."""
+"""Reads an ``.onnx`` file as a :class:`~edgeq.integer.model.Model`. The file is untrusted: see :mod:`edgeq.integer.onnx.content`."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from edgeq.core.errors import EdgeqError
-from edgeq.integer.model import Model, Op, Tensor, file_bytes
+from edgeq.integer.model import Model, Op, Tensor
+from edgeq.integer.onnx.content import MAX_RANK, damage, graphs, proto_of, self_contained
+from edgeq.integer.onnx.inference import inferred
 
 MAX_NAME = 512
 RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -27,71 +28,28 @@ _ATTRIBUTES = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints"}  # onnx.Attribute
 
 def read(path: str) -> Model:
     """The model in the file ``path``. Raises :class:`EdgeqError`."""
-    return parse(file_bytes(path), str(path))
+    return parse(self_contained(path), str(path))
 
 
 def parse(data: bytes, path: str) -> Model:
     """The model in ``data``; ``path`` names it in errors."""
-    proto = _with_shapes(proto_of(data, path))
+    proto = proto_of(data, path)
     try:
         return _model(proto, path, len(data))
     except (ValueError, IndexError, KeyError, TypeError, OverflowError):
-        raise _damage(path) from None
-
-
-def proto_of(data: bytes, path: str) -> Any:
-    """The ``onnx.ModelProto`` in ``data``, if it has a graph and all its weights in itself."""
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    except ModuleNotFoundError:
-        raise EdgeqError(f'{path}: reading .onnx files needs the onnx packages; pip install "edgeq[onnx]"') from None
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(data)
-    except DecodeError:
-        raise _damage(path) from None
-    if not proto.ir_version or not proto.graph.node or not proto.graph.output:
-        raise _damage(path)
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(proto.graph)):
-        raise EdgeqError(f"{path}: keeps its weights in a second file; save it as one file (onnx.save with save_as_external_data=False)")
-    return proto
-
-
-def _with_shapes(proto: Any) -> Any:
-    """The model with the shapes inside its graph, where they follow from what is stated."""
-    import onnx
-
-    try:
-        return onnx.shape_inference.infer_shapes(proto)
-    except Exception:  # its exceptions are not public; the shapes are only for show
-        return proto
-
-
-def _damage(path: str) -> EdgeqError:
-    return EdgeqError(f"{path}: the model is truncated or damaged; fetch or export it again")
-
-
-def _tensors(graph: Any, depth: int = 0) -> Iterator[Any]:
-    """Every constant of a graph and of the graphs inside it."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield attribute.t
-            yield from attribute.tensors
-            if depth < 16:
-                for inner in (attribute.g, *attribute.graphs):
-                    yield from _tensors(inner, depth + 1)
+        raise damage(path) from None
 
 
 def _model(proto: Any, path: str, size: int) -> Model:
     graph = proto.graph
     constants = {t.name: t for t in graph.initializer}
     constants |= {n.output[0]: a.t for n in graph.node if n.op_type == "Constant" and n.output for a in n.attribute if a.name == "value"}
-    values = {v.name: v for v in (*graph.value_info, *graph.output, *graph.input)}
+    values = {v.name: v for v in (*inferred(proto), *graph.value_info, *graph.output, *graph.input)}
     nodes = [n for n in graph.node if not (n.op_type == "Constant" and n.output and n.output[0] in constants)]
     names = list(dict.fromkeys([*values, *constants, *(x for n in nodes for x in (*n.input, *n.output) if x)]))
     index = {name: i for i, name in enumerate(names)}
+    if not all(isinstance(text, str) for text in (proto.producer_name, *names, *(x for n in nodes for x in (n.op_type, n.domain)))):
+        raise ValueError("text that is not UTF-8")
 
     def find(found: Any) -> tuple[int, ...]:
         return tuple(index.get(x, -1) for x in found)
@@ -101,18 +59,11 @@ def _model(proto: Any, path: str, size: int) -> Model:
     quantised = _quantisation(nodes, constants)
     tensors = tuple(_tensor(name, values.get(name), constants.get(name), quantised.get(name)) for name in names)
     inputs = find(v.name for v in graph.input if v.name not in constants)
-    about = {"description": proto.producer_name[:MAX_NAME], "restless": tuple(sorted({n.op_type for n in _nodes(proto)} & RANDOM))}
+    about = {
+        "description": proto.producer_name[:MAX_NAME],
+        "restless": tuple(sorted({n.op_type for g in graphs(proto) for n in g.node} & RANDOM)),
+    }
     return Model(path, "onnx", size, tensors, ops, inputs, find(v.name for v in graph.output), **about)
-
-
-def _nodes(proto: Any) -> Iterator[Any]:
-    """Every node of the model, of its functions, and of the graphs inside nodes."""
-    waiting = [proto.graph, *proto.functions]
-    while waiting:
-        for node in waiting.pop().node:
-            yield node
-            for attribute in node.attribute:
-                waiting += [g for g in (attribute.g, *attribute.graphs) if g.node]
 
 
 def _is_custom(node: Any) -> bool:
@@ -148,6 +99,8 @@ def _tensor(name: str, value: Any, constant: Any, quantised: tuple[np.ndarray, n
     if value is None:
         return Tensor(name, (), (), "unknown", scales, zeros, axis)
     kind = value.type.tensor_type
+    if len(kind.shape.dim) > MAX_RANK:
+        raise ValueError(name)
     signature = tuple(d.dim_value if d.dim_value > 0 else -1 for d in kind.shape.dim)
     # a free batch axis counts as one image, as in a .tflite
     shape = (1, *signature[1:]) if signature[:1] == (-1,) else signature
@@ -178,11 +131,18 @@ def _quantisation(nodes: list[Any], constants: dict[str, Any]) -> dict[str, tupl
     outputs = {"QuantizeLinear": (1, 2), "QLinearConv": (6, 7), "QLinearMatMul": (6, 7), "QGemm": (7, 8), "QLinearSoftmax": (3, 4)}
     found: dict[str, tuple[np.ndarray, np.ndarray, int]] = {}
 
+    @functools.cache  # many ops may share one constant
+    def numbers(name: str, dtype: type) -> np.ndarray:
+        return _numbers(constants[name]).astype(dtype)
+
+    @functools.cache
+    def zeros(count: int) -> np.ndarray:
+        return np.zeros(count, np.int64)
+
     def note(tensor: str, scale: str, zero: str, axis: int) -> None:
         if scale in constants:
-            zeros = _numbers(constants[zero]) if zero in constants else None
-            scales = _numbers(constants[scale]).astype(np.float32)
-            found[tensor] = (scales, np.zeros(scales.size, np.int64) if zeros is None else zeros.astype(np.int64), axis)
+            scales = numbers(scale, np.float32)
+            found[tensor] = (scales, numbers(zero, np.int64) if zero in constants else zeros(scales.size), axis)
 
     for node in nodes:
         given = [*node.input, *[""] * 9]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from edgeq.core import files
 from edgeq.core.errors import EdgeqError
 from edgeq.integer.graph import Graph
 from edgeq.integer.model import Model, file_bytes
@@ -22,9 +23,28 @@ def format_of(path: str | Path, data: bytes) -> Literal["tflite", "onnx"]:
     raise EdgeqError(f"{path}: is neither a .tflite nor an .onnx model")
 
 
+def content(path: str | Path) -> bytes:
+    """A model file as one piece: its bytes, into which those of an ``.onnx`` file's second file are taken. Raises :class:`EdgeqError`."""
+    if Path(path).suffix.lower() != ".onnx":
+        return file_bytes(path)
+    from edgeq.integer.onnx.content import self_contained
+
+    return self_contained(path)
+
+
+def sha256(path: Path) -> str:
+    """What a model is: :func:`edgeq.core.files.sha256` of the file or folder; of an ``.onnx`` that keeps weights in a second file, over
+    both files' sizes and bytes. Raises :class:`EdgeqError`."""
+    if path.suffix.lower() != ".onnx" or path.is_dir():
+        return files.sha256(path)
+    from edgeq.integer.onnx.content import beside
+
+    return files.sha256(path, beside(path))
+
+
 def read(path: str | Path) -> Model:
     """The model in a ``.tflite`` or ``.onnx`` file. Raises :class:`EdgeqError`."""
-    data = file_bytes(path)
+    data = content(path)
     if format_of(path, data) == "tflite":
         from edgeq.integer.tflite_file import parse
     else:

@@ -16,7 +16,6 @@ from edgeq.integer.graph import Graph
 from edgeq.integer.onnx import ops, scales
 from edgeq.integer.onnx.reader import Reader
 from edgeq.integer.onnx.values import UnfitError, without_identities
-from edgeq.integer.read_tflite import MAX_OPS
 
 
 def read(path: str | Path) -> Graph:
@@ -26,13 +25,14 @@ def read(path: str | Path) -> Graph:
 
 def from_model(model: models.Model) -> Graph:
     """The graph of a parsed file. :class:`EdgeqError` names the file, the op, and what to do."""
-    m = without_identities(model)
+    m = model
     if m.format != "onnx":
         raise EdgeqError(f"{m.path}: is no .onnx model")
     if len(m.inputs) != 1 or len(m.outputs) != 1:
         raise EdgeqError(f"{m.path}: has {len(m.inputs)} inputs and {len(m.outputs)} outputs; only one of each can be read as a graph")
-    if not 1 <= len(m.ops) <= MAX_OPS:
-        raise EdgeqError(f"{m.path}: has {len(m.ops)} ops; 1 to {MAX_OPS} can be read")
+    m = without_identities(m)
+    if not 1 <= len(m.ops) <= models.MAX_OPS:
+        raise EdgeqError(f"{m.path}: has {len(m.ops)} ops; 1 to {models.MAX_OPS} can be read")
     r, where = Reader(m, ops.read), "the input"
     try:
         r.labels = scales.labels(r)
@@ -43,6 +43,6 @@ def from_model(model: models.Model) -> Graph:
                 r.values[r.output(op)] = ops.read(r, op)
         where = "the output"
         output = r.leave()
-    except (UnfitError, ValueError, IndexError, KeyError, OverflowError, TypeError) as error:
+    except (UnfitError, ValueError, IndexError, KeyError, OverflowError, TypeError, RecursionError) as error:
         raise EdgeqError(f"{m.path}: {where} cannot be read: {error}; convert the network without it, or export it again") from None
     return Graph(tuple(r.tensors), tuple(r.ops), 0, output, m.path)

@@ -21,7 +21,6 @@ from edgeq.integer.graph import Graph, Op, Tensor
 MAX_ELEMENTS = 2**24  # of one image's activation: five times the largest of ImageNet's networks
 MAX_COLUMNS = 2**26  # elements of all windows of one convolution, once unrolled
 MAX_TAPS = 2**12  # of a pooling window
-MAX_OPS = 10_000
 SCALES = 2.0**-40, 2.0**40
 ACTIVATIONS = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6"}
 DTYPES = ("int8", "uint8", "int16", "int32", "int4", "float32", "int64", "bool")
@@ -55,8 +54,8 @@ class _Reader:
             raise EdgeqError(f"{m.path}: is no .tflite model")
         if len(m.inputs) != 1 or len(m.outputs) != 1:
             raise EdgeqError(f"{m.path}: has {len(m.inputs)} inputs and {len(m.outputs)} outputs; only one of each can be read as a graph")
-        if m.graphs != 1 or not 1 <= len(m.ops) <= MAX_OPS:
-            raise EdgeqError(f"{m.path}: has {m.graphs} subgraphs and {len(m.ops)} ops; one subgraph of 1 to {MAX_OPS} ops can be read")
+        if m.graphs != 1 or not 1 <= len(m.ops) <= models.MAX_OPS:
+            raise EdgeqError(f"{m.path}: has {m.graphs} subgraphs and {len(m.ops)} ops; one of 1 to {models.MAX_OPS} ops can be read")
         if m.variables:
             what = f"keeps the tensor {m.variables[0]} from one image to the next, and the integer graph knows no state"
             raise EdgeqError(f"{m.path}: {what}; the runtimes reset it, so attack it by queries")

@@ -8,6 +8,7 @@ from edgeq.core.errors import EdgeqError
 from edgeq.integer import onnx_file, tflite_file
 from edgeq.integer.classifier import PASS
 from edgeq.integer.model import Model
+from edgeq.integer.onnx.content import proto_of
 
 LAST = {"SOFTMAX", "ARG_MAX", "Softmax", "ArgMax", "QLinearSoftmax"}
 
@@ -47,7 +48,7 @@ def strip(content: bytes, path: str) -> bytes:
 
 
 def _strip_onnx(content: bytes, path: str) -> bytes:
-    proto, model = onnx_file.proto_of(content, path), onnx_file.parse(content, path)
+    proto, model = proto_of(content, path), onnx_file.parse(content, path)
     if len(model.outputs) != 1 or (tensor := logits_of(model)) is None:
         raise EdgeqError(f"{path}: ends in no softmax that could be taken away")
     from onnx import TensorProto

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
-from edgeq.integer.model import Model, Op, Tensor, file_bytes
+from edgeq.integer.model import MAX_OPS, Model, Op, Tensor, file_bytes
 
 MAX_RANK = 8
 MAX_NAME = 512
-MAX_COUNT = 100_000  # tensors, ops, buffers: a hundred times what large networks have
+MAX_COUNT = 40_000  # tensors, buffers: ten times what large networks have, and what can be read in two seconds
 RESTLESS = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE", "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL"}
 _DAMAGE = (struct.error, IndexError, ValueError, OverflowError, TypeError, AttributeError, KeyError)
 
@@ -106,6 +106,8 @@ class _Reader:
         codes = [self.code(c) for c in self.tables(root, "OperatorCodes")]
         graphs = self.tables(root, "Subgraphs")
         graph = graphs[0]
+        if MAX_OPS < graph.OperatorsLength() <= self.size // 4:  # else the number is damaged
+            raise EdgeqError(f"{path}: has {graph.OperatorsLength():,} ops; up to {MAX_OPS:,} can be read")
         tensors = tuple(self.tensor(t, buffers) for t in self.tables(graph, "Tensors"))
         count = len(tensors)
         return Model(

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import io
 import struct
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeq.core import zips
 from edgeq.core.errors import EdgeqError
 from edgeq.pipeline import sidecar
 from edgeq.pipeline.preprocess import Preprocess
@@ -22,7 +21,7 @@ from edgeq.pipeline.preprocess import Preprocess
 MAX_LABELS, MAX_MODEL = 4 << 20, 1 << 30
 _NORMALIZATION = 1  # ProcessUnitOptions
 _AXIS_LABELS = 2  # AssociatedFileType TENSOR_AXIS_LABELS
-_DAMAGE = (struct.error, ValueError, zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError)
+MAX_TABLES = 100_000  # of one list: tensors, buffers
 
 
 def stated(path: str | Path) -> tuple[str | None, list[str] | None, str]:
@@ -61,7 +60,7 @@ def _tflite(path: Path) -> tuple[str | None, list[str] | None]:
         graphs = _Table.root(metadata).tables(3)
         spec = _normalisation(graphs[0].tables(2)) if graphs else None
         return spec, _labels(data, graphs[0].tables(3)) if graphs else None
-    except _DAMAGE:
+    except zips.DAMAGE:
         return None, None
 
 
@@ -97,7 +96,7 @@ def _labels(data: bytes, outputs: list[_Table]) -> list[str] | None:
     names = [f.text(0) for f in files if f.number(2, "B") == _AXIS_LABELS]
     if not names:
         return None
-    with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(names[0]) as member:
+    with zips.opened(io.BytesIO(data)) as archive, zips.member(archive, names[0]) as member:
         content = member.read(MAX_LABELS + 1)
     if len(content) > MAX_LABELS:
         return None
@@ -111,6 +110,8 @@ def _spelt(value: float) -> str:
 
 class _Table:
     """A flatbuffer table: every access is checked against the buffer, and raises ``ValueError`` or ``struct.error`` outside of it."""
+
+    __slots__ = ("at", "data", "slots", "vtable")
 
     def __init__(self, data: bytes, at: int) -> None:
         self.data, self.at = data, at
@@ -152,6 +153,8 @@ class _Table:
 
     def tables(self, slot: int) -> list[_Table]:
         start, length = self._vector(slot, 4)
+        if length > MAX_TABLES:
+            raise ValueError("more tables than a model has")
         return [_Table(self.data, at + self._read("I", at)) for at in range(start, start + 4 * length, 4)]
 
     def content(self, slot: int) -> bytes:

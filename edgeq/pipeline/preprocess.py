@@ -176,7 +176,7 @@ def _words(text: str) -> list[tuple[str, list[str]]]:
 
 
 def _side(values: list[str], text: str) -> int:
-    if len(values) != 1 or not values[0].isdecimal() or int(values[0]) > 8192:
+    if len(values) != 1 or not values[0].isdecimal() or len(values[0]) > 4 or int(values[0]) > 8192:
         raise EdgeqError(f"--preprocess {text}: resize takes the shorter side in pixels, a whole number up to 8192")
     return int(values[0])
 

@@ -9,7 +9,7 @@ from typing import Any
 from edgeq.core.errors import EdgeqError
 
 SUFFIX = ".edgeq.json"
-_MOST = 64 << 20  # bytes
+_MOST = 8 << 20  # bytes
 
 
 def read(path: Path) -> tuple[dict[str, Any], str]:

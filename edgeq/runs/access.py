@@ -20,7 +20,6 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.files import scratch
 from edgeq.core.protocols import Target
 from edgeq.integer import read, strip
-from edgeq.integer.model import file_bytes
 from edgeq.integer.rounding import SIMULATED
 from edgeq.runs.plan import Level
 from edgeq.runtimes import cpu
@@ -94,7 +93,7 @@ def stripped(target: Path) -> Iterator[Path]:
     """A temporary copy of a ``.tflite`` or ``.onnx`` that answers with its logits."""
     with scratch() as folder:
         file = folder / target.name
-        file.write_bytes(strip.strip(file_bytes(target), str(target)))
+        file.write_bytes(strip.strip(read.content(target), str(target)))
         yield file
 
 

@@ -18,13 +18,13 @@ import numpy as np
 from edgeq import data, runtimes
 from edgeq.core import plugins, scheduler
 from edgeq.core.errors import EdgeqError
-from edgeq.core.files import sha256
 from edgeq.core.objective import Objective
 from edgeq.core.protocols import Differentiable, Target
 from edgeq.core.rows import Rows, row_id
 from edgeq.core.signature import Signature
 from edgeq.core.threat import Threat
 from edgeq.core.worst import worst
+from edgeq.integer.read import sha256
 from edgeq.pipeline.codes import PixelCodes
 from edgeq.pipeline.preprocess import Preprocess
 from edgeq.runs import access

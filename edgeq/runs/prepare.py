@@ -18,9 +18,9 @@ from edgeq import data, runtimes
 from edgeq.core import plugins
 from edgeq.core.answer import Kind
 from edgeq.core.errors import EdgeqError
-from edgeq.core.files import sha256
 from edgeq.core.signature import Signature
 from edgeq.data import Images
+from edgeq.integer.read import sha256
 from edgeq.pipeline import codes as pixel_codes
 from edgeq.pipeline import metadata, sidecar
 from edgeq.pipeline.codes import PixelCodes

@@ -13,7 +13,7 @@ import numpy as np
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.integer import classifier, onnx_file
-from edgeq.integer import model as models
+from edgeq.integer.onnx.content import proto_of, self_contained
 from edgeq.runtimes import cpu
 from edgeq.runtimes._lanes import Codes, Lanes, best_chunk, check_batching
 from edgeq.runtimes._process import unnamed
@@ -45,8 +45,8 @@ class _Lane:
 def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int = 256, threads: int | None = None) -> Lanes:
     """The ``.onnx`` file as a target. ``threads``: lanes, by default the cores this process may use."""
     runtime = _runtime(path)
-    content = models.file_bytes(path)
-    proto = onnx_file.proto_of(content, str(path))
+    content = self_contained(path)
+    proto = proto_of(content, str(path))
     model = onnx_file.parse(content, str(path))
     fixed, *shape = model.tensors[model.inputs[0]].shape
     if fixed > 1:
@@ -78,9 +78,9 @@ def kernels(path: str | Path) -> tuple[dict[str, int], dict[str, int]]:
     """Counts of integer kernels, and of float compute ops that are left, in the optimised graph. For workers."""
     runtime = _runtime(path)
     with os.fdopen(unnamed(0), "rb") as optimised:  # nothing is left behind when this process is killed
-        _session(runtime, models.file_bytes(path), f"/dev/fd/{optimised.fileno()}")
+        _session(runtime, self_contained(path), f"/dev/fd/{optimised.fileno()}")
         optimised.seek(0)
-        proto = onnx_file.proto_of(optimised.read(), str(path))
+        proto = proto_of(optimised.read(), str(path))
     integer: dict[str, int] = {}
     floating: dict[str, int] = {}
     for node in proto.graph.node:
