@@ -48,7 +48,7 @@ def words(content: bytes, rng: np.random.Generator) -> bytes:
         return content
     a, b = rng.choice(near, 2 * int(rng.integers(1, 10))).reshape(2, -1)
     whole[a] = rng.choice(
-        [whole[b], rng.integers(0, 2**32, len(a), dtype=np.uint32), rng.choice(np.uint32([0, 1, 2**31, 2**32 - 1]), len(a))]
+        [whole[b], rng.integers(0, 2**32, len(a), dtype=np.uint32), rng.choice(np.array([0, 1, 2**31, 2**32 - 1], np.uint32), len(a))]
     )
     return data.tobytes()
 

@@ -19,6 +19,7 @@ from edgeq import runtimes
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.integer import describe, onnx_file, read, read_onnx
+from edgeq.integer.onnx.content import self_contained
 
 
 def test_no_tensor_of_the_schema_can_lie_elsewhere() -> None:
@@ -47,7 +48,7 @@ def test_weights_beside_the_model_are_taken_in_and_hashed(tmp_path: Path) -> Non
     whole.write_bytes(tiny_onnx.classifier())
     file = split(tmp_path)
     beside = tmp_path / "m.onnx.data"
-    assert content.self_contained(whole) == whole.read_bytes()
+    assert self_contained(whole) == whole.read_bytes()
     one, two = describe.describe(read.read(whole)), describe.describe(read.read(file))
     assert one.layers == two.layers
     before = read.sha256(file)
