@@ -48,7 +48,7 @@ def words(content: bytes, rng: np.random.Generator) -> bytes:
         return content
     a, b = rng.choice(near, 2 * int(rng.integers(1, 10))).reshape(2, -1)
     whole[a] = rng.choice(
-        [whole[b], rng.integers(0, 2**32, len(a), dtype=np.uint32), rng.choice(np.uint32([0, 1, 2**31, 2**32 - 1]), len(a))]
+        [whole[b], rng.integers(0, 2**32, len(a), dtype=np.uint32), rng.choice(np.array([0, 1, 2**31, 2**32 - 1], np.uint32), len(a))]
     )
     return data.tobytes()
 
@@ -134,7 +134,9 @@ def within(name: str, data: bytes) -> Damage:
 
 
 def npy_header(content: bytes, rng: np.random.Generator) -> bytes:
-    """The shape or type that an array says it has, changed."""
+    """The shape or type that an array says it has, changed; or its numbers."""
+    if rng.random() < 0.4:
+        return bits(content, rng)
     size = int.from_bytes(content[8:10], "little")
     header = content[10 : 10 + size].decode("latin1").rstrip()
     digits = [i for i, c in enumerate(header) if c.isdigit()] or [0]

@@ -83,7 +83,7 @@ FORMATS: dict[str, tuple[str, tuple[damage.Damage, ...], tuple[tuple[str, ...], 
 """Format: the file that is damaged, the ways, and the commands that are tried in turn, inside the copy's folder."""
 
 
-class Forked(subprocess.Popen):  # type: ignore[type-arg]
+class Forked(subprocess.Popen):
     """``python -m MODULE`` as a fork of this process, which has loaded what the module imports. Any other program is not started."""
 
     def _execute_child(self, args: Any, *rest: Any) -> None:  # rest: as CPython 3.11 to 3.14 call it
@@ -105,7 +105,7 @@ class Forked(subprocess.Popen):  # type: ignore[type-arg]
             sys.argv = list(args[at:])
             run(functools.partial(runpy.run_module, args[at], run_name="__main__", alter_sys=True))
         self._child_created = True
-        self._close_pipe_fds(*pipes)
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
 
 def _close_all_but(keep: set[int]) -> None:
@@ -242,8 +242,8 @@ def load(keras: bool) -> None:
 
 def make_good(root: Path, kinds: list[str]) -> None:
     """A good file of every kind with what its commands need beside it, and a file that nothing may touch."""
-    import tiny_onnx
-    import tiny_tflite
+    import tiny_onnx  # type: ignore[import-not-found]
+    import tiny_tflite  # type: ignore[import-not-found]
     from PIL import Image
 
     good = root / "good"
@@ -424,9 +424,9 @@ def work(kinds: list[str], a: argparse.Namespace, root: Path) -> None:
         for pid, _ in children:
             os.waitpid(pid, 0)
         counts = collections.Counter(outcome for _, _, outcome, _, _ in found)
-        seeds = {outcome: seed for _, seed, outcome, _, _ in reversed(found)}
+        firsts = {outcome: seed for _, seed, outcome, _, _ in reversed(found)}
         words = ", ".join(
-            f"{n} {o}" + ("" if o in ("done", "one sentence", "gate not met") else f" (seed {seeds[o]})") for o, n in counts.most_common()
+            f"{n} {o}" + ("" if o in ("done", "one sentence", "gate not met") else f" (seed {firsts[o]})") for o, n in counts.most_common()
         )
         slowest, largest = max((f[3] for f in found), default=0), max((f[4] for f in found), default=0)
         print(f"{kind}: {len(found)} copies; slowest {slowest:.1f} s, largest {max(largest, 0) >> 20} MB; {words}", flush=True)
