@@ -134,7 +134,9 @@ def within(name: str, data: bytes) -> Damage:
 
 
 def npy_header(content: bytes, rng: np.random.Generator) -> bytes:
-    """The shape or type that an array says it has, changed."""
+    """The shape or type that an array says it has, changed; or its numbers."""
+    if rng.random() < 0.4:
+        return bits(content, rng)
     size = int.from_bytes(content[8:10], "little")
     header = content[10 : 10 + size].decode("latin1").rstrip()
     digits = [i for i, c in enumerate(header) if c.isdigit()] or [0]

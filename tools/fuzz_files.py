@@ -242,8 +242,8 @@ def load(keras: bool) -> None:
 
 def make_good(root: Path, kinds: list[str]) -> None:
     """A good file of every kind with what its commands need beside it, and a file that nothing may touch."""
-    import tiny_onnx
-    import tiny_tflite
+    import tiny_onnx  # type: ignore[import-not-found]
+    import tiny_tflite  # type: ignore[import-not-found]
     from PIL import Image
 
     good = root / "good"
@@ -424,9 +424,9 @@ def work(kinds: list[str], a: argparse.Namespace, root: Path) -> None:
         for pid, _ in children:
             os.waitpid(pid, 0)
         counts = collections.Counter(outcome for _, _, outcome, _, _ in found)
-        first = {outcome: seed for _, seed, outcome, _, _ in reversed(found)}
+        firsts = {outcome: seed for _, seed, outcome, _, _ in reversed(found)}
         words = ", ".join(
-            f"{n} {o}" + ("" if o in ("done", "one sentence", "gate not met") else f" (seed {first[o]})") for o, n in counts.most_common()
+            f"{n} {o}" + ("" if o in ("done", "one sentence", "gate not met") else f" (seed {firsts[o]})") for o, n in counts.most_common()
         )
         slowest, largest = max((f[3] for f in found), default=0), max((f[4] for f in found), default=0)
         print(f"{kind}: {len(found)} copies; slowest {slowest:.1f} s, largest {max(largest, 0) >> 20} MB; {words}", flush=True)

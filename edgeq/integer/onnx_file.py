@@ -13,6 +13,8 @@ from edgeq.integer.model import Model, Op, Tensor
 from edgeq.integer.onnx.content import MAX_RANK, damage, graphs, proto_of, self_contained
 from edgeq.integer.onnx.inference import inferred
 
+__all__ = ["parse", "proto_of", "read", "self_contained"]
+
 MAX_NAME = 512
 RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 _DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool", 10: "float16"} | {

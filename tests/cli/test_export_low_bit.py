@@ -14,6 +14,7 @@ from edgeq import data
 from edgeq.cli import attack, inspect
 from edgeq.cli.export import command, export
 from edgeq.core.errors import EdgeqError
+from edgeq.runtimes import probe_all
 
 pytest.importorskip("tf_keras")
 pytest.importorskip("tflite_micro")
@@ -165,7 +166,7 @@ def test_weights_alone_are_exported_without_a_certificate(digits_models, tmp_pat
 
 
 def test_inspect_counts_the_levels_that_are_in_it(exported, monkeypatch) -> None:
-    monkeypatch.setattr("edgeq.runtimes.probe_all", lambda *_: {})
+    monkeypatch.setattr("edgeq.runtimes.probe_all", lambda names, *rest: probe_all(names[:2], *rest))
     scaled, packed = (inspect.gather(exported / f"{STEM}{mark}.tflite") for mark in ("", "-packed"))
     for facts, stored in [(scaled, [8, 8, 8]), (packed, [8, 4, 8])]:
         layers = [layer for layer in facts["layers"] if layer["levels"]]
