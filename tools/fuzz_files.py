@@ -242,8 +242,8 @@ def load(keras: bool) -> None:
 
 def make_good(root: Path, kinds: list[str]) -> None:
     """A good file of every kind with what its commands need beside it, and a file that nothing may touch."""
-    import tiny_onnx  # type: ignore[import-not-found]
-    import tiny_tflite  # type: ignore[import-not-found]
+    import tiny_onnx
+    import tiny_tflite
     from PIL import Image
 
     good = root / "good"

@@ -20,6 +20,8 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.integer import describe, onnx_file, read, read_onnx
 from edgeq.integer.onnx.content import self_contained
+from edgeq.pipeline.codes import codes_for
+from edgeq.pipeline.preprocess import Preprocess
 
 
 def test_no_tensor_of_the_schema_can_lie_elsewhere() -> None:
@@ -57,7 +59,7 @@ def test_weights_beside_the_model_are_taken_in_and_hashed(tmp_path: Path) -> Non
     def answers(path: Path) -> np.ndarray:
         signature = runtimes.probe("ort", path)
         assert isinstance(signature, Signature)
-        target = runtimes.open("ort", path, signature, Pixels(), threads=1)
+        target = runtimes.open("ort", path, signature, codes_for(signature.input, Preprocess((8, 8), 3), "m"), threads=1)
         return target.answer(np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8)).raw
 
     first = answers(file)
@@ -66,12 +68,6 @@ def test_weights_beside_the_model_are_taken_in_and_hashed(tmp_path: Path) -> Non
     content[:] = [(v + 1) % 256 for v in content]
     beside.write_bytes(content)
     assert read.sha256(file) != before
-
-
-class Pixels:
-    def encode(self, images: np.ndarray, out: np.ndarray) -> np.ndarray:
-        out[...] = images.view(np.int8)
-        return out
 
 
 def test_other_places_are_refused(tmp_path: Path) -> None:
