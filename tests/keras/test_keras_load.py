@@ -90,7 +90,8 @@ def test_an_output_without_softmax_is_taken_as_it_is_and_said(tmp_path: Path) ->
 def test_probabilities_without_a_softmax_become_logarithms(tmp_path: Path) -> None:
     k = tf.keras
     given = k.layers.Input((6, 6, 1))
-    scores = k.layers.Dense(4, activation="sigmoid")(k.layers.Flatten()(given))
+    small = k.initializers.RandomNormal(stddev=0.001, seed=0)  # else bright noise may take every sigmoid to 0, and their sum with them
+    scores = k.layers.Dense(4, activation="sigmoid", kernel_initializer=small)(k.layers.Flatten()(given))
     total = k.layers.Dense(4, use_bias=False, kernel_initializer="ones")(scores)
     k.Model(given, scores / total).save(tmp_path / "model", save_format="tf")
     network = load(tmp_path / "model")
