@@ -109,4 +109,4 @@ def _work(call: Call) -> int:
     weights = sum(math.prod(t.shape) for t in call.inputs if t is not None and t.data is not None)
     if call.op.kind in LAYERS and call.output.quantised:
         return 256 * call.output.shape[-1] + weights // 16
-    return 4 * weights + (2**16 if len(call.inputs) == 2 else 2**12)
+    return 4 * weights + (2**17 if len(call.inputs) == 2 else 2**14)  # some milliseconds, and a third of one

@@ -35,11 +35,21 @@ def content(path: str | Path) -> bytes:
 def sha256(path: Path) -> str:
     """What a model is: :func:`edgeq.core.files.sha256` of the file or folder; of an ``.onnx`` that keeps weights in a second file, over
     both files' sizes and bytes. Raises :class:`EdgeqError`."""
+    return files.sha256(path, _beside(path))
+
+
+def size(path: Path) -> int:
+    """Bytes of all that :func:`sha256` is of."""
+    parts = (f for f in path.rglob("*") if f.is_file()) if path.is_dir() else filter(None, (path, _beside(path)))
+    return sum(part.stat().st_size for part in parts)
+
+
+def _beside(path: Path) -> Path | None:
     if path.suffix.lower() != ".onnx" or path.is_dir():
-        return files.sha256(path)
+        return None
     from edgeq.integer.onnx.content import beside
 
-    return files.sha256(path, beside(path))
+    return beside(path)
 
 
 def read(path: str | Path) -> Model:

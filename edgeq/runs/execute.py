@@ -6,6 +6,7 @@ Integer runtimes answer a row alike in any batch; gradients do not, so gradient 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,7 +30,7 @@ from edgeq.pipeline.codes import PixelCodes
 from edgeq.pipeline.preprocess import Preprocess
 from edgeq.runs import access
 from edgeq.runs.estimate import Estimate, estimate
-from edgeq.runs.format import BEFORE_GRID, Cell, RunTarget
+from edgeq.runs.format import BEFORE_GRID, LIMIT, Cell, RunTarget
 from edgeq.runs.plan import Plan
 from edgeq.runs.prepare import KERAS, Setting, open_data
 from edgeq.runs.store import Run
@@ -237,7 +238,7 @@ def _write_rows(run: Run, plan: Plan, setting: Setting | None, progress: Progres
     ids = np.array([row_id(dataset.names[i]) for i in index])
     if len(index) != run.n or (run.ids()[done] != ids[done]).any():
         raise EdgeqError(f"{plan.data}: is not the data this run began with; put it back, or start a new run")
-    for chunk in _chunks(np.flatnonzero(~done), CHUNK):
+    for chunk in _chunks(np.flatnonzero(~done), _at_once(run)):
         progress("images", int(chunk[0]), run.n)
         images = data.decode(dataset, index[chunk], preprocess.apply)
         run.add_rows(chunk, ids[chunk], [dataset.names[index[i]] for i in chunk], dataset.labels[index[chunk]], images)
@@ -254,7 +255,7 @@ def _names(run: Run) -> list[str] | None:
 def _craft(run: Run, cell: Cell, attack: Any, bench: Bench, rows: Rows, plan: Plan, progress: Progress) -> None:
     threat, stage = Threat(cell.norm, cell.eps), label(cell)  # type: ignore[arg-type]
     sources = bench.sources[cell.crafted_on] if attack.needs == "gradients" else {}
-    size = next((s.batch for s in sources.values()), CHUNK)
+    size = next((s.batch for s in sources.values()), _at_once(run))
     done = run.done(cell.cell)
     before = KERAS + BEFORE_GRID if cell.crafted_on == KERAS else None
     if before and not any(t.name == before for t in run.targets()):
@@ -325,7 +326,7 @@ def _query(run: Run, cell: Cell, attack: Any, target: Target, rows: Rows, plan: 
 def _replay(run: Run, cell: Cell, target: Target, rows: Rows, progress: Progress) -> None:
     stage = f"{target.name} on {label(cell)}"
     todo = np.flatnonzero(~run.done(cell.cell, target.name))
-    for chunk in _chunks(todo, CHUNK):
+    for chunk in _chunks(todo, _at_once(run)):
         progress(stage, run.n - len(todo), run.n)
         run.add_answers(cell.cell, target.name, chunk, target.answer(run.candidates(cell.cell, chunk)), rows.labels[chunk])
         todo = todo[len(chunk) :]
@@ -339,6 +340,11 @@ def label(cell: Cell) -> str:
     radius = Threat(cell.norm, cell.eps).pixels  # type: ignore[arg-type]
     size = f"{radius:g}/255" if cell.norm == "linf" and radius else f"{cell.norm} {cell.eps:g}"
     return f"{cell.attack} {size} from {cell.crafted_on}" if cell.kind == "gradient" else f"{cell.attack} {size}"
+
+
+def _at_once(run: Run) -> int:
+    """Rows, no more than fit a bounded memory."""
+    return max(1, min(CHUNK, LIMIT // math.prod(run.shape)))
 
 
 def _chunks(index: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -20,7 +20,7 @@ from edgeq.core.answer import Kind
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.data import Images
-from edgeq.integer.read import sha256
+from edgeq.integer.read import sha256, size
 from edgeq.pipeline import codes as pixel_codes
 from edgeq.pipeline import metadata, sidecar
 from edgeq.pipeline.codes import PixelCodes
@@ -213,7 +213,10 @@ def _sibling(target: Path) -> Path | None:
     entries = files.items() if isinstance(files, dict) else ()
     named = {name: entry.get("sha256") for name, entry in entries if isinstance(entry, dict)}
     other = next((target.with_name(Path(k).name) for k in named if k.endswith(".onnx")), None)
-    if other is None or not other.is_file():
+    try:
+        if other is None or not other.is_file():
+            return None
+    except OSError:  # a name that no file system takes
         return None
     return other if named.get(target.name) == sha256(target) and named[other.name] == sha256(other) else None
 
@@ -281,5 +284,4 @@ def _white_box(plan: Plan, target: Path, runtime: str, notes: list[str]) -> str:
 
 
 def _artifact(path: Path, role: str) -> Artifact:
-    size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
-    return Artifact(path.name, role, str(path.absolute()), sha256(path), size)
+    return Artifact(path.name, role, str(path.absolute()), sha256(path), size(path))
