@@ -344,7 +344,7 @@ def _wrong(line: str, root: str, folder: str, own: tuple[str, ...]) -> str | Non
     writes = call in _WRITES or (opens and re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC", rest) is not None)
     for place, name in _PATHS.findall(rest) if writes or opens else ():
         path = os.path.normpath(os.path.join(place or folder, name))
-        if writes and not path.startswith((folder + "/", "/dev/", "/proc/self/task/")):
+        if writes and path != folder and not path.startswith((folder + "/", "/dev/", "/proc/self/task/")):
             return "written, or started"
         if not writes and ("canary" in path or not (path.startswith((root + "/", *own, *_HARMLESS)) or path in root)):
             return "read"
