@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgeq import data, runtimes
-from edgeq.core import plugins, scheduler
+from edgeq.core import scheduler
 from edgeq.core.errors import EdgeqError
 from edgeq.core.objective import Objective
 from edgeq.core.protocols import Differentiable, Target
@@ -25,10 +25,9 @@ from edgeq.core.rows import Rows, row_id
 from edgeq.core.signature import Signature
 from edgeq.core.threat import Threat
 from edgeq.core.worst import worst
-from edgeq.integer.read import sha256
 from edgeq.pipeline.codes import PixelCodes
 from edgeq.pipeline.preprocess import Preprocess
-from edgeq.runs import access
+from edgeq.runs import access, check
 from edgeq.runs.estimate import Estimate, estimate
 from edgeq.runs.format import BEFORE_GRID, LIMIT, Cell, RunTarget
 from edgeq.runs.plan import Plan
@@ -56,7 +55,7 @@ class Bench:
 def opened(run: Run, plan: Plan) -> Iterator[Bench]:
     """Opens every target that can run; refuses files that changed since the run began, and runtimes that became others."""
     files = {a.name: a for a in run.artifacts()}
-    _check_artifacts(run)
+    check.artifacts(run)
     with ExitStack() as stack:
         targets = {}
         for record in run.targets(running=True):
@@ -133,10 +132,10 @@ def execute(
     cells = run.cells()
     if not cells:
         raise EdgeqError(f"{run.path}: was stopped before its plan was written; delete it and start the run again")
-    plan, attacks = _asked(run, cells)
+    plan, attacks = check.asked(run, cells)
     if setting is None:
         with _resumable(run):
-            _check_targets(run, plan)
+            check.targets(run, plan)
     with _resumable(run), opened(run, plan) as bench:
         if announce is not None:
             announce(estimate(bench.targets, bench.sources, cells, attacks, run.shape, run.n, plan.max_queries))
@@ -159,68 +158,6 @@ def _resumable(run: Run) -> Iterator[None]:
         yield
     except runtimes.WorkerError as error:
         raise type(error)(f"{error}; every finished row is kept, go on with: edgeq resume {run.path}") from error
-
-
-def _asked(run: Run, cells: list[Cell]) -> tuple[Plan, dict[int, Any]]:
-    """The plan and the attacks of a run file, which may have been edited since."""
-    needs = {"gradient": ("gradients",), "noise": ("nothing",), "query": ("scores", "label")}
-    files = {a.name for a in run.artifacts()}
-    able = {t.name for t in run.targets(running=True) if t.artifact in files}
-    try:
-        plan = Plan.from_json(run.meta("plan"))
-        attacks = {c.cell: plugins.restore("attack", c.attack, c.params) for c in cells if c.kind != "clean"}
-        for c in cells:
-            if c.kind != "clean" and (attacks[c.cell].needs not in needs[c.kind] or c.norm not in attacks[c.cell].norms):
-                raise ValueError(f"{c.attack} is no {c.kind} attack in {c.norm}")
-            if c.kind in ("gradient", "query") and c.crafted_on not in able:
-                raise ValueError(f"{c.crafted_on} is attacked, and does not run")
-            if c.kind == "query" and c.access not in access.LEVELS:
-                raise ValueError(f"there is no access {c.access}")
-    except (ValueError, TypeError, AttributeError) as error:
-        raise EdgeqError(f"{run.path}: is damaged ({error}); use a copy, or start a new run") from None
-    return plan, attacks
-
-
-def _check_targets(run: Run, plan: Plan) -> None:
-    """What a run file says of its targets is what their files are, opened again in a child process."""
-    files = {a.name: Path(a.file) for a in run.artifacts()}
-    _check_artifacts(run)
-    for record in run.targets(running=True):
-        if record.name.endswith(BEFORE_GRID) or record.artifact not in files:
-            continue
-        file = files[record.artifact]
-        if record.name == KERAS:
-            from edgeq.keras.load import load
-
-            signature = load(file).signature
-        else:
-            signature = runtimes.probe(record.name, file, output=plan.output)
-        if not _fits(record, signature, run.shape):
-            said = f"what it says of {record.name} is not what {file} is"
-            raise EdgeqError(f"{run.path}: is damaged ({said}); use a copy, or start a new run")
-
-
-def _fits(record: RunTarget, signature: Signature, shape: tuple[int, ...]) -> bool:
-    try:
-        recorded, codes = Signature.from_json(record.signature), PixelCodes.from_json(record.codes)
-    except (ValueError, TypeError, KeyError, OverflowError):
-        return False
-    return (
-        recorded == signature
-        and signature.input.shape == shape
-        and str(codes.table.dtype) == signature.input.dtype
-        and codes.table.shape[1] == shape[2]
-    )
-
-
-def _check_artifacts(run: Run) -> None:
-    for artifact in run.artifacts():
-        try:
-            same = sha256(Path(artifact.file)) == artifact.sha256
-        except (EdgeqError, ValueError):
-            same = False
-        if not same:
-            raise EdgeqError(f"{artifact.file}: is gone, or not the file this run began with; put it back, or start a new run")
 
 
 def _write_rows(run: Run, plan: Plan, setting: Setting | None, progress: Progress) -> None:
