@@ -7,10 +7,12 @@ import importlib
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 from edgeq.core.errors import EdgeqError
+from edgeq.core.files import scratch
 
 
 @contextlib.contextmanager
@@ -26,6 +28,18 @@ def quiet() -> Iterator[None]:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(sink)
+
+
+@contextlib.contextmanager
+def generated() -> Iterator[None]:
+    """Python files that AutoGraph writes meanwhile, one a function, lie in a scratch folder: TensorFlow removes them when its process ends
+    by itself, and not when it is killed."""
+    with scratch() as folder:
+        before, tempfile.tempdir = tempfile.tempdir, str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def need(name: str, extra: str = "keras") -> Any:

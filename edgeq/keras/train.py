@@ -49,6 +49,7 @@ B19 = Fit(epochs=50, rate=1e-3, decay=0.3, stairs=5, patience=50)
 """B19, section 4.2: cross-entropy, Adam, staircase decay, from scratch, first and last layer float. It gives no numbers: these are ours."""
 
 
+@engine.generated()
 def fit(
     model: Any,
     images: np.ndarray,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,20 @@ def test_a_network_that_tensorflow_fuses_when_frozen_reloads_to_the_same_answers
     model = train.network("resnet8", 1.0, 10, (32, 32, 3), 0)
     train.fit(model, images, np.arange(64) % 10, train.Fit(epochs=1, batch=32), 0)
     assert train.save(model, tmp_path / "resnet8.keras", images).signature.classes == 10
+
+
+def test_code_that_tensorflow_generates_is_swept(tmp_path, monkeypatch) -> None:
+    """A process that is killed leaves what AutoGraph wrote in a scratch folder, which the next start removes."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    tf = engine.tensorflow()
+    with engine.generated():
+
+        @tf.function
+        def positive(x):
+            return x if x > 0 else -x
+
+        assert int(positive(tf.constant(-1))) == 1
+        assert [f.name.startswith(".edgeq-scratch-") for f in tmp_path.iterdir()] == [True]
+        assert list(next(tmp_path.iterdir()).glob("*.py"))
+    assert not list(tmp_path.iterdir())
+    assert tempfile.gettempdir() == str(tmp_path)
