@@ -4,7 +4,7 @@
     python tools/attack_proofs.py --n 5000 --kinds add,mul --seed 1000000
 
 A graph of one op (or of two: a layer and what follows it) is drawn from its seed: ordinary and extreme scales, scales on both sides of
-every limit that an engine has, zero points at both ends, bounds that fall between two codes, every activation. Three things are held:
+every limit that an engine has, zero points at both ends, bounds that fall between two codes, every activation. Three things are checked:
 
 1. what is *proven* is one function in the interpreters, on all codes of a function of one or two codes and on random inputs of a layer;
 2. an interpreter for which something is proven takes the file at all;

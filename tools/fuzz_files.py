@@ -159,7 +159,7 @@ def command(argv: tuple[str, ...], folder: Path) -> None:
 
 
 def once(argv: tuple[str, ...], folder: Path, held: int) -> tuple[str, float, int]:
-    """What became of a command: in words, with processor seconds, and bytes of memory beyond those the server holds."""
+    """What became of a command: in words, with processor seconds, and bytes of memory beyond those of an idle fork."""
     pid, began = os.fork(), time.monotonic()
     if pid == 0:
         command(argv, folder)
@@ -175,6 +175,14 @@ def once(argv: tuple[str, ...], folder: Path, held: int) -> tuple[str, float, in
     seconds, memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 - held
     said = b"".join((folder / name).read_bytes() for name in ("stdout.txt", "stderr.txt") if (folder / name).exists())
     return _outcome(os.waitstatus_to_exitcode(status), said, seconds, memory), seconds, memory
+
+
+def idle() -> int:
+    """Bytes that a fork occupies which does nothing: less than the server's own peak, which would hide what a command takes."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    return os.wait4(pid, 0)[2].ru_maxrss * 1024
 
 
 def _outcome(code: int, said: bytes, seconds: float, memory: int) -> str:
@@ -200,7 +208,7 @@ def serve(kind: str, seeds: range, root: Path, results: Any) -> None:
     name, ways, commands = FORMATS[kind]
     warm_up(root, kind, f"{kind}-{seeds.start}")
     gc.freeze()
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    held = idle()
     good, folder = root / "good", root / f"{kind}-{seeds.start}"
     content = (good / kind / name).read_bytes()
     for seed in seeds:
