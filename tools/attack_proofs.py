@@ -45,7 +45,7 @@ LAYERS = ("conv", "depthwise", "dense")
 PAIRS = ("add", "sub", "mul", "minimum", "maximum")
 CURVES = ("relu", "relu6", "relu_n1_to_1", "leaky_relu", "hard_swish", "logistic", "tanh", "quantize", "dequantize")
 MOVES = ("average_pool", "max_pool", "pad", "reshape", "transpose", "strided_slice", "concatenation", "resize_nearest", "resize_bilinear")
-KINDS = (*LAYERS, "int4", *PAIRS, *CURVES, *MOVES, "mean", "softmax", "float_input", "layer_then")
+KINDS = (*LAYERS, "int4", *PAIRS, *CURVES, *MOVES, "mean", "softmax", "float_input", "layer_then", "twice")
 LIMITS = (2.0**-16, 2.0**-10, 2.0**-8, 1.0, 2.0**7, 2.0**8, 2.0**19, 0.5, 2.0)
 """Ratios of scales at which some engine takes another way, or refuses."""
 
@@ -144,6 +144,8 @@ def draw(kind: str, seed: int) -> Graph:
     scale, zero = d.scale(), d.zero()
     if kind in PAIRS:
         _pair(d, kind, scale, zero)
+    elif kind == "twice":
+        _twice(d, scale, zero)
     elif kind in CURVES:
         shape = (16, 16, int(d.rng.integers(1, 4))) if d.flip() else (256 + int(d.rng.integers(0, 20)),)
         x = d.tensor(shape, scale, zero)
@@ -232,6 +234,17 @@ def _pair(d: Draw, kind: str, scale: float, zero: int) -> None:
         out = (d.ratio(max(scale, other[0])), d.zero())
     inputs = (a, b) if d.flip(0.8) else (b, a)
     d.op(kind, inputs, *out, **options)
+
+
+def _twice(d: Draw, scale: float, zero: int) -> None:
+    """A tensor with itself: all codes, and some more than whole vectors hold."""
+    kind = str(d.pick("add", "sub", "mul", "mul", "minimum", "maximum"))
+    x = d.tensor((256 + int(d.rng.integers(0, 20)),), scale, zero)
+    if kind in ("minimum", "maximum"):
+        d.op(kind, (x, x), scale, zero)
+    else:
+        ratio = d.ratio(scale * scale if kind == "mul" else scale)
+        d.op(kind, (x, x), float(np.clip(ratio, 2.0**-39, 2.0**39)), d.zero(), activation=d.activation())
 
 
 def _curve(d: Draw, kind: str, x: int, scale: float, zero: int) -> None:

@@ -163,16 +163,17 @@ def _table(calls: Calls, given: States) -> Finding:
 
 
 def _pairs(calls: Calls, given: States) -> Finding:
-    """A function of two codes: every pair."""
+    """A function of two codes: every pair, of one tensor with itself every code."""
     if calls[0].op.kind in ("minimum", "maximum") and not _one_scale(calls[0]):
         return unproven(calls[0].output, "compares codes of different scales")
     a, b = (s.astype(t.dtype) for s, t in zip(given, calls[0].inputs, strict=True) if isinstance(s, np.ndarray) and t is not None)
+    left, right = (a, a) if calls[0].twice else (np.repeat(a, len(b)), np.tile(b, len(a)))
     kernels = {c.runtime: ways(c) for c in calls}
     answers = [
-        {runtime: some[min(i, len(some) - 1)](a[:, None], b[None, :]).reshape(-1) for runtime, some in kernels.items()}
+        {runtime: some[min(i, len(some) - 1)](left, right) for runtime, some in kernels.items()}
         for i in range(max(map(len, kernels.values())))
     ]
-    return _compared(calls[0].output, answers, (np.repeat(a, len(b)), np.tile(b, len(a))))
+    return _compared(calls[0].output, answers, (left, right))
 
 
 def _compared(out: Tensor, ways: Sequence[Mapping[str, np.ndarray]], inputs: Sequence[np.ndarray]) -> Finding:

@@ -70,6 +70,7 @@ FAULTS = {
         "float_input",
         _put(convert, "_blocks", lambda x, n, v, scalar: scalar(x)),
     ),
+    "XNNPACK's squares as products": ("twice", _put(elementwise, "_xnnpack_square", elementwise._mul)),
     "clamps beyond 32 bits": ("mul", _put(engines, "_BOUNDS", {})),
     **{
         f"no doubt about {kind}": (kind, _no_doubt(kind)) for kind in ("conv", "add", "mul", "relu", "logistic", "leaky_relu", "hard_swish")

@@ -43,6 +43,11 @@ class Call:
         return "litert-builtin" if self.runtime == "litert-xnnpack" and not self.xnnpack else self.runtime
 
     @property
+    def twice(self) -> bool:
+        """Whether both inputs are one tensor."""
+        return len(self.op.inputs) == 2 and self.op.inputs[0] == self.op.inputs[1]
+
+    @property
     def same(self) -> bool:
         """Whether the first input and the output have one scale and one zero point."""
         return quantisation(self.given) == quantisation(self.output)
