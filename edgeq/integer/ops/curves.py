@@ -112,11 +112,18 @@ def relu(call: Call) -> Step:
     return _table(call, lambda c: to_codes(double_rounding(c - zero, *q), out_zero, lo, hi, call.output.dtype))
 
 
+def slopes(call: Call) -> tuple[np.floating, np.floating]:
+    """Of LEAKY_RELU, in codes, above zero and below: computed in float32 by LiteRT, in float64 by TFLite Micro."""
+    real = np.float64 if call.runtime == "tflm" else np.float32
+    scale, out_scale = real(quantisation(call.given)[0]), real(quantisation(call.output)[0])
+    return scale / out_scale, scale * real(np.float32(call.op.options["alpha"])) / out_scale
+
+
 def leaky_relu(call: Call) -> Step:
-    (scale, zero), (out_scale, out_zero) = quantisation(call.given), quantisation(call.output)
+    (_, zero), (_, out_zero) = quantisation(call.given), quantisation(call.output)
     alpha = np.float32(call.op.options["alpha"])
     lo, hi = limits(call.output.dtype)
-    above, below = scale / out_scale, scale * alpha / out_scale
+    above, below = slopes(call)
 
     def of_codes(codes: np.ndarray) -> np.ndarray:
         centred = codes - zero
