@@ -20,6 +20,8 @@ from edgeq.integer.graph import Graph
 from edgeq.integer.ops import Call, convert, curves, elementwise
 from edgeq.integer.portable import prove
 from edgeq.integer.rounding import RUNTIMES
+from edgeq.integer.simulate import simulate
+from edgeq.integer.write_tflite import write_tflite
 
 pytest.importorskip("tflite_micro")
 
@@ -42,11 +44,6 @@ def _old_bound(call: Call, bound: float) -> int:
 def _old_multiplier(call: Call) -> np.float64:
     sa, sb, so = (t.scale[0] for t in (*call.inputs, call.output) if t is not None)
     return np.float64(sa * sb / so)
-
-
-def _old_slopes(call: Call) -> tuple[np.float32, np.float32]:
-    scale, alpha = call.given.scale[0], np.float32(call.op.options["alpha"])
-    return scale / call.output.scale[0], scale * alpha / call.output.scale[0]
 
 
 def _old_delegate(call: Call) -> bool:
@@ -91,11 +88,19 @@ def test_a_fault_put_back_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -
     assert next(found, None) is not None
 
 
-def test_slopes_in_float32_are_not_tflite_micros(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph in a thousand shows it."""
+def test_tflite_micro_computes_multipliers_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of RELU and LEAKY_RELU too: 1.23 / 7.872 is 5/32 or next to it, and 28 * 5/32 is halfway between two codes."""
+    d = Draw(0)
+    d.op("relu", (d.tensor((256,), 1.23, 0, "int8"),), 7.872, 0, "int8")
+    codes = np.arange(-128, 128, dtype=np.int8)[None]
+    theirs = {r: attack_proofs.interpret(r, write_tflite(d.done()), codes) for r in ("litert-reference", "tflm")}
+    assert (theirs["litert-reference"] != theirs["tflm"]).any()
+    for runtime, answers in theirs.items():
+        np.testing.assert_array_equal(simulate(d.done(), codes, runtime), answers)
+    assert not prove(d.done(), ("litert-reference", "tflm")).holds
     seed = 30_000_182
     assert dict(tried("leaky_relu", [seed]))[seed].fault is None
-    monkeypatch.setattr(curves, "slopes", _old_slopes)
+    monkeypatch.setattr(curves, "scales", lambda call: (call.given.scale[0], call.output.scale[0]))
     assert "simulated tflm is off" in str(dict(tried("leaky_relu", [seed]))[seed].fault)
 
 

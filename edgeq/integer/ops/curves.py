@@ -103,27 +103,28 @@ def tanh(call: Call) -> Step:
 
 def relu(call: Call) -> Step:
     """RELU, RELU6 or RELU_N1_TO_1 standing alone: rescaled where the scales differ, then clamped. TFLM's RELU6 clamps the input's codes."""
-    (scale, zero), (out_scale, out_zero) = quantisation(call.given), quantisation(call.output)
+    (_, zero), (_, out_zero) = quantisation(call.given), quantisation(call.output)
     if call.runtime == "tflm" and call.op.kind == "relu6":
         lo, hi = clamp_range(replace(call, output=call.given), "relu6")
         return lambda x, *_: np.clip(x, lo, hi).astype(x.dtype)
     lo, hi = clamp_range(call, call.op.kind)
+    scale, out_scale = scales(call)
     q = quantised_multiplier(np.float64(scale / out_scale))
     return _table(call, lambda c: to_codes(double_rounding(c - zero, *q), out_zero, lo, hi, call.output.dtype))
 
 
-def slopes(call: Call) -> tuple[np.floating, np.floating]:
-    """Of LEAKY_RELU, in codes, above zero and below: computed in float32 by LiteRT, in float64 by TFLite Micro."""
+def scales(call: Call) -> tuple[np.floating, np.floating]:
+    """The input's and the output's, in the type that the multipliers of RELU and LEAKY_RELU are computed in."""
     real = np.float64 if call.runtime == "tflm" else np.float32
-    scale, out_scale = real(quantisation(call.given)[0]), real(quantisation(call.output)[0])
-    return scale / out_scale, scale * real(np.float32(call.op.options["alpha"])) / out_scale
+    return real(quantisation(call.given)[0]), real(quantisation(call.output)[0])
 
 
 def leaky_relu(call: Call) -> Step:
     (_, zero), (_, out_zero) = quantisation(call.given), quantisation(call.output)
     alpha = np.float32(call.op.options["alpha"])
     lo, hi = limits(call.output.dtype)
-    above, below = slopes(call)
+    scale, out_scale = scales(call)
+    above, below = scale / out_scale, scale * alpha / out_scale
 
     def of_codes(codes: np.ndarray) -> np.ndarray:
         centred = codes - zero
