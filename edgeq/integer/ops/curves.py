@@ -114,7 +114,7 @@ def relu(call: Call) -> Step:
 
 
 def scales(call: Call) -> tuple[np.floating, np.floating]:
-    """The input's and the output's, in the type that the multipliers of RELU and LEAKY_RELU are computed in."""
+    """The input's and the output's, in the type that the multipliers of RELU, LEAKY_RELU and HARD_SWISH are computed in."""
     real = np.float64 if call.runtime == "tflm" else np.float32
     return real(quantisation(call.given)[0]), real(quantisation(call.output)[0])
 
@@ -140,11 +140,12 @@ def leaky_relu(call: Call) -> Step:
 
 def hard_swish(call: Call) -> Step:
     """``x * relu6(x + 3) / 6`` in TFLite's 16-bit fixed point; XNNPACK leaves it to the builtin kernel."""
-    (scale, zero), (out_scale, out_zero) = quantisation(call.given), quantisation(call.output)
+    (_, zero), (_, out_zero) = quantisation(call.given), quantisation(call.output)
     lo, hi = limits(call.output.dtype)
-    fine = np.float32(1 / 128) * scale
+    scale, out_scale = scales(call)
+    fine = scale / scale.dtype.type(128)
     out_q, out_shift = _multiplier16(np.float64(fine / out_scale))
-    relu_q, relu_shift = _multiplier16(np.float64(fine / (np.float32(3) / np.float32(32768))))
+    relu_q, relu_shift = _multiplier16(np.float64(fine / scale.dtype.type(3 / 32768)))
 
     def of_codes(codes: np.ndarray) -> np.ndarray:
         fine_codes = (codes - zero) << 7
