@@ -45,7 +45,7 @@ LAYERS = ("conv", "depthwise", "dense")
 PAIRS = ("add", "sub", "mul", "minimum", "maximum")
 CURVES = ("relu", "relu6", "relu_n1_to_1", "leaky_relu", "hard_swish", "logistic", "tanh", "quantize", "dequantize")
 MOVES = ("average_pool", "max_pool", "pad", "reshape", "transpose", "strided_slice", "concatenation", "resize_nearest", "resize_bilinear")
-KINDS = (*LAYERS, "int4", *PAIRS, *CURVES, *MOVES, "mean", "softmax", "float_input", "layer_then", "twice")
+KINDS = (*LAYERS, "int4", *PAIRS, *CURVES, *MOVES, "mean", "softmax", "float_input", "layer_then", "twice", "tie")
 LIMITS = (2.0**-16, 2.0**-10, 2.0**-8, 1.0, 2.0**7, 2.0**8, 2.0**19, 0.5, 2.0)
 """Ratios of scales at which some engine takes another way, or refuses."""
 
@@ -146,6 +146,8 @@ def draw(kind: str, seed: int) -> Graph:
         _pair(d, kind, scale, zero)
     elif kind == "twice":
         _twice(d, scale, zero)
+    elif kind == "tie":
+        _tie(d)
     elif kind in CURVES:
         shape = (16, 16, int(d.rng.integers(1, 4))) if d.flip() else (256 + int(d.rng.integers(0, 20)),)
         x = d.tensor(shape, scale, zero)
@@ -245,6 +247,29 @@ def _twice(d: Draw, scale: float, zero: int) -> None:
     else:
         ratio = d.ratio(scale * scale if kind == "mul" else scale)
         d.op(kind, (x, x), float(np.clip(ratio, 2.0**-39, 2.0**39)), d.zero(), activation=d.activation())
+
+
+def _tie(d: Draw) -> None:
+    """Scales whose ratio is next to an odd number of 2^-k: products on the middle of two codes, where float32 and float64 part."""
+    kind = str(d.pick("dense", "mul", "mean", "relu", "leaky_relu", "hard_swish", "quantize"))
+    step = float((2 * d.rng.integers(0, 40) + 1) / 2.0 ** d.rng.integers(2, 8))
+    scale, zero = float(np.float32(d.rng.uniform(0.1, 2))), d.zero()
+    if kind in ("dense", "mul"):
+        other = float(np.float32(d.rng.uniform(0.1, 2)))
+        x = d.tensor((64,), scale, zero)
+        if kind == "mul":
+            y = d.tensor((1, 64), other, d.zero(), data=d.rng.integers(d.lo, d.lo + 256, 64))
+            d.op("mul", (x, y), scale * other / step, d.zero(), activation="none")
+            return
+        shift = d.lo + 128  # a uint8 weight of 0
+        weights = d.tensor((16, 64), other, shift, data=np.eye(16, 64, k=int(d.rng.integers(0, 40))) + shift)
+        bias = d.tensor((16,), np.float32(scale) * np.float32(other), dtype="int32", data=np.zeros(16))
+        d.op("dense", (x, weights, bias), scale * other / step, d.zero(), activation="none")
+    elif kind == "mean":
+        d.op("mean", (d.tensor((4, 4, 16), scale, zero),), scale / step, d.zero(), axes=(1, 2), keep=False)
+    else:
+        options: dict[str, Any] = {"alpha": float(d.rng.integers(1, 400) / 2.0 ** d.rng.integers(3, 10))} if kind == "leaky_relu" else {}
+        d.op(kind, (d.tensor((256,), scale, zero),), scale / step, d.zero(), **options)
 
 
 def _curve(d: Draw, kind: str, x: int, scale: float, zero: int) -> None:

@@ -72,6 +72,7 @@ FAULTS = {
         "float_input",
         _put(convert, "_blocks", lambda x, n, v, scalar: scalar(x)),
     ),
+    "TFLite Micro's multipliers in float32": ("tie", _put(curves, "scales", lambda call: (call.given.scale[0], call.output.scale[0]))),
     "XNNPACK's squares as products": ("twice", _put(elementwise, "_xnnpack_square", elementwise._mul)),
     "clamps beyond 32 bits": ("mul", _put(engines, "_BOUNDS", {})),
     **{
