@@ -68,13 +68,15 @@ def table(networks: Path, out: Path) -> None:
 
 
 def row(name: str, said: dict[str, Any], part: dict[str, Any], way: str, file: str) -> None:
-    """Accuracy, and behind it the flips against the frozen network (the float32 one where nothing was frozen).
+    """Accuracy, and behind it the flips: a runtime's against the frozen network (the float32 one where nothing was frozen), the frozen
+    network's against the float32 one.
 
     "ties right": of XNNPACK, if every tie with the true class counted as right; empty in sidecars from before that was said.
     """
     lines = {line["runtime"]: line for line in part["fidelity"]["runtimes"]}
     frozen = "keras-float" in lines
-    cells = [name, *(right(lines[k]) if k else "" for k in (("keras-float", "keras") if frozen else ("keras", "")))]
+    cells = [name, right(lines["keras-float" if frozen else "keras"])]
+    cells.append(f"{right(lines['keras'])} ({lines['keras']['flips']['keras-float']})" if frozen else "")
     counted = lines.get("litert-xnnpack", {}).get("with_ties")
     cells.append("" if counted is None else share(counted))
     for runtime in RUNTIMES[2:]:
