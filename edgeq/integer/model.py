@@ -13,6 +13,11 @@ import numpy as np
 
 from edgeq.core.errors import EdgeqError
 
+BITS = {"int4": 4, "int8": 8, "uint8": 8, "bool": 8, "int16": 16, "uint16": 16, "float16": 16} | {
+    **dict.fromkeys(("int32", "uint32", "float32"), 32),
+    **dict.fromkeys(("int64", "uint64", "float64"), 64),
+}
+"""Of an element of a type that is stored at a fixed width."""
 MAX_FILE = 2**31  # bytes: what flatbuffers and protobuf can address
 MAX_OPS = 10_000
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.integer.model import Model, Op, Tensor
+from edgeq.integer.model import BITS, Model, Op, Tensor
 from edgeq.integer.onnx.content import MAX_RANK, damage, graphs, proto_of, self_contained
 from edgeq.integer.onnx.inference import inferred
 
@@ -97,6 +97,8 @@ def _tensor(name: str, value: Any, constant: Any, quantised: tuple[np.ndarray, n
         if any(d < 0 for d in shape):
             raise ValueError(name)
         dtype = _DTYPES.get(constant.data_type, "unknown")
+        if 0 < 8 * len(constant.raw_data) < math.prod(shape) * BITS.get(dtype, 0):
+            raise ValueError(name)
         return Tensor(name, shape, shape, dtype, scales, zeros, axis, _content(constant, dtype, math.prod(shape)))
     if value is None:
         return Tensor(name, (), (), "unknown", scales, zeros, axis)

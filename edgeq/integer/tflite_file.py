@@ -8,6 +8,7 @@ copied counts against a budget of the file's own size. Constants stay views into
 from __future__ import annotations
 
 import functools
+import math
 import struct
 from types import MappingProxyType
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
-from edgeq.integer.model import MAX_OPS, Model, Op, Tensor, file_bytes
+from edgeq.integer.model import BITS, MAX_OPS, Model, Op, Tensor, file_bytes
 
 MAX_RANK = 8
 MAX_NAME = 512
+SPARSE = 1000  # times the stored bytes that a sparse tensor may come to
 MAX_COUNT = 40_000  # tensors, buffers: ten times what large networks have, and what can be read in two seconds
 RESTLESS = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE", "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL"}
 _DAMAGE = (struct.error, IndexError, ValueError, OverflowError, TypeError, AttributeError, KeyError)
@@ -161,7 +163,10 @@ class _Reader:
                 zeros = q.ZeroPointAsNumpy()
             axis = q.QuantizedDimension()
         dtype = _names("TensorType").get(tensor.Type(), "unknown").lower()
-        return Tensor(self.name(tensor.Name()), shape, signature, dtype, scales, zeros, axis, buffers[tensor.Buffer()] or None)
+        data = buffers[tensor.Buffer()] or None
+        if data is not None and math.prod(shape) * BITS.get(dtype, 0) > 8 * len(data) * (SPARSE if tensor.Sparsity() is not None else 1):
+            raise _DamageError  # TFLite Micro would read on behind the buffer
+        return Tensor(self.name(tensor.Name()), shape, signature, dtype, scales, zeros, axis, data)
 
     def op(self, op: Any, codes: list[tuple[str, bool]], count: int) -> Op:
         name, custom = codes[op.OpcodeIndex()]

@@ -173,3 +173,11 @@ def test_constants_computed_from_constants_backwards_are_a_sentence() -> None:
 
     with pytest.raises(EdgeqError, match="cannot be read"):
         read_onnx.from_model(onnx_file.parse(proto.SerializeToString(), "m.onnx"))
+
+
+def test_a_constant_holds_what_its_shape_says() -> None:
+    proto = onnx.load_from_string(tiny_onnx.classifier())
+    weights = next(t for t in proto.graph.initializer if len(t.dims) == 4)
+    weights.dims[3] = 302_480_172
+    with pytest.raises(EdgeqError, match="damaged"):
+        onnx_file.parse(proto.SerializeToString(), "m.onnx")

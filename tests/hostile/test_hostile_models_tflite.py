@@ -68,3 +68,13 @@ def test_levels_are_those_of_the_definition() -> None:
     assert describe.weight_levels((codes + zeros[:, None]).astype(np.int16), 0, zeros) == describe.weight_levels(codes, 0)
     assert describe.weight_levels(codes.T, 1) == len(np.unique(codes // np.gcd.reduce(codes, axis=1)[:, None]))
     assert describe.weight_levels(3 * np.arange(10), None) == 10
+
+
+def test_a_constant_holds_what_its_shape_says() -> None:
+    """72 bytes of weights that claimed 7 billion: TFLite Micro walked over them for hours, and the limit of time was that of such a layer."""
+    content = tiny_tflite.classifier()
+    shape = np.array([8, 3, 3, 1], "<i4").tobytes()
+    assert content.count(shape) == 1
+    for claimed in (302_480_172, 4):
+        with pytest.raises(EdgeqError, match="truncated or damaged"):
+            tflite_file.parse(content.replace(shape, np.array([8, 3, claimed, 1], "<i4").tobytes()), "m.tflite")
