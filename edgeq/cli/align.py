@@ -109,6 +109,7 @@ def align(*, estimates: tuple[str, ...], access: str, objective: str, attack: st
     from edgeq.integer.read import sha256
     from edgeq.measure import alignment
     from edgeq.measure.constant import sentence
+    from edgeq.measure.figures import Alike
 
     methods = [plugins.build("estimator", text) for text in dict.fromkeys(estimates)]
     if twice := {name for name, _ in methods if [n for n, _ in methods].count(name) > 1}:
@@ -141,7 +142,7 @@ def align(*, estimates: tuple[str, ...], access: str, objective: str, attack: st
         console.say(f"  {note}")
     return {
         "format": 1,
-        "warnings": sentence(options["runtime"], shifts[0]["constant"], len(rows)) if shifts else [],
+        "warnings": sentence(options["runtime"], Alike(**alike) if (alike := shifts[0]["constant"]) else None, len(rows)) if shifts else [],
         "target": {"file": Path(options["target"]).name, "sha256": sha256(Path(options["target"]))},
         "source": {"file": Path(options["source"]).name, "sha256": sha256(Path(options["source"]))} if options["source"] else None,
         "runtime": options["runtime"],
@@ -172,8 +173,9 @@ def _prepare(options: dict[str, Any]) -> Setting:
 
     if Path(options["target"]).suffix != ".tflite":
         raise EdgeqError(f"{options['target']}: is no .tflite; gradients and inner values of other files are not taken here")
-    rest = {k: v for k, v in options.items() if k != "runtime"}
-    setting = prepare(Plan(**rest, runtimes=(options["runtime"],), attacks=("noise",)), console.say)
+    rest = {k: v for k, v in options.items() if k not in ("runtime", "target", "source")}
+    sources = (options["source"],) if options["source"] else ()
+    setting = prepare(Plan((options["target"],), sources=sources, **rest, runtimes=(options["runtime"],), attacks=("noise",)), console.say)
     for note in setting.notes:
         console.say(f"  {note}")
     return setting
@@ -181,14 +183,14 @@ def _prepare(options: dict[str, Any]) -> Setting:
 
 def _open(stack: contextlib.ExitStack, setting: Setting, options: dict[str, Any], access: str, estimates: bool, notes: list[str]) -> Bench:
     from edgeq import runtimes
-    from edgeq.core.signature import Signature
-    from edgeq.pipeline.codes import PixelCodes
 
     file, name, threads = Path(options["target"]), options["runtime"], options["threads"]
-    record = next(t for t in setting.targets if t.name == name)
+    record = next(t for t in setting.targets if t.spec.runtime == name)
     if not record.runs:
         raise EdgeqError(f"{file}: {name} cannot run it: {record.reason}")
-    codes, signature = PixelCodes.from_json(record.codes), Signature.from_json(record.signature)
+    codes, signature = record.spec.codes, record.spec.signature
+    assert codes is not None
+    assert signature is not None
     if signature.kind == "label":
         raise EdgeqError(f"{file}: answers with a bare label, of which no gradient can be estimated; export it with its scores")
     target = runtimes.open(name, file, signature, codes, threads=threads)
@@ -198,8 +200,9 @@ def _open(stack: contextlib.ExitStack, setting: Setting, options: dict[str, Any]
     if options["source"]:
         from edgeq.keras import source
 
-        lent = next(t for t in setting.targets if t.name == KERAS)
-        sources[FLOAT] = source.open(options["source"], PixelCodes.from_json(lent.codes).real)
+        lent = next(t.spec.codes for t in setting.targets if t.spec.runtime == KERAS)
+        assert lent is not None
+        sources[FLOAT] = source.open(options["source"], lent.real)
     graph = _graph(file, signature.input.shape, notes)
     return Bench(target, seen, {**sources, **_own(file, graph, name, codes, notes)}, graph, codes)
 
@@ -208,7 +211,8 @@ def _views(stack: contextlib.ExitStack, file: Path, name: str, target: Any, sign
            access: str, notes: list[str]) -> dict[str, Target]:  # fmt: skip
     """What estimates ask: the target, and the file without its last softmax in the same runtime."""
     from edgeq import runtimes
-    from edgeq.runs import access as ladder
+    from edgeq.targets import access as ladder
+    from edgeq.targets import views
 
     if signature.kind == "logits":
         return {"logits": target}
@@ -220,10 +224,10 @@ def _views(stack: contextlib.ExitStack, file: Path, name: str, target: Any, sign
             raise EdgeqError(f"{file}: --access logits: {reason}")
         notes.append(f"no logits are seen: {reason}")
         return found
-    bare_file = stack.enter_context(ladder.stripped(file))
+    bare_file = stack.enter_context(views.stripped(file))
     bare = runtimes.open(name, bare_file, runtimes.probe(name, bare_file, output="logits"), codes, threads=threads)
     stack.callback(bare.close)
-    ladder.logits(target, bare, signature.input.shape)  # raises where it is another network
+    views.logits(target, bare, signature.input.shape)  # raises where it is another network
     return {**found, "logits": bare}
 
 
@@ -244,7 +248,7 @@ def _graph(file: Path, shape: tuple[int, ...], notes: list[str]) -> Graph | None
 def _own(file: Path, graph: Graph | None, name: str, codes: PixelCodes, notes: list[str]) -> dict[str, Any]:
     """The file's own gradients, straight through its runtime's roundings, with each clamp."""
     from edgeq import runtimes
-    from edgeq.runs import access as ladder
+    from edgeq.targets import access as ladder
 
     if graph is None:
         return {}

@@ -15,6 +15,7 @@ Examples:
   edgeq attack --target model.tflite --data folder:photos --eps 4/255
   edgeq attack --target model.tflite --data folder:photos --access scores --runtime tflm-exact
   edgeq attack --target model.tflite --source float.h5 --data zip:cifar10.zip --attack fgsm,pgd,spsa --eps 1/255,8/255
+  edgeq attack --target a.tflite --target b.tflite --source float.h5 --transfer --data zip:cifar10.zip --attack pgd --eps 1/255
   edgeq attack --target model.tflite --attack pgd:steps=100:restarts=5 --source float.h5 --access gradients --fail-under 0.3
 """
 
@@ -24,8 +25,17 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 
 
 @click.command(epilog=EXAMPLE)
-@click.option("--target", required=True, metavar="FILE", help="The file that ships: .tflite, .onnx, or a Keras network.")
-@click.option("--source", metavar="FILE", help="The float Keras network that gradients come from. With --access gradients the .tflite too.")
+@click.option(
+    "--target",
+    "targets",
+    required=True,
+    multiple=True,
+    metavar="FILE",
+    help="The file that ships: .tflite, .onnx, or a Keras network. May be repeated: networks of one task in one run.",
+)
+@click.option("--source", "sources", multiple=True, metavar="FILE", help="A float Keras network that gradients come from. May be repeated.")
+@click.option("--transfer", is_flag=True, help="Craft on every target's own gradients too, and show who is fooled by what: a matrix.")
+@click.option("--agree", type=click.IntRange(1), metavar="M", help="Measure the targets as an ensemble too, which abstains unless M agree.")
 @click.option(
     "--access",
     type=click.Choice(["label", "scores", "logits", "gradients"]),
@@ -81,7 +91,7 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option("--fail-under", type=click.FloatRange(0, 1), metavar="ACC", help="Exit with 1 when the lowest robust accuracy is below.")
 @trusting.option
 def command(
-    target: str,
+    targets: tuple[str, ...],
     runtimes: tuple[str, ...],
     attacks: tuple[str, ...],
     device: str | None,
@@ -96,8 +106,8 @@ def command(
     on the first runtime and what it found is replayed on the others. With nothing but --target the attacker gets the most that the
     file gives: gradients, else logits, scores or labels. Nothing is lost when it is stopped: see edgeq resume.
     """
-    profile = running.device(device, target) if device else None
+    profile = running.device(device, targets) if device else None
     if profile and not runtimes:
         runtimes = (profile.runtime,)
-    asked = {"target": target, "runtimes": runtimes, "attacks": attacks, **options}
-    running.attack(asked, run_path or running.new_path(target), ["edgeq", *sys.argv[1:]], as_json, fail_under)
+    asked = {"targets": targets, "runtimes": runtimes, "attacks": attacks, **options}
+    running.attack(asked, run_path or running.new_path(targets), ["edgeq", *sys.argv[1:]], as_json, fail_under)

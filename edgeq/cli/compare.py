@@ -15,7 +15,6 @@ from edgeq.cli import console, trusting
 from edgeq.core.errors import EdgeqError
 
 if TYPE_CHECKING:
-    from edgeq.core.protocols import Target
     from edgeq.core.threat import Threat
     from edgeq.measure.comparison import Attack
     from edgeq.measure.layers import Side
@@ -116,7 +115,7 @@ def compare(
         raise EdgeqError("--max-robust-drop: needs an attack to measure by; add --attack pgd or --attack spsa")
     asked = plugins.build("attack", attack) if attack else None
     # what crafts is settled here; noise is all that the plan needs to know of
-    settings, names = _settings(Plan("", **options, seed=seed, eps=(eps,), attacks=("noise",)), a, b, runtimes)
+    settings, names = _settings(Plan((), **options, seed=seed, eps=(eps,), attacks=("noise",)), a, b, runtimes)
     first = settings[0]
     with contextlib.ExitStack() as stack:
         sides = tuple(_open(stack, *pair, options["threads"]) for pair in zip(comparison.NAMES, settings, names, strict=True))
@@ -147,16 +146,16 @@ def _settings(plan: Plan, a: Path, b: Path | None, asked: tuple[str, ...]) -> tu
         names = asked or ("litert-xnnpack", "tflm")
         if len(names) != 2 or names[0] == names[1]:
             raise EdgeqError(f"--runtime {','.join(names)}: one file is compared on two runtimes, so name two; or name two files")
-        setting = _prepare(replace(plan, target=str(a), runtimes=names))
+        setting = _prepare(replace(plan, targets=(str(a),), runtimes=names))
         return (setting, setting), (names[0], names[1])
     if len(asked) > 2:
         raise EdgeqError(f"--runtime {','.join(asked)}: two files run on two runtimes at most; name one for each, or one for both")
     wanted = (_runtime(a, asked[:1]), _runtime(b, asked[-1:]))
     if (wanted[0] == KERAS) != (wanted[1] == KERAS):  # the network then sees pixels as the file does
         network, file, name = (a, b, wanted[1]) if wanted[0] == KERAS else (b, a, wanted[0])
-        setting = _prepare(replace(plan, target=str(file), source=str(network), runtimes=(name,)))
+        setting = _prepare(replace(plan, targets=(str(file),), sources=(str(network),), runtimes=(name,)))
         return (setting, setting), wanted
-    first, second = (_prepare(replace(plan, target=str(f), runtimes=(name,))) for f, name in zip((a, b), wanted, strict=True))
+    first, second = (_prepare(replace(plan, targets=(str(f),), runtimes=(name,))) for f, name in zip((a, b), wanted, strict=True))
     _check(first, second, a, b)
     return (first, second), wanted
 
@@ -179,14 +178,14 @@ def _prepare(plan: Plan) -> Setting:
 
 def _check(first: Setting, second: Setting, a: Path, b: Path) -> None:
     """Both sides see the same images with the same labels. Raises :class:`EdgeqError`."""
-    shapes = [s.signature.input.shape for s in (first, second)]
+    signatures = [next(t.spec.signature for t in s.targets if t.spec.signature is not None) for s in (first, second)]
+    shapes = [s.input.shape for s in signatures]
     if shapes[0] != shapes[1]:
         raise EdgeqError(f"{b}: takes images of {shapes[1]}, and {a} of {shapes[0]}; the same examples cannot be shown to both")
-    classes = [s.signature.classes for s in (first, second)]
+    classes = [s.classes for s in signatures]
     if None not in classes and classes[0] != classes[1]:
         raise EdgeqError(f"{b}: tells {classes[1]} classes apart, and {a} {classes[0]}; compare networks of one task")
-    truths = [s.dataset.labels[s.index] for s in (first, second)]
-    if not (np.array_equal(first.index, second.index) and np.array_equal(*truths)):
+    if not (np.array_equal(first.index, second.index) and np.array_equal(first.labels, second.labels)):
         raise EdgeqError(f"{b}: orders its classes otherwise than {a}; compare networks of one task")
     geometry = [replace(s.preprocess, mean=None, std=None).spec for s in (first, second)]
     if geometry[0] != geometry[1]:
@@ -194,25 +193,16 @@ def _check(first: Setting, second: Setting, a: Path, b: Path) -> None:
 
 
 def _open(stack: contextlib.ExitStack, name: str, setting: Setting, runtime: str, threads: int | None) -> Side:
-    from edgeq import runtimes
-    from edgeq.core.signature import Signature
     from edgeq.measure.layers import Side
-    from edgeq.pipeline.codes import PixelCodes
+    from edgeq.targets.opener import Bench
 
-    record = next(t for t in setting.targets if t.name == runtime)
-    file = Path(next(artifact.file for artifact in setting.artifacts if artifact.name == record.artifact))
-    if not record.runs:
+    record = next(t for t in setting.targets if t.spec.runtime == runtime and t.spec.answers)
+    files = {a.sha256: Path(a.file) for a in setting.artifacts}
+    file, spec = files[record.spec.artifact], record.spec
+    if spec.signature is None or spec.codes is None:
         raise EdgeqError(f"{file.name}: {runtime} cannot run it: {record.reason}")
-    codes, signature = PixelCodes.from_json(record.codes), Signature.from_json(record.signature)
-    target: Target
-    if runtime == KERAS:
-        from edgeq.keras import source
-
-        target = source.open(file, codes.real)
-    else:
-        target = runtimes.open(runtime, file, signature, codes, threads=threads)
-    stack.callback(target.close)
-    return Side(name, file, runtime, signature, codes, target)
+    bench = stack.enter_context(Bench([spec], files.__getitem__, threads))
+    return Side(name, file, runtime, spec.signature, spec.codes, bench.target(spec.id))
 
 
 def _attack(asked: tuple[str, Any], sides: tuple[Side, ...], threat: Threat, max_queries: int | None) -> Attack:

@@ -45,7 +45,7 @@ def command(run_path: Path, as_csv: bool) -> None:
 def _write(run: Run) -> None:
     out = csv.writer(sys.stdout, lineterminator="\n")
     out.writerow(COLUMNS.split())
-    ids, labels, names, targets = run.ids(), run.labels(), run.names(), [t.name for t in run.targets(running=True)]
+    ids, labels, names, targets = run.ids(), run.labels(), run.names(), [t.id for t in run.targets(running=True)]
     clean = {name: run.outcomes(0, name) for name in targets}
     for cell in run.cells():
         queries, losses, (l2, linf) = run.queries(cell.cell), run.losses(cell.cell), run.norms(cell.cell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,33 +14,34 @@ from edgeq.core.errors import EdgeqError
 
 if TYPE_CHECKING:
     from edgeq.core.devices import Device
+    from edgeq.measure.figures import Summary
     from edgeq.runs.estimate import Estimate
     from edgeq.runs.prepare import Setting
     from edgeq.runs.store import Run
 
 
-def new_path(target: str) -> Path:
+def new_path(targets: Sequence[str]) -> Path:
     """``runs/TARGET-DATE-K.sqlite``, the first that is free."""
-    stem = f"{Path(target).stem}-{date.today().isoformat()}"
+    stem = f"{Path(targets[0]).stem}-{date.today().isoformat()}"
     return next(path for k in range(1, 10_000) if not (path := Path("runs") / f"{stem}-{k}.sqlite").exists())
 
 
-def device(name: str, target: str) -> Device:
-    """The profile, after saying on stderr whether ``target`` fits it."""
+def device(name: str, targets: Sequence[str]) -> Device:
+    """The profile, after saying on stderr whether each of ``targets`` fits it."""
+    from edgeq import runtimes
     from edgeq.core.devices import fits, load
 
-    profile, file = load(name), Path(target)
-    arena = None
-    if profile.runtime == "tflm" and file.suffix == ".tflite" and file.is_file():
-        from edgeq.runtimes import tflm
-
-        try:
-            arena = tflm.arena_bytes(file)
-        except EdgeqError:
-            arena = None  # the run itself will say why TFLM does not take the file
-    if file.is_file():
-        for sentence in fits(profile, file.stat().st_size, arena).sentences:
-            console.say(f"{profile.title}: {sentence}")
+    profile = load(name)
+    for file in map(Path, targets):
+        arena = None
+        if profile.runtime == "tflm" and file.suffix == ".tflite" and file.is_file():
+            try:
+                arena = runtimes.arena_bytes(file)
+            except EdgeqError:
+                arena = None  # the run itself will say why TFLM does not take the file
+        if file.is_file():
+            for sentence in fits(profile, file.stat().st_size, arena).sentences:
+                console.say(f"{profile.title}: {file.name + ': ' if len(targets) > 1 else ''}{sentence}")
     return profile
 
 
@@ -56,14 +58,17 @@ def attack(options: dict[str, Any], path: Path, command: list[str], as_json: boo
 
 def announce(setting: Setting, path: Path) -> None:
     """The plan, in words, before anything is attacked."""
+    from edgeq.targets.spec import short
+
     plan = setting.plan
-    running = [t.name for t in setting.targets if t.runs]
+    called = short(t.spec for t in setting.targets)
+    roles = {t.spec.artifact: t.spec.role for t in reversed(setting.targets)}
     for artifact in setting.artifacts:
-        console.say(f"{artifact.role}: {artifact.name}, {artifact.bytes:,} bytes, sha256 {artifact.sha256[:16]}")
-    console.say(f"runtimes: {', '.join(running)}")
+        console.say(f"{roles[artifact.sha256]}: {artifact.name}, {artifact.bytes:,} bytes, sha256 {artifact.sha256[:16]}")
+    console.say(f"targets: {', '.join(called[t.id] for t in setting.targets if t.runs and t.spec.derived != 'before-grid')}")
     for target in setting.targets:
         if not target.runs:
-            console.say(f"  {target.name} cannot run it: {target.reason}", "yellow")
+            console.say(f"  {called[target.id]} cannot run it: {target.reason}", "yellow")
     for note in setting.notes:
         console.say(f"  {note}")
     console.say(f"data: {plan.data}, {len(setting.index)} images, seed {plan.seed}")
@@ -72,7 +77,7 @@ def announce(setting: Setting, path: Path) -> None:
         mine = [c for c in cells if c.attack == name]
         radii = ", ".join(f"{t.eps:.4g} ({t.pixels:g} px)" for t in plan.threats)
         options = ", ".join(f"{k}={v}" for k, v in mine[0].params.items())
-        on = " and of ".join(dict.fromkeys(c.crafted_on for c in mine))
+        on = " and of ".join(dict.fromkeys(called[c.crafted_on] for c in mine))
         console.say(f"{name}{f' ({options})' if options else ''} with {mine[0].access} of {on}; {plan.norm} {radii}")
     console.say(f"run: {path}")
 
@@ -102,16 +107,16 @@ def finish(run: Run, setting: Setting | None, as_json: bool, fail_under: float |
         gate(summary, fail_under)
 
 
-def gate(summary: dict[str, Any], fail_under: float) -> None:
+def gate(summary: Summary, fail_under: float) -> None:
     """Exits 1 where the lowest robust accuracy of the target, under any attack on any runtime, is below ``fail_under``, and where a
     runtime answers all images alike: such a file passes no gate."""
-    lowest = summary["lowest"]
-    if dead := [c["target"] for c in summary["clean"] if c["constant"] and c["constant"]["dead"]]:
+    lowest = summary.lowest
+    if dead := [summary.name(c.target) for c in summary.clean if c.constant is not None and c.constant.dead]:
         console.say(f"--fail-under {fail_under:g}: not met, {dead[0]} answers all images alike", "red")
         sys.exit(1)
-    if lowest is not None and lowest["robust_accuracy"] < fail_under:
-        where = f"{lowest['attack']} on {lowest['target']}"
-        console.say(f"--fail-under {fail_under:g}: the lowest robust accuracy is {lowest['robust_accuracy']:.3f} ({where})", "red")
+    if lowest is not None and lowest.robust_accuracy < fail_under:
+        where = f"{lowest.attack} on {summary.name(lowest.target)}"
+        console.say(f"--fail-under {fail_under:g}: the lowest robust accuracy is {lowest.robust_accuracy:.3f} ({where})", "red")
         sys.exit(1)
 
 

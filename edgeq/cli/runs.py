@@ -32,21 +32,24 @@ def command(directory: Path, as_json: bool) -> None:
 
 def _facts(path: Path) -> dict[str, Any]:
     """One run's line; a file that cannot be read is a line that says why."""
-    from edgeq.runs.store import BEFORE_GRID, Run
+    from edgeq.runs.store import Run
+    from edgeq.targets.spec import short
 
     try:
         with Run.open(path) as run:
-            running = [t for t in run.targets(running=True) if not t.name.endswith(BEFORE_GRID)]
-            own = {t.name for t in running if not (isinstance(t.identity, dict) and t.identity.get("engine") == "answers.csv")}
+            records = [t.spec for t in run.targets(running=True) if t.spec.derived != "before-grid"]
+            own = {spec.id for spec in records if spec.answers}
+            called = short(records)
+            ships = {spec.artifact for spec in records if spec.role == "target"}
             cells = run.cells()
             done = sum(k for (_, target), k in run.answered().items() if target in own)
-            file = next((a.name for a in run.artifacts() if a.role == "target"), None)
+            files = [a.name for a in run.artifacts() if a.sha256 in ships]
             return {
                 "run": str(path),
                 "created": run.meta("created"),
-                "target": file,
+                "targets": files,
                 "n": run.n,
-                "runtimes": [t.name for t in running],
+                "runtimes": [called[spec.id] for spec in records],
                 "attacks": list(dict.fromkeys(c.attack for c in cells if c.cell)),
                 "cells": len(cells),
                 "done": min(1.0, done / max(1, run.n * len(own) * len(cells))),
@@ -67,6 +70,6 @@ def _show(facts: dict[str, Any]) -> None:
         return
     state = "finished" if facts["done"] == 1 else f"{100 * facts['done']:.0f} % done, edgeq resume goes on"
     console.out.print(Text(plain(facts["run"]), "bold"))
-    console.out.print(Text(f"  {plain(facts['target'])}, n = {facts['n']}, {plain(facts['created'], 25)}: {state}"))
+    console.out.print(Text(f"  {plain(', '.join(facts['targets']))}, n = {facts['n']}, {plain(facts['created'], 25)}: {state}"))
     attacks, runtimes = ", ".join(facts["attacks"]), ", ".join(facts["runtimes"])
     console.out.print(Text(f"  {plain(attacks)} in {facts['cells']} cells on {plain(runtimes)}", "dim"))

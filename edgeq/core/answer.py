@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 
 Kind = Literal["label", "probs", "logits"]
+ABSTAINS = -2
+"""The label of an ensemble whose members do not agree: no class, so neither right nor fooled. (-1 is an answer that is missing.)"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +57,10 @@ class Answer:
     def margin(self, labels: np.ndarray) -> np.ndarray:
         """``(m,) float32``: best other class minus the class ``labels``, in raw steps; above 0 where the target is fooled.
 
-        For ``label`` answers it is +1 where the label differs and -1 where it does not.
+        For ``label`` answers it is +1 where another class is named, and -1 where the class ``labels`` is, or none.
         """
         if self.kind == "label":
-            return np.where(self.raw != labels, 1, -1).astype(np.float32)
+            return np.where((self.raw != labels) & (self.raw != ABSTAINS), 1, -1).astype(np.float32)
         # int8 differences need 9 bits; float32 holds them exactly, and float outputs as they are
         scores = self.raw.astype(np.float32)
         rows = np.arange(len(scores))

@@ -15,7 +15,7 @@ from edgeq.core.objective import Objective, evaluate
 from edgeq.core.protocols import Differentiable, Target
 from edgeq.core.rows import Rows
 from edgeq.estimators._estimate import Estimate, Loss
-from edgeq.measure.summary import share
+from edgeq.measure.figures import share as as_share
 
 CHUNK = 128  # rows decoded and differentiated at once
 MEMORY = 2**26  # bytes of queries at once
@@ -271,3 +271,7 @@ def _estimate(asked: Asked, clean: np.ndarray, rows: Rows, objective: Objective,
 
 def _slices(n: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def share(k: Any, of: Any) -> dict[str, Any]:
+    return as_share(k, of).to_json()

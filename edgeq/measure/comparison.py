@@ -20,8 +20,8 @@ from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 from edgeq.core.worst import worst
 from edgeq.measure.constant import Constant, sentence
+from edgeq.measure.figures import share as as_share
 from edgeq.measure.intervals import mcnemar
-from edgeq.measure.summary import share
 
 NAMES = ("A", "B")
 CHUNK = 256  # rows decoded, attacked and answered at once
@@ -197,3 +197,7 @@ def _values(answer: Answer, kind: str) -> np.ndarray:
         values = np.exp(values - values.max(axis=1, keepdims=True))
         values /= values.sum(axis=1, keepdims=True)
     return values
+
+
+def share(k: Any, of: Any) -> dict[str, Any]:
+    return as_share(k, of).to_json()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from edgeq.core.answer import Answer
+from edgeq.measure.figures import Alike
 
 
 @dataclass(eq=False)
@@ -28,22 +28,19 @@ class Constant:
             alike = np.array_equal(answer.raw, np.broadcast_to(self.first.raw, answer.raw.shape), equal_nan=True)
             self.scores = self.scores and answer.kind != "label" and alike
 
-    def verdict(self, classes: int) -> dict[str, Any] | None:
-        """None where the answers differ, as they do in a network that works. ``classes``: how many the data has, 0 where nobody knows.
-
-        ``what``: "scores" where all are equal, "label" where only the label is; ``dead``: images of several classes get one score.
-        """
+    def verdict(self, classes: int) -> Alike | None:
+        """None where the answers differ, as they do in a network that works. ``classes``: how many the data has, 0 where nobody knows."""
         same = self.scores or (self.label and classes > 1)
         if self.n < 2 or self.first is None or not same:
             return None
-        return {"what": "scores" if self.scores else "label", "label": int(self.first.label()[0]), "dead": self.scores and classes > 1}
+        return Alike("scores" if self.scores else "label", int(self.first.label()[0]), self.scores and classes > 1)
 
 
-def sentence(name: str, found: dict[str, Any] | None, n: int) -> list[str]:
+def sentence(name: str, alike: Alike | None, n: int) -> list[str]:
     """The warning that stands above all figures of ``name``, by itself in a list; an empty one where there is nothing to say."""
-    if found is None:
+    if alike is None:
         return []
-    if found["what"] == "scores":
+    if alike.what == "scores":
         says = f"{name} answers all {n} clean images with the same scores"
         return [f"{says}: it does not see the image, so its figures mean nothing. Was it trained, and exported well?"]
-    return [f"{name} calls all {n} clean images class {found['label']}: it is right on the images of that class alone."]
+    return [f"{name} calls all {n} clean images class {alike.label}: it is right on the images of that class alone."]

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.answer import Answer
+from edgeq.core.jsonable import as_json
 from edgeq.core.protocols import Target
 from edgeq.measure.constant import Constant
+from edgeq.measure.figures import Alike
 from edgeq.measure.intervals import wilson
 
 REFERENCE = "litert-reference"
@@ -34,7 +36,7 @@ class Line:
     lsb: float | None = None
     tied: int = 0
     stands: int | None = None
-    constant: Mapping[str, Any] | None = None
+    constant: Alike | None = None
 
     @property
     def accuracy(self) -> tuple[float, float, float] | None:
@@ -52,7 +54,7 @@ class Line:
             "flips": dict(self.flips or {}),
             "lsb": self.lsb,
             "ties": self.tied,
-            "constant": self.constant,
+            "constant": as_json(self.constant),
         }
 
 

@@ -1,332 +1,324 @@
-"""All numbers of a run, once: every table, JSON and page is made from what :func:`summarise` returns (MEASURES)."""
+"""All figures of a run, once: every table, JSON document and page is made from what :func:`summarise` returns (MEASURES)."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from edgeq.core.answer import Answer
+from edgeq.core.cell import Cell
 from edgeq.measure import words
 from edgeq.measure.constant import Constant, sentence
-from edgeq.measure.intervals import mcnemar, wilson
-from edgeq.runtimes import STAND_INS, real
+from edgeq.measure.figures import (
+    Agreement,
+    Agreements,
+    Alike,
+    ArtifactFigures,
+    CellFigures,
+    CleanFigures,
+    Confirmed,
+    Differing,
+    Floor,
+    Line,
+    Lowest,
+    Pair,
+    Queries,
+    Rule,
+    RunFacts,
+    Share,
+    Summary,
+    TargetFigures,
+    WhiteBox,
+    WhiteBoxLine,
+    WorstCase,
+    ZeroGradient,
+    share,
+    spread,
+)
+from edgeq.measure.intervals import mcnemar
+from edgeq.measure.transfer import matrices
+from edgeq.runs.format import Outcomes, RunTarget
+from edgeq.runs.reader import Reader
+from edgeq.targets.spec import TargetSpec, short
 
-FORMAT = 1
-BEFORE_GRID = " (before the grid)"  # ends the name of a target that saw a float source's iterates
+FORMAT = 2
+
+ByTarget = Mapping[str, Outcomes]
 
 
-class OpenRun(Protocol):
-    """What is asked of an open run (:class:`edgeq.runs.store.Run`). Arrays are ``(n,)``, with -1 or NaN where a row is missing."""
-
-    path: Any
-    n: int
-    shape: tuple[int, int, int]
-
-    def meta(self, key: str, default: Any = None) -> Any: ...
-    def artifacts(self) -> list[Any]: ...
-    def targets(self, running: bool = False) -> list[Any]: ...
-    def cells(self) -> list[Any]: ...
-    def labels(self) -> np.ndarray: ...
-    def outcomes(self, cell: int, target: str) -> Any: ...
-    def queries(self, cell: int) -> np.ndarray: ...
-    def norms(self, cell: int) -> tuple[np.ndarray, np.ndarray]: ...
-    def scores(self, cell: int, target: str, idx: np.ndarray) -> np.ndarray | None: ...
-
-
-def summarise(run: OpenRun) -> dict[str, Any]:
-    """The whole run as one JSON-able dictionary with stable keys; shares in [0, 1], None for what has no rows.
-
-    An unfinished run is measured over its finished rows: each figure's ``n`` says over how many.
-    """
-    cells, targets = [c for c in run.cells() if c.cell != 0], run.targets()
-    answering = [t.name for t in targets if t.status == "runs"]
-    running = [name for name in answering if name not in STAND_INS]  # what those find is shown as their interpreter answers it
-    names = [name for name in running if not name.endswith(BEFORE_GRID)]
-    clean = {name: run.outcomes(0, name) for name in running}
+def summarise(run: Reader) -> Summary:
+    """Everything that is measured of an open run. An unfinished run is measured over its finished rows: each figure's ``n`` says over how
+    many."""
+    cells, records = [c for c in run.cells() if c.cell != 0], run.targets()
+    specs = {t.id: t.spec for t in records}
+    answering = [t.spec for t in records if t.runs]
+    shown = [s for s in answering if s.derived != "stand-in"]  # what those compute is shown as their interpreter answers it
+    names = [s.id for s in shown if s.derived != "before-grid"]
+    clean = {id: run.outcomes(0, id) for id in names}
     # the float iterates have no clean images of their own: those are the base target's
-    clean |= {name: clean[name.removesuffix(BEFORE_GRID)] for name in running if name.removesuffix(BEFORE_GRID) in names}
+    clean |= {s.id: clean[s.members[0]] for s in shown if s.derived == "before-grid" and s.members[0] in clean}
+    shown = [s for s in shown if s.id in clean]
     classes = len(np.unique(run.labels()[run.labels() >= 0]))
-    constant = {name: _constant(run, name, clean[name].label, classes) for name in names}
-    seen = {c.cell: {name: run.outcomes(c.cell, name) for name in running} for c in cells}
-    attacks = [c for c in cells if c.kind != "noise"]
+    constant = {id: _constant(run, id, clean[id].label, classes) for id in names}
+    seen = {c.cell: {s.id: run.outcomes(c.cell, s.id) for s in shown} for c in cells}
+    attacks = [c for c in cells if c.adversarial]
     noise = {(c.norm, c.eps): seen[c.cell] for c in cells if c.kind == "noise"}
     queries = {c.cell: run.queries(c.cell) for c in cells}
+    called = short(specs.values())
 
     measured = []
     for cell in cells:
-        reference = real(cell.crafted_on) if real(cell.crafted_on) in names else next(iter(names), "")
-        floor = noise.get((cell.norm, cell.eps))
-        norms = run.norms(cell.cell)
-        lines = [
-            _line(name, cell, reference, clean, seen[cell.cell], floor, norms, queries[cell.cell])
-            for name in running
-            if (seen[cell.cell][name].correct >= 0).any()
-        ]
+        reference = real(cell.crafted_on, specs) if real(cell.crafted_on, specs) in names else next(iter(names), "")
+        floor, norms = noise.get((cell.norm, cell.eps)), run.norms(cell.cell)
+        lines = tuple(
+            _line(s, cell, reference, specs, clean, seen[cell.cell], floor, norms, queries[cell.cell])
+            for s in shown
+            if (seen[cell.cell][s.id].correct >= 0).any()
+        )
         crafted = int((queries[cell.cell] >= 0).sum())
-        zeros = _zeros(run.meta("zero_gradients"), cell, crafted)
-        about = {"reference": reference, "crafted": crafted, "zero_gradients": zeros}
-        measured.append({**_head(cell), **about, "targets": lines})
+        measured.append(_figures(cell, reference, crafted, _zeros(run, cell, crafted), lines))
 
-    summary: dict[str, Any] = {
-        "format": FORMAT,
-        "run": {"file": run.path.name, "n": run.n, "shape": list(run.shape), "written": int((run.labels() >= 0).sum())},
-        "warnings": [line for name in names for line in sentence(name, constant[name], int((clean[name].label >= 0).sum()))],
-        "rule": {"right": words.RIGHT, "fooled": words.FOOLED},
-        "artifacts": [dict(vars(a)) for a in run.artifacts()],
-        "targets": [_target(t) for t in targets],
-        "clean": [_clean(name, clean[name]) | {"constant": constant[name]} for name in names],
-        "cells": measured,
-        "wcar": [_wcar(name, group, clean, seen) for group in _by_radius(attacks) for name in names],
-        "agreement": _agreement(names, clean, seen, attacks),
-        "lowest": _lowest(measured, _sources(run)),
-        "access": run.meta("access"),
-        "file_worth": _file_worth(attacks, names, _sources(run), clean, seen),
-        "confirmed": [_confirmed(run, name) for name in answering if name in STAND_INS and real(name) in names],
-    }
+    sources = {s.id for s in specs.values() if s.role == "source"}
+    before = tuple(_clean(id, clean[id], constant[id]) for id in names)
     # what a board left out of its CSV file is no unfinished run
-    ours = [t.name for t in targets if t.name in names and not (isinstance(t.identity, dict) and t.identity.get("engine") == "answers.csv")]
-    summary["unfinished"] = _unfinished(run.n, clean, seen, queries, cells, ours)
-    summary["threat_model"] = words.threat_model(summary)
-    summary["not_shown"] = words.not_shown(summary, run.meta("plan"))
-    return summary
+    ours = [id for id in names if specs[id].derived != "board"]
+    alike = ((id, constant[id], int((clean[id].label >= 0).sum())) for id in names)
+    summary = Summary(
+        FORMAT,
+        RunFacts(run.path.name, run.n, run.shape, int((run.labels() >= 0).sum())),
+        tuple(line for id, what, n in alike for line in sentence(called[id], what, n)),
+        Rule(words.RIGHT, words.FOOLED),
+        tuple(_artifacts(run, specs)),
+        tuple(_target(t, called) for t in records),
+        before,
+        tuple(measured),
+        tuple(_worst_case(id, group, clean, seen) for group in _by_radius(attacks) for id in names),
+        _agreements(names, clean, seen, attacks),
+        _lowest(measured, sources),
+        run.meta("access"),
+        tuple(_white_box(attacks, names, specs, clean, seen)),
+        tuple(matrices(measured, names, {c.target: c.accuracy for c in before})),
+        tuple(_confirmed(run, s) for s in answering if s.derived == "stand-in" and s.members[0] in names),
+        tuple(_unfinished(run.n, clean, seen, queries, measured, ours, called)),
+    )
+    summary = replace(summary, threat_model=tuple(words.threat_model(summary)))
+    return replace(summary, not_shown=tuple(words.not_shown(summary, run.meta("plan"))))
 
 
-def _sources(run: OpenRun) -> set[str]:
-    files = {a.name for a in run.artifacts() if a.role == "source"}
-    return {t.name for t in run.targets() if t.artifact in files}
+def real(id: str, specs: Mapping[str, TargetSpec]) -> str:
+    """The interpreter that a stand-in computes the answers of; any other target is itself."""
+    spec = specs.get(id)
+    return spec.members[0] if spec is not None and spec.derived == "stand-in" and spec.members else id
 
 
-def share(k: int, of: int) -> dict[str, Any]:
-    """``k`` in ``of`` with its Wilson 95 % interval; ``share`` and ``interval`` are None where ``of`` is 0."""
-    return {"k": int(k), "of": int(of), "share": k / of if of else None, "interval": list(wilson(int(k), int(of))) if of else None}
+def _artifacts(run: Reader, specs: Mapping[str, TargetSpec]) -> list[ArtifactFigures]:
+    ships = {s.artifact for s in specs.values() if s.role == "target"}
+    return [ArtifactFigures(a.sha256, a.name, a.file, a.bytes, "target" if a.sha256 in ships else "source") for a in run.artifacts()]
 
 
-def spread(values: np.ndarray) -> dict[str, float] | None:
-    """Mean, median and 90th percentile; None for an empty set."""
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return None
-    return {"mean": float(values.mean()), "median": float(np.median(values)), "p90": float(np.percentile(values, 90))}
+def _target(t: RunTarget, called: Mapping[str, str]) -> TargetFigures:
+    s = t.spec
+    border = None if s.signature is None else s.signature.to_json()
+    return TargetFigures(
+        s.id, called[s.id], s.network, s.artifact, s.runtime, s.role, s.derived, s.members, t.status, t.reason, border, t.identity
+    )
 
 
-def _zeros(counts: Any, cell: Any, crafted: int) -> list[dict[str, Any]]:
-    """For each clamp the share of rows, and of pixels, whose first gradient was exactly zero (MEASURES: *Straight-through*): masked, not
-    safe. ``clamp`` is "" for a Keras network; ``pixels`` None in a run from before they were counted."""
-    if cell.kind != "gradient" or not isinstance(counts, dict):
-        return []
-    mine = [v if isinstance(v, dict) else {"": [v, 0, 0]} for key, v in counts.items() if key.startswith(f"{cell.cell}/")]
-    found = []
-    for clamp in dict.fromkeys(clamp for chunk in mine for clamp in chunk):
-        several = [chunk[clamp] for chunk in mine if isinstance(chunk.get(clamp), list) and len(chunk[clamp]) == 3]
-        rows, pixels, of = (sum(int(v[k]) for v in several if isinstance(v[k], int) and v[k] >= 0) for k in range(3))
-        share_of_pixels = share(min(pixels, of), of) if of else None
-        found.append({"clamp": str(clamp), "rows": share(min(rows, crafted), crafted), "pixels": share_of_pixels})
-    return found
+def _figures(cell: Cell, reference: str, crafted: int, zeros: tuple[ZeroGradient, ...], lines: tuple[Line, ...]) -> CellFigures:
+    eps, pixels = _radius(cell)
+    head = (cell.cell, cell.attack, cell.params, cell.norm, cell.kind, cell.crafted_on, cell.access)
+    return CellFigures(*head, eps, pixels, reference, crafted, zeros, lines)
 
 
-def _file_worth(attacks: list[Any], names: list[str], sources: set[str], clean: Any, seen: Any) -> list[dict[str, Any]]:
-    """What holding the file is worth: the same attack crafted on a source and on the file, on the same rows of each runtime."""
+def _radius(cell: Cell) -> tuple[float | None, float | None]:
+    """``eps``, and the radius in pixel steps, as :attr:`edgeq.core.threat.Threat.pixels` says it."""
+    if not math.isfinite(cell.eps):
+        return None, None
+    return cell.eps, 0.0 if cell.threat is None else cell.threat.pixels
+
+
+def _zeros(run: Reader, cell: Cell, crafted: int) -> tuple[ZeroGradient, ...]:
+    """For each clamp what of the first gradient was exactly zero (MEASURES: *Straight-through*): masked, not safe."""
+    if cell.kind != "gradient":
+        return ()
+    return tuple(
+        ZeroGradient(z.clamp, share(min(z.rows, crafted), crafted), share(min(z.components, z.of), z.of) if z.of else None)
+        for z in run.zeros(cell.cell)
+    )
+
+
+def _white_box(
+    attacks: Sequence[Cell], names: Sequence[str], specs: Mapping[str, TargetSpec], clean: ByTarget, seen: Any
+) -> list[WhiteBox]:
+    """The same attack crafted on a source and on the file, on the same rows of each of the file's runtimes, and of boards."""
+    sources = {s.id for s in specs.values() if s.role == "source"}
     gradient = [c for c in attacks if c.kind == "gradient"]
-    key = lambda c: (c.attack, c.params, c.norm, c.eps)  # noqa: E731
+
+    def key(c: Cell) -> tuple[Any, ...]:
+        return c.attack, c.params, c.norm, c.eps
+
     pairs = [(a, b) for a in gradient if a.crafted_on in sources for b in gradient if b.crafted_on not in sources and key(a) == key(b)]
-    found = []
+    figures = []
     for a, b in pairs:
         lines = []
-        for name in names:
-            if name in sources:
+        for id in names:
+            if id in sources or specs[id].network not in ("", specs[b.crafted_on].network) or specs[id].derived == "ensemble":
                 continue
-            before, from_source, from_file = clean[name].right, seen[a.cell][name].correct, seen[b.cell][name].correct
+            before, from_source, from_file = clean[id].right, seen[a.cell][id].correct, seen[b.cell][id].correct
             done = (before >= 0) & (from_source >= 0) & (from_file >= 0)
             p, q = ((before == 1)[done] & (x == 1)[done] for x in (from_source, from_file))
             n = int(done.sum())
-            line = {"target": name, "n": n, "source": share(p.sum(), n), "file": share(q.sum(), n)}
-            lines.append(line | {"only_source": int((p & ~q).sum()), "only_file": int((q & ~p).sum()), "p": mcnemar(p, q)})
-        head = {k: v for k, v in _head(a).items() if k in ("attack", "params", "norm", "eps", "pixels")}
-        found.append({**head, "source": a.crafted_on, "file": b.crafted_on, "cells": [a.cell, b.cell], "targets": lines})
-    return found
+            only = int((p & ~q).sum()), int((q & ~p).sum())
+            lines.append(WhiteBoxLine(id, n, share(p.sum(), n), share(q.sum(), n), *only, mcnemar(p, q)))
+        radius = (a.norm, *_radius(a))
+        figures.append(WhiteBox(a.attack, a.params, *radius, a.crafted_on, b.crafted_on, (a.cell, b.cell), tuple(lines)))
+    return figures
 
 
-def _confirmed(run: OpenRun, name: str) -> dict[str, Any]:
-    """Over how many rows of all cells the interpreter was asked for what ``name`` computes in its stead, and where the two differ."""
-    by, rows, cells = real(name), 0, []
+def _confirmed(run: Reader, spec: TargetSpec) -> Confirmed:
+    """Over how many rows of all cells the interpreter was asked for what ``spec`` computes in its stead, and where the two differ."""
+    by, cells = spec.members[0], []
     for cell in run.cells():
-        mine, its = run.outcomes(cell.cell, name), run.outcomes(cell.cell, by)
+        mine, its = run.outcomes(cell.cell, spec.id), run.outcomes(cell.cell, by)
         both = np.flatnonzero((mine.label >= 0) & (its.label >= 0))
         differ = 0
         for start in range(0, len(both), 1024):
             idx = both[start : start + 1024]
-            a, b = run.scores(cell.cell, name, idx), run.scores(cell.cell, by, idx)
+            a, b = run.scores(cell.cell, spec.id, idx), run.scores(cell.cell, by, idx)
             differ += int((mine.label != its.label)[idx].sum() if a is None or b is None else (a != b).any(axis=1).sum())
-        rows += len(both)
-        cells.append({"cell": cell.cell, "rows": len(both), "differ": differ})
-    return {"target": name, "by": by, "rows": rows, "differ": sum(c["differ"] for c in cells), "cells": cells}
+        cells.append(Differing(cell.cell, len(both), differ))
+    return Confirmed(spec.id, by, sum(c.rows for c in cells), sum(c.differ for c in cells), tuple(cells))
 
 
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _head(cell: Any) -> dict[str, Any]:
-    """What the cell is. ``pixels``: the radius in pixel steps, as :attr:`edgeq.core.threat.Threat.pixels` says it."""
-    eps = _number(cell.eps)
-    pixels = None if eps is None else math.floor(255 * eps + 1e-6) if cell.norm == "linf" else 255 * eps
-    keys = ("cell", "attack", "params", "norm", "kind", "crafted_on", "access")
-    return {**{key: getattr(cell, key) for key in keys}, "eps": eps, "pixels": pixels}
-
-
-def _target(target: Any) -> dict[str, Any]:
-    keys = ("name", "artifact", "status", "reason", "signature", "identity")
-    stands_for = STAND_INS.get(target.name)
-    return {**{key: getattr(target, key) for key in keys}, "before_grid": target.name.endswith(BEFORE_GRID), "stands_for": stands_for}
-
-
-def _clean(name: str, outcome: Any) -> dict[str, Any]:
-    """``with_ties``: what the accuracy would be if every tie with the true class counted as right."""
+def _clean(id: str, outcome: Outcomes, constant: Alike | None) -> CleanFigures:
     n = int((outcome.right >= 0).sum())
-    return {
-        "target": name,
-        "n": n,
-        "accuracy": share((outcome.right == 1).sum(), n),
-        "with_ties": share((outcome.correct == 1).sum(), n),
-        "ties": share((outcome.tied == 1).sum(), n),
-    }
+    right, stands, tied = (share((column == 1).sum(), n) for column in (outcome.right, outcome.correct, outcome.tied))
+    return CleanFigures(id, n, accuracy=right, with_ties=stands, ties=tied, constant=constant)
 
 
-def _constant(run: OpenRun, name: str, labels: np.ndarray, classes: int) -> dict[str, Any] | None:
-    found, answered = Constant(), np.flatnonzero(labels >= 0)
+def _constant(run: Reader, id: str, labels: np.ndarray, classes: int) -> Alike | None:
+    answers, answered = Constant(), np.flatnonzero(labels != -1)
     for start in range(0, len(answered), 256):
         idx = answered[start : start + 256]
-        raw = run.scores(0, name, idx)
-        found.add(Answer("label", labels[idx]) if raw is None else Answer("logits", raw))
-        if not found.label:  # as nearly always in the first rows already
+        raw = run.scores(0, id, idx)
+        answers.add(Answer("label", labels[idx]) if raw is None else Answer("logits", raw))
+        if not answers.label:  # as nearly always in the first rows already
             break
-    return found.verdict(classes)
+    return answers.verdict(classes)
 
 
 def _line(
-    name: str, cell: Any, reference: str, clean: Any, seen: Any, noise: Any, norms: tuple[np.ndarray, np.ndarray], queries: np.ndarray
-) -> dict[str, Any]:
+    spec: TargetSpec,
+    cell: Cell,
+    reference: str,
+    specs: Mapping[str, TargetSpec],
+    clean: ByTarget,
+    seen: ByTarget,
+    noise: ByTarget | None,
+    norms: tuple[np.ndarray, np.ndarray],
+    queries: np.ndarray,
+) -> Line:
     """One target under one attack at one radius (MEASURES: *Fooled*, *Robust accuracy*, *Norms*, *Noise floor*)."""
-    before_grid, mine = name.endswith(BEFORE_GRID), seen[name]
-    done = (clean[name].right >= 0) & (mine.correct >= 0)
-    right, stands = done & (clean[name].right == 1), done & (mine.correct == 1)
+    id, before_grid = spec.id, spec.derived == "before-grid"
+    mine = seen[id]
+    done = (clean[id].right >= 0) & (mine.correct >= 0)
+    right, stands = done & (clean[id].right == 1), done & (mine.correct == 1)
     broken, n = right & ~stands, int(done.sum())
-    line: dict[str, Any] = {
-        "target": name,
-        "n": n,
-        "before_grid": before_grid,
-        "clean_accuracy": share(right.sum(), n),
-        "robust_accuracy": share((right & stands).sum(), n),
-        "b19_acc": share((done & (mine.right == 1)).sum(), n),
-        "success": share(broken.sum(), right.sum()),
-        "ties": share((done & (mine.tied == 1)).sum(), n),
-        "l2": None if before_grid else spread(norms[0][broken]),
-        "linf": None if before_grid else spread(norms[1][broken]),
-        "queries": None,
-        "floor": None,
-        "mcnemar": None,
-    }
-    if cell.kind == "query" and name == real(cell.crafted_on):
-        line["queries"] = {"successes": spread(queries[broken].astype(float)), "all": spread(queries[done & (queries >= 0)].astype(float))}
-    if name != reference and not before_grid and reference:
-        line["floor"] = {
-            "against": reference,
-            "clean": _disagreement(clean[name], clean[reference]),
-            "noise": None if noise is None else _disagreement(noise[name], noise[reference]),
-            "adversarial": _disagreement(mine, seen[reference]),
-        }
+    asked = cell.kind == "query" and id == real(cell.crafted_on, specs)
+    floor = pair = None
+    if id != reference and not before_grid and reference:
+        uniform = None if noise is None else _disagreement(noise[id], noise[reference])
+        floor = Floor(reference, _disagreement(clean[id], clean[reference]), uniform, _disagreement(mine, seen[reference]))
         both = done & (clean[reference].right >= 0) & (seen[reference].correct >= 0)
         other = (clean[reference].right == 1) & (seen[reference].correct == 1)
         a, b = (right & stands)[both], other[both]
-        line["mcnemar"] = {
-            "against": reference,
-            "n": int(both.sum()),
-            "only_this": int((a & ~b).sum()),
-            "only_other": int((b & ~a).sum()),
-            "p": mcnemar(a, b),
-        }
-    return line
+        pair = Pair(reference, int(both.sum()), int((a & ~b).sum()), int((b & ~a).sum()), mcnemar(a, b))
+    return Line(
+        id,
+        n,
+        before_grid,
+        clean_accuracy=share(right.sum(), n),
+        robust_accuracy=share((right & stands).sum(), n),
+        b19_acc=share((done & (mine.right == 1)).sum(), n),
+        success=share(broken.sum(), right.sum()),
+        ties=share((done & (mine.tied == 1)).sum(), n),
+        l2=None if before_grid else spread(norms[0][broken]),
+        linf=None if before_grid else spread(norms[1][broken]),
+        queries=Queries(spread(queries[broken].astype(float)), spread(queries[done & (queries >= 0)].astype(float))) if asked else None,
+        floor=floor,
+        mcnemar=pair,
+    )
 
 
-def _disagreement(a: Any, b: Any) -> dict[str, Any]:
+def _disagreement(a: Outcomes, b: Outcomes) -> Share:
     """Share of rows that both answered where their labels differ."""
-    both = (a.label >= 0) & (b.label >= 0)
+    both = (a.label != -1) & (b.label != -1)
     return share((a.label != b.label)[both].sum(), both.sum())
 
 
-def _by_radius(cells: list[Any]) -> list[list[Any]]:
+def _by_radius(cells: Sequence[Cell]) -> list[list[Cell]]:
     radii = dict.fromkeys((c.norm, c.eps) for c in cells)
     return [[c for c in cells if (c.norm, c.eps) == radius] for radius in radii]
 
 
-def _wcar(name: str, group: list[Any], clean: Any, seen: Any) -> dict[str, Any]:
-    """Right clean and under every attack of this radius, the noise baseline aside; over all rows, and over the clean-right rows."""
-    done, stands = clean[name].right >= 0, clean[name].right == 1
+def _worst_case(id: str, group: Sequence[Cell], clean: ByTarget, seen: Any) -> WorstCase:
+    """Right clean and under every attack of this radius; over all rows, and over the rows that are right clean."""
+    done, stands = clean[id].right >= 0, clean[id].right == 1
     right = stands.copy()
     for cell in group:
-        done &= seen[cell.cell][name].correct >= 0
-        stands &= seen[cell.cell][name].correct == 1
-    return {
-        "target": name,
-        "norm": group[0].norm,
-        "eps": _number(group[0].eps),
-        "pixels": _head(group[0])["pixels"],
-        "attacks": list(dict.fromkeys(c.attack for c in group)),
-        "over_n": share((stands & done).sum(), done.sum()),
-        "over_clean_right": share((stands & done).sum(), (right & done).sum()),
-    }
+        done &= seen[cell.cell][id].correct >= 0
+        stands &= seen[cell.cell][id].correct == 1
+    attacks = tuple(dict.fromkeys(c.attack for c in group))
+    over = share((stands & done).sum(), done.sum()), share((stands & done).sum(), (right & done).sum())
+    return WorstCase(id, group[0].norm, *_radius(group[0]), attacks, *over)
 
 
-def _agreement(names: list[str], clean: Any, seen: Any, attacks: list[Any]) -> dict[str, Any]:
+def _agreements(names: Sequence[str], clean: ByTarget, seen: Any, attacks: Sequence[Cell]) -> Agreements:
     """Share of equal labels of every two targets: on clean images, and at each radius over the images of all its attacks."""
 
-    def matrix(outcomes: list[Any]) -> list[list[float | None]]:
-        labels = {name: np.concatenate([o[name].label for o in outcomes]) for name in names}
-        return [[_agree(labels[a], labels[b]) for b in names] for a in names]
+    def matrix(outcomes: Sequence[ByTarget]) -> tuple[tuple[float | None, ...], ...]:
+        labels = {id: np.concatenate([o[id].label for o in outcomes]) for id in names}
+        return tuple(tuple(_agree(labels[a], labels[b]) for b in names) for a in names)
 
-    adversarial = [
-        {
-            "norm": group[0].norm,
-            "eps": _number(group[0].eps),
-            "pixels": _head(group[0])["pixels"],
-            "matrix": matrix([seen[c.cell] for c in group]),
-        }
-        for group in _by_radius(attacks)
-    ]
-    return {"targets": names, "clean": matrix([clean]), "adversarial": adversarial}
+    groups = _by_radius(attacks)
+    adversarial = tuple(Agreement(g[0].norm, *_radius(g[0]), matrix([seen[c.cell] for c in g])) for g in groups)
+    return Agreements(tuple(names), Agreement("", 0.0, 0.0, matrix([clean])), adversarial)
 
 
 def _agree(a: np.ndarray, b: np.ndarray) -> float | None:
-    both = (a >= 0) & (b >= 0)
+    both = (a != -1) & (b != -1)
     return float((a == b)[both].mean()) if both.any() else None
 
 
-def _lowest(measured: list[dict[str, Any]], sources: set[str]) -> dict[str, Any] | None:
-    """The lowest robust accuracy on the grid under an attack (noise is none): what ``--fail-under`` looks at.
-
-    ``sources``: targets that only lent their gradients; the network that ships is another.
-    """
-    found = [
-        {key: cell[key] for key in ("attack", "norm", "eps", "pixels", "crafted_on")}
-        | {"target": line["target"], "robust_accuracy": line["robust_accuracy"]["share"]}
+def _lowest(measured: Sequence[CellFigures], sources: set[str]) -> Lowest | None:
+    """``sources``: targets that only lent their gradients; the network that ships is another."""
+    lines = [
+        (line.robust_accuracy.share, cell, line)
         for cell in measured
-        for line in cell["targets"]
-        if cell["kind"] != "noise" and not line["before_grid"] and line["n"] and line["target"] not in sources
+        for line in cell.targets
+        if cell.kind != "noise" and not line.before_grid and line.robust_accuracy.share is not None and line.target not in sources
     ]
-    return min(found, key=lambda f: f["robust_accuracy"], default=None)
+    if not lines:
+        return None
+    value, cell, line = min(lines, key=lambda entry: entry[0] or 0.0)
+    return Lowest(cell.attack, cell.norm, cell.eps, cell.pixels, cell.crafted_on, line.target, value or 0.0)
 
 
-def _unfinished(n: int, clean: Any, seen: Any, queries: Any, cells: list[Any], names: list[str]) -> list[str]:
+def _unfinished(
+    n: int, clean: ByTarget, seen: Any, queries: Any, cells: Sequence[CellFigures], ids: Sequence[str], called: Mapping[str, str]
+) -> list[str]:
     """What is still missing, a sentence each; empty for a finished run."""
-    missing = [f"{name} has answered {k} of {n} clean images" for name in names if (k := int((clean[name].correct >= 0).sum())) < n]
+    missing = [f"{called[id]} has answered {k} of {n} clean images" for id in ids if (k := int((clean[id].correct >= 0).sum())) < n]
     for cell in cells:
         crafted = int((queries[cell.cell] >= 0).sum())
-        where = f"{cell.attack} at {words.radius(_head(cell))}"
-        if 0 < crafted < n or (crafted == 0 and not any((seen[cell.cell][name].correct >= 0).any() for name in seen[cell.cell])):
+        where = f"{cell.attack} at {words.radius(cell)}"
+        if 0 < crafted < n or (crafted == 0 and not any((seen[cell.cell][id].correct >= 0).any() for id in seen[cell.cell])):
             missing.append(f"{where}: {crafted} of {n} images are crafted")
         missing += [
-            f"{where}: {name} has answered {k} of {n}" for name in names if (k := int((seen[cell.cell][name].correct >= 0).sum())) < n
+            f"{where}: {called[id]} has answered {k} of {n}" for id in ids if (k := int((seen[cell.cell][id].correct >= 0).sum())) < n
         ]
     return missing

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.core.jsonable import as_json
 from edgeq.core.protocols import Target
 from edgeq.core.rows import Rows
 from edgeq.integer.graph import Graph, Op
 from edgeq.integer.ops import Call, clamp_range, floats, limits, linear, quantisation
 from edgeq.integer.simulate import simulate
 from edgeq.measure.constant import Constant
-from edgeq.measure.summary import share
+from edgeq.measure.figures import share as as_share
 from edgeq.pipeline.codes import PixelCodes
 
 CHUNK = 128  # rows decoded and crafted at once
@@ -141,7 +142,7 @@ def measure(
     return {
         "clean": share(clean_right, len(rows)),
         "ties": share(tied["clean"], len(rows)),
-        "constant": constant.verdict(len(np.unique(rows.labels))),
+        "constant": as_json(constant.verdict(len(np.unique(rows.labels)))),
         "unequal": unequal,
         "skipped": next((s.skipped for s in shifts.values()), 0),
         **{
@@ -222,3 +223,7 @@ def _real(call: Call) -> Value:
         return (reals[0].mean(tuple(op.options["axes"])) if function is None else function(*reals)) / scale
 
     return run
+
+
+def share(k: Any, of: Any) -> dict[str, Any]:
+    return as_share(k, of).to_json()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
+
+from edgeq.measure.figures import CellFigures, Summary, TargetFigures
+from edgeq.targets.spec import KERAS
 
 STATEMENT = "This file, on this runtime, under these attacks: at least this weak."
 RIGHT = "the runtime's own argmax, the lowest index among equal scores, is the true class"
@@ -20,123 +23,137 @@ def epsilon(eps: float | None) -> str:
     return f"{steps.numerator}/255" if steps.denominator == 1 and abs(float(steps) - eps * 255) < 1e-6 else f"{eps:.4g}"
 
 
-def radius(cell: dict[str, Any]) -> str:
+class HasRadius(Protocol):
+    """A figure of :mod:`edgeq.measure.figures` with a radius."""
+
+    @property
+    def norm(self) -> str: ...
+    @property
+    def eps(self) -> float | None: ...
+    @property
+    def pixels(self) -> float | None: ...
+
+
+def radius(figure: HasRadius) -> str:
     """``8/255 l_inf`` , with the pixel steps it comes to where those are not plain to see."""
-    text = f"{epsilon(cell['eps'])} {NORMS.get(cell['norm'], cell['norm'])}"
-    pixels = cell["pixels"]
-    return text if pixels is None or text.startswith(f"{pixels:g}/") or cell["norm"] != "linf" else f"{text} ({pixels:g} px)"
+    return in_words(figure.norm, figure.eps, figure.pixels)
 
 
-def threat_model(summary: dict[str, Any]) -> list[str]:
+def in_words(norm: str, eps: float | None, pixels: float | None) -> str:
+    """A radius, as :func:`radius` says it."""
+    text = f"{epsilon(eps)} {NORMS.get(norm, norm)}"
+    return text if pixels is None or text.startswith(f"{pixels:g}/") or norm != "linf" else f"{text} ({pixels:g} px)"
+
+
+def threat_model(summary: Summary) -> list[str]:
     """What the attacker holds (abstraction level) and what is queried (physical level), kept apart as B19 section 3.3.2 does."""
-    cells = [c for c in summary["cells"] if c["kind"] != "noise"]
-    said = []
-    if isinstance(summary["access"], dict) and "sentence" in summary["access"]:
-        said.append(_sentence(str(summary["access"]["sentence"])))
+    cells = [c for c in summary.cells if c.kind != "noise"]
+    lines = []
+    if isinstance(summary.access, dict) and "sentence" in summary.access:
+        lines.append(_sentence(str(summary.access["sentence"])))
     if cells:
         limits = " or ".join(dict.fromkeys(radius(c) for c in cells))
-        said.append(f"After preprocessing the attacker may change every pixel in whole steps of 0..255, by at most {limits}.")
-        said.append("Any wrong class counts as success.")
-    groups: dict[tuple[str, str, str], list[str]] = {}
+        lines.append(f"After preprocessing the attacker may change every pixel in whole steps of 0..255, by at most {limits}.")
+        lines.append("Any wrong class counts as success.")
+    groups: dict[tuple[str, str, str], list[CellFigures]] = {}
     for cell in cells:
-        groups.setdefault((cell["crafted_on"], cell["access"], cell["kind"]), []).append(cell["attack"])
-    for (on, access, kind), attacks in groups.items():
-        others = list(
-            dict.fromkeys(
-                x["target"]
-                for c in cells
-                if (c["crafted_on"], c["access"], c["kind"]) == (on, access, kind)
-                for x in c["targets"]
-                if x["target"] != on and not x["before_grid"]
-            )
-        )
-        replay = f" What it found is replayed on {_and(others)}." if others else ""
-        name = _and(list(dict.fromkeys(attacks)))
+        groups.setdefault((cell.crafted_on, cell.access, cell.kind), []).append(cell)
+    for (on, access, kind), group in groups.items():
+        answered = (x.target for c in group for x in c.targets if x.target != on and not x.before_grid)
+        others = list(dict.fromkeys(map(summary.name, answered)))
+        replay = f" The candidates are replayed on {_and(others)}." if others else ""
+        attacks, name, target = _and(list(dict.fromkeys(c.attack for c in group))), summary.name(on), summary.target(on)
         if kind == "query" and access == "logits":
-            held, seen = (
-                "the file, and sees it without its last softmax",
-                f"logits of {on}, by queries; success is judged on its real output",
-            )
+            knows = "the file, and sees it without its last softmax"
+            sees = f"logits of {name}, by queries; success is judged on its real output"
         elif kind == "query":
-            held, seen = "nothing of the network", f"{access or 'answers'} of {on}, by queries"
-        elif on.startswith("keras"):
-            held, seen = f"{on} with its {access or 'gradients'}", "no runtime is queried while crafting"
+            knows, sees = "nothing of the network", f"{access or 'answers'} of {name}, by queries"
+        elif target is None or target.runtime == KERAS or target.derived == "mean":
+            knows, sees = f"{name} with its {access or 'gradients'}", "no runtime is queried while crafting"
         else:
-            held, seen = f"the file, differentiated straight through the roundings of {on}", "no runtime is queried while crafting"
-            clamps = {z["clamp"] for c in cells if c["crafted_on"] == on for z in c["zero_gradients"]}
-            if len(clamps) > 1:
-                seen = f"of a clipped and a pass-through clamp's candidate the worse for the defender on {on} is kept"
-        said.append(f"{name}: abstraction level: the attacker holds {held}; physical level: {seen}.{replay}")
-    said += [
-        f"{c['target']} computes what {c['by']} answers; every row it gives is confirmed on {c['by']}, whose own answers are shown:"
-        f" {c['differ']} of {c['rows']} differ."
-        for c in summary["confirmed"]
+            knows, sees = f"the file, differentiated straight through the roundings of {name}", "no runtime is queried while crafting"
+            if len({z.clamp for c in group for z in c.zero_gradients}) > 1:
+                sees = f"of a clipped and a pass-through clamp's candidate the worse for the defender on {name} is kept"
+        lines.append(f"{attacks}: abstraction level: the attacker holds {knows}; physical level: {sees}.{replay}")
+    lines += [
+        f"{summary.name(c.target)} computes what {summary.name(c.by)} answers; every row it gives is confirmed on {summary.name(c.by)},"
+        f" whose own answers are shown: {c.differ} of {c.rows} differ."
+        for c in summary.confirmed
     ]
-    if any(c["kind"] == "noise" for c in summary["cells"]):
-        said.append("Uniform noise of the same radius is a baseline, not an attack: it is in no worst case.")
-    return said
+    if any(c.kind == "noise" for c in summary.cells):
+        lines.append("Uniform noise of the same radius is a baseline, not an attack: it is in no worst case.")
+    return lines
 
 
-def not_shown(summary: dict[str, Any], plan: Any) -> list[str]:
+def not_shown(summary: Summary, plan: Any) -> list[str]:
     """Honest limits, read off the run."""
-    n, cells = summary["run"]["n"], summary["cells"]
-    attacks = [c for c in cells if c["kind"] != "noise"]
-    targets = {t["name"]: t for t in summary["targets"]}
-    said = ["Robust accuracy is an upper bound: a stronger, longer or adaptive attack can only lower it. It is no proof and no verdict."]
-    if summary["unfinished"]:
-        said.append("The run is not finished: every figure is over the rows that are, and will move.")
-    said += [f"{t['name']} could not run this file: {t['reason'].rstrip('.')}." for t in summary["targets"] if t["status"] != "runs"]
+    n, cells = summary.run.n, summary.cells
+    attacks = [c for c in cells if c.kind != "noise"]
+    lines = ["Robust accuracy is an upper bound: a stronger, longer or adaptive attack can only lower it. It is no proof and no verdict."]
+    if summary.unfinished:
+        lines.append("The run is not finished: every figure is over the rows that are, and will move.")
+    lines += [f"{t.name} could not run this file: {t.reason.rstrip('.')}." for t in summary.targets if not t.runs]
     if n < 500:
-        said.append(f"With n = {n} nothing here is a claim against another tool, paper or network: that takes at least 500 rows.")
+        lines.append(f"With n = {n} nothing here is a claim against another tool, paper or network: that takes at least 500 rows.")
     seed = f" ({plan['seed']})" if isinstance(plan, dict) and isinstance(plan.get("seed"), int) else ""
-    said.append(f"One seed{seed} drew the images and the attacks' random choices.")
-    said.append("One trained network was measured: nothing here is a claim about a bit-width or a quantiser.")
-    gradient_on = {c["crafted_on"] for c in attacks if c["kind"] == "gradient"}
-    if gradient_on and all(on.startswith("keras") for on in gradient_on):
-        said.append("Gradients came from the Keras network: no white-box attack on the integer graph of the deployed file itself was run.")
+    lines.append(f"One seed{seed} drew the images and the attacks' random choices.")
+    networks = {t.network for t in summary.targets if t.role == "target" and t.network}
+    said = "One trained network was measured" if len(networks) < 2 else "Each network was trained once"
+    lines.append(f"{said}: nothing here is a claim about a bit-width or a quantiser.")
+    gradient_on = {c.crafted_on for c in attacks if c.kind == "gradient"}
+    floats = {t.id for t in summary.targets if t.runtime == KERAS}
+    if gradient_on and gradient_on <= floats:
+        lines.append("Gradients came from the Keras network: no white-box attack on the integer graph of the deployed file itself was run.")
     for cell in attacks:
-        least = min((z["rows"] for z in cell["zero_gradients"]), key=lambda rows: rows["k"], default=None)
-        if least and least["k"]:
-            said.append(
-                f"{cell['attack']} at {radius(cell)}: the gradient of {least['k']} of {least['of']} images was exactly zero;"
+        least = min((z.rows for z in cell.zero_gradients), key=lambda rows: rows.k, default=None)
+        if least is not None and least.k:
+            lines.append(
+                f"{cell.attack} at {radius(cell)}: the gradient of {least.k} of {least.of} images was exactly zero;"
                 " those were hardly attacked."
             )
     if attacks and not gradient_on:
-        said.append("Only query attacks were run: an attacker who holds the network or the file has gradients, and may find more.")
-    if attacks and not any(c["kind"] == "query" for c in attacks) and all(on.startswith("keras") for on in gradient_on):
-        said.append("Only transferred examples were tried: none of the attacks listened to a deployed runtime.")
-    if (norms := {c["norm"] for c in attacks}) and len(norms) == 1:
+        lines.append("Only query attacks were run: an attacker who holds the network or the file has gradients, and may find more.")
+    if attacks and not any(c.kind == "query" for c in attacks) and gradient_on <= floats:
+        lines.append("Only transferred examples were tried: none of the attacks listened to a deployed runtime.")
+    if (norms := {c.norm for c in attacks}) and len(norms) == 1:
         name = NORMS.get(norms.copy().pop(), "one norm")
-        said.append(f"Only {name} changes of the pixels: no other norm, patch, rotation, natural corruption or printed image.")
-    said.append("The attack starts after decoding, resizing and cropping: camera, decoder and preprocessing are taken as they are.")
-    bare = list(dict.fromkeys(radius(c) for c in attacks if any(x["floor"] and x["floor"]["noise"] is None for x in c["targets"])))
+        lines.append(f"Only {name} changes of the pixels: no other norm, patch, rotation, natural corruption or printed image.")
+    lines.append("The attack starts after decoding, resizing and cropping: camera, decoder and preprocessing are taken as they are.")
+    bare = list(dict.fromkeys(radius(c) for c in attacks if any(x.floor and x.floor.noise is None for x in c.targets)))
     if bare:
-        said.append(f"No uniform-noise baseline was run at {_and(bare)}: the noise floor there is from clean and adversarial images alone.")
-    said += [
-        f"{c['target']} is NOT {c['by']} on {c['differ']} of {c['rows']} rows: {c['by']}'s answers count, and queries were spent on another"
-        " function; please report the file."
-        for c in summary["confirmed"]
-        if c["differ"]
+        lines.append(
+            f"No uniform-noise baseline was run at {_and(bare)}: the noise floor there is from clean and adversarial images alone."
+        )
+    lines += [
+        f"{summary.name(c.target)} is NOT {summary.name(c.by)} on {c.differ} of {c.rows} rows: {summary.name(c.by)}'s answers count, and"
+        " queries were spent on another function; please report the file."
+        for c in summary.confirmed
+        if c.differ
     ]
-    identities = {name: json.dumps(t["identity"]).lower() for name, t in targets.items() if t["status"] == "runs"}
-    if any("xnnpack" in name and ("x86" in text or "amd64" in text) for name, text in identities.items()):
-        said.append("XNNPACK ran on x86-64: on ARM it has other kernels, and may answer some images differently.")
-    if "tflm" in identities:
-        said.append(
+    running = [t for t in summary.targets if t.runs]
+    if any(t.runtime == "litert-xnnpack" and _on_x86(t) for t in running):
+        lines.append("XNNPACK ran on x86-64: on ARM it has other kernels, and may answer some images differently.")
+    if any(t.runtime == "tflm" for t in running):
+        lines.append(
             "TFLM ran on this host: its arena size is an upper estimate for a microcontroller, and vendor kernels may round otherwise."
         )
-    boards = [name for name, text in identities.items() if '"answers.csv"' in text]
+    boards = [t.name for t in running if t.derived == "board"]
     if boards:
-        said.append(f"What {_and(boards)} answered was read from a CSV file and is taken as given: edgeq did not see that device run.")
-    return said
+        lines.append(f"What {_and(boards)} answered was read from a CSV file and is taken as given: edgeq did not see that device run.")
+    return lines
 
 
-def zero_gradients(cell: dict[str, Any]) -> str:
+def _on_x86(target: TargetFigures) -> bool:
+    text = json.dumps(target.identity).lower()
+    return "x86" in text or "amd64" in text
+
+
+def zero_gradients(cell: CellFigures) -> str:
     """``first gradient exactly zero: clipped 0 of 50 rows, .013 of pixels``; empty where no gradient was followed."""
     parts = []
-    for z in cell["zero_gradients"]:
-        pixels = "" if z["pixels"] is None else f", {z['pixels']['share']:.3f} of pixels"
-        parts.append(f"{z['clamp'] + ' ' if z['clamp'] else ''}{z['rows']['k']} of {z['rows']['of']} rows{pixels}")
+    for z in cell.zero_gradients:
+        pixels = "" if z.pixels is None else f", {z.pixels.share:.3f} of pixels"
+        parts.append(f"{z.clamp + ' ' if z.clamp else ''}{z.rows.k} of {z.rows.of} rows{pixels}")
     return f"first gradient exactly zero: {'; '.join(parts)}" if parts else ""
 
 

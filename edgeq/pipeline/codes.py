@@ -27,6 +27,15 @@ class PixelCodes:
     shift: int | None
     real: np.ndarray
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PixelCodes) and self._value() == other._value()
+
+    def __hash__(self) -> int:
+        return hash(self._value())
+
+    def _value(self) -> tuple[object, ...]:
+        return self.shift, str(self.table.dtype), self.table.shape, self.table.tobytes(), self.real.tobytes()
+
     @classmethod
     def of_reals(cls, real: np.ndarray) -> PixelCodes:
         """The map of a float input that is fed ``real``, ``(256, c)`` or ``(256,)``."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from edgeq.report.text import Share, compact, number, p_value, plain, radius, share, warn
+from edgeq.measure.words import in_words
+from edgeq.report.text import compact, number, p_value, plain, share, warn
 from edgeq.report.text import say as _say
 
 HOW = {"kept": "kept by the interpreter, with equal answers", "simulated": "simulated, with equal answers"}
@@ -50,7 +51,8 @@ def render(content: dict[str, Any], console: Console) -> None:
 
 def _adversarial(content: dict[str, Any], console: Console) -> None:
     _say(console)
-    title = f"Each one's adversarial examples on the other: {content['attack']['name']} at {radius(content)}"
+    radius = in_words(content["norm"], content["eps"], content["pixels"])
+    title = f"Each one's adversarial examples on the other: {content['attack']['name']} at {radius}"
     _say(console, title[:80], "bold")
     _say(console, f"{'crafted on':11}{'robust on A':17} {'robust on B':17} stands only: A    B      p differ", "dim")
     for made in content["adversarial"]:
@@ -96,12 +98,12 @@ def first_op(layers: dict[str, Any]) -> list[str]:
     return [where, f"  {first['differ']:,} of {first['elements']:,} elements, at most {first['largest']:.3g} LSB apart"]
 
 
-def _interval(value: Share) -> str:
+def _interval(value: dict[str, Any]) -> str:
     bounds = "" if value["interval"] is None else " [" + " ".join(number(v) for v in value["interval"]) + "]"
     return f"{share(value)}{bounds}"
 
 
-def _pair(values: dict[str, Share], test: dict[str, Any]) -> str:
+def _pair(values: dict[str, dict[str, Any]], test: dict[str, Any]) -> str:
     return f"{_interval(values['A']):17} {_interval(values['B']):17} {test['only_a']:>13} {test['only_b']:>4} {p_value(test['p']):>6}"
 
 

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeq.measure.constant import sentence
+from edgeq.measure.figures import Alike
 from edgeq.report.text import plain, warn
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def render(content: dict[str, Any], console: Console) -> None:
     proven, and what its packed form costs; where runtimes part first. Fits 80 columns."""
     for fidelity in (content["fidelity"], *([packed["fidelity"]] if (packed := content["packed"]) else [])):
         for line in fidelity["runtimes"]:
-            warn(console, sentence(line["runtime"], line.get("constant"), fidelity["n"]))
+            warn(console, sentence(line["runtime"], Alike(**line["constant"]) if line.get("constant") else None, fidelity["n"]))
     _fidelity(content["fidelity"], console)
     if content["certificate"]:
         _certificate(content["certificate"], console)

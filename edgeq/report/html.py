@@ -10,29 +10,31 @@ from typing import Any
 
 from edgeq import __version__
 from edgeq.core.errors import printable
+from edgeq.measure.figures import Summary
 from edgeq.measure.summary import summarise
 from edgeq.measure.words import STATEMENT, zero_gradients
 from edgeq.report import text
 from edgeq.report.pictures import pictures
 from edgeq.report.plot import plots
 from edgeq.report.to_json import META
+from edgeq.runs.reader import Reader
 
 SERIES = 7  # colours and marks the style sheet knows; further runtimes start over
 
 
-def render(run: Any, summary: dict[str, Any] | None = None) -> str:
-    """The page of an open run (:class:`edgeq.runs.store.Run`), at most about 2 MB."""
+def render(run: Reader, summary: Summary | None = None) -> str:
+    """The page of an open run, at most about 2 MB."""
     summary = summary or summarise(run)
-    order = [t["name"] for t in summary["targets"] if t["status"] == "runs" and not t["stands_for"]]
+    order = [t.id for t in summary.targets if t.runs and not t.stands_for]
+    ships = [a.name for a in summary.artifacts if a.role == "target" and a.sha256 in {t.artifact for t in summary.targets}]
     page: str = _page().render(
         s=summary,
         statement=STATEMENT,
         version=__version__,
         meta={key: run.meta(key) for key in META},
-        file=next((a["name"] for a in summary["artifacts"] if a["role"] == "target"), summary["run"]["file"]),
-        attacks=list(dict.fromkeys(c["attack"] for c in summary["cells"] if c["kind"] != "noise")),
-        cells=sorted(summary["cells"], key=lambda c: c["kind"] == "noise"),
-        series={name: k % SERIES for k, name in enumerate(order)},
+        files=ships or [summary.run.file],
+        cells=sorted(summary.cells, key=lambda c: c.kind == "noise"),
+        series={id: k % SERIES for k, id in enumerate(order)},
         plots=plots(summary),
         pictures=pictures(run, summary),
     )

@@ -8,34 +8,33 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.measure.figures import Summary
 from edgeq.report.text import name, plain
+from edgeq.runs.reader import Reader
 
 SIDE = 128  # pixels; larger images are shown smaller, smaller ones pixelated by the page
 ROWS = 24  # of three pictures each, over all cells
 BYTES = 1_400_000  # of base64: the page stays below about 2 MB
 
 
-def pictures(run: Any, summary: dict[str, Any]) -> list[dict[str, Any]]:
+def pictures(run: Reader, summary: Summary) -> list[dict[str, Any]]:
     """A few rows of each attack cell: rows that fool every runtime, that split them, and that fool none. Runtimes' own labels beside."""
     classes = run.meta("classes")
     labels, names = run.labels(), run.names()
-    cells = [c for c in summary["cells"] if c["kind"] != "noise" and any(not t["before_grid"] for t in c["targets"])]
+    cells = [c for c in summary.cells if c.kind != "noise" and any(not t.before_grid for t in c.targets)]
     each, spent = max(1, min(4, ROWS // max(1, len(cells)))), 0
     groups: list[dict[str, Any]] = []
     for cell in cells[:ROWS]:
-        targets = [t["target"] for t in cell["targets"] if not t["before_grid"]]
-        reference = cell["reference"] if cell["reference"] in targets else targets[0]
+        targets = [t.target for t in cell.targets if not t.before_grid]
+        reference = cell.reference if cell.reference in targets else targets[0]
         before = run.outcomes(0, reference)
-        after = {t: run.outcomes(cell["cell"], t) for t in targets}
+        after = {t: run.outcomes(cell.cell, t) for t in targets}
         have = (
-            (run.queries(cell["cell"]) >= 0)
-            & (labels >= 0)
-            & (before.right == 1)
-            & np.all([after[t].correct >= 0 for t in targets], axis=0)
+            (run.queries(cell.cell) >= 0) & (labels >= 0) & (before.right == 1) & np.all([after[t].correct >= 0 for t in targets], axis=0)
         )
         shown: list[dict[str, Any]] = []
         for i in _choose(np.sum([after[t].correct == 0 for t in targets], axis=0), len(targets), have, each):
-            clean, candidate = run.images(np.array([i]))[0], run.candidates(cell["cell"], np.array([i]))[0]
+            clean, candidate = run.images(np.array([i]))[0], run.candidates(cell.cell, np.array([i]))[0]
             delta = candidate.astype(np.int16) - clean
             gain = 127 // max(1, int(np.abs(delta).max()))
             images = [_png(clean), _png(candidate), _png(np.clip(128 + gain * delta, 0, 255).astype(np.uint8))]
@@ -51,7 +50,11 @@ def pictures(run: Any, summary: dict[str, Any]) -> list[dict[str, Any]]:
                     "true": name(int(labels[i]), classes),
                     "before": name(int(before.label[i]), classes),
                     "after": [
-                        (plain(t, 40), name(int(after[t].label[i]), classes) + " (a tie)" * bool(after[t].tied[i]), t in fooled)
+                        (
+                            plain(summary.name(t), 40),
+                            name(int(after[t].label[i]), classes) + " (a tie)" * bool(after[t].tied[i]),
+                            t in fooled,
+                        )
                         for t in targets
                     ],
                     "pixelated": max(clean.shape[:2]) < SIDE,

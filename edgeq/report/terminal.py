@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from edgeq.measure.figures import Line, Share, Summary, Transfer
 from edgeq.measure.words import STATEMENT, zero_gradients
-from edgeq.report.text import Share, compact, crafted, number, p_value, plain, radius, share, warn
+from edgeq.report.text import compact, crafted, number, p_value, plain, radius, share, warn
 from edgeq.report.text import say as to
 
-NAME = 16
+NAME, WIDEST, COLUMNS = 16, 34, 6  # widths of a first column; columns of a transfer matrix side by side
+Say = Callable[..., Any]
 HEAD = f"{'runtime':15} clean robust {'B19':>12} {'succ':>4} tie  l2 inf {'queries':>9}  differs on"
 UNDER = f"{'':16} acc. acc. {'95 %':<9} acc. rate top   mean {'med/p90':>9} cl. uni adv"
 
 
-def render(summary: dict[str, Any], console: Console) -> None:
-    """Prints the tables of ``summary`` (:func:`edgeq.measure.summary.summarise`)."""
+def render(summary: Summary, console: Console) -> None:
+    """Prints the tables of ``summary`` ."""
 
     def say(text: str = "", style: str = "") -> None:
         to(console, text, style)
 
-    def sentences(title: str, lines: list[str]) -> None:
+    def sentences(title: str, lines: Sequence[str]) -> None:
         if lines:
             say()
             say(title, "bold")
@@ -30,83 +33,143 @@ def render(summary: dict[str, Any], console: Console) -> None:
                 for k, part in enumerate(Text(plain(line, 1000)).wrap(console, min(console.width, 80) - 2)):
                     say(("- " if k == 0 else "  ") + part.plain.rstrip())
 
-    warn(console, summary["warnings"])
-    run = summary["run"]
-    files = ", ".join(plain(a["name"], 60) for a in summary["artifacts"] if a["role"] == "target") or plain(run["file"], 60)
-    say(f"{files}: n = {run['n']}", "bold")
-    sentences("NOT FINISHED: figures are over the rows that are, and `edgeq resume` goes on", summary["unfinished"])
-    for c in summary["confirmed"]:
-        if c["differ"]:
-            say(f"{c['target']} IS NOT {c['by']} HERE: {c['differ']} of {c['rows']} rows differ; {c['by']}'s count", "bold red")
+    warn(console, summary.warnings)
+    run = summary.run
+    files = ", ".join(plain(a.name, 60) for a in summary.artifacts if a.role == "target") or plain(run.file, 60)
+    for part in Text(f"{files}: n = {run.n}").wrap(console, min(console.width, 80)):
+        say(part.plain.rstrip(), "bold")
+    sentences("NOT FINISHED: figures are over the rows that are, and `edgeq resume` goes on", summary.unfinished)
+    for c in summary.confirmed:
+        if c.differ:
+            by = summary.name(c.by)
+            say(f"{summary.name(c.target)} IS NOT {by} HERE: {c.differ} of {c.rows} rows differ; {by}'s count", "bold red")
     _clean(summary, say)
-    for cell in sorted(summary["cells"], key=lambda c: c["kind"] == "noise"):
+    for transfer in summary.transfer:
+        _transfer(summary, transfer, say)
+    for cell in sorted(summary.cells, key=lambda c: c.kind == "noise"):
         say()
-        say(f"{plain(cell['attack'], 20)} at {radius(cell)}; {crafted(cell)}"[:80], "bold")
+        say(f"{plain(cell.attack, 20)} at {radius(cell)}; {crafted(cell, summary)}"[:80], "bold")
         say(HEAD, "dim")
         say(UNDER, "dim")
-        for line in cell["targets"]:
-            console.print(_line(line), no_wrap=True, overflow="ignore", crop=False, highlight=False)
-        if not cell["targets"]:
+        for line in cell.targets:
+            console.print(_line(summary, line), no_wrap=True, overflow="ignore", crop=False, highlight=False)
+        if not cell.targets:
             say("nothing is answered yet", "dim")
-        for part in Text(plain(zero_gradients(cell), 1000)).wrap(console, 80) if cell["zero_gradients"] else ():
+        for part in Text(plain(zero_gradients(cell), 1000)).wrap(console, 80) if cell.zero_gradients else ():
             say(part.plain.rstrip(), "dim")
-    _worth(summary, say)
+    _white_box(summary, say)
     _worst(summary, say)
-    sentences("What the attacker knows", summary["threat_model"])
-    sentences("What this does not show", summary["not_shown"])
+    sentences("What the attacker knows", summary.threat_model)
+    sentences("What this does not show", summary.not_shown)
     say()
     say(STATEMENT, "bold")
 
 
-def _clean(summary: dict[str, Any], say: Any) -> None:
+def _clean(summary: Summary, say: Say) -> None:
     say()
     say("Clean images", "bold")
-    say(f"{'runtime':{NAME}} acc. {'95 %':<9} ties  acc. if ties with the truth were right", "dim")
-    for line in summary["clean"]:
-        right, tied, more = (share(line[key]) for key in ("accuracy", "ties", "with_ties"))
-        say(f"{plain(line['target'], NAME):{NAME}} {right:>4} {_bounds(line['accuracy']):<9} {tied:>4} {more:>5}")
+    width = _width(summary, (line.target for line in summary.clean))
+    say(f"{'runtime':{width}} acc. {'95 %':<9} ties  acc. if ties with the truth were right", "dim")
+    for line in summary.clean:
+        right, tied, more = (share(value) for value in (line.accuracy, line.ties, line.with_ties))
+        name = plain(summary.name(line.target), width)
+        say(f"{name:{width}} {right:>4} {_bounds(line.accuracy):<9} {tied:>4} {more:>5}")
     say("right: argmax, the lowest index among equals; fooled: a class is strictly above", "dim")
 
 
+def _width(summary: Summary, ids: Iterable[str]) -> int:
+    """Of a first column that holds these targets' names."""
+    return min(WIDEST, max([NAME, *(len(summary.name(id)) for id in ids)]))
+
+
 def _bounds(value: Share) -> str:
-    return "" if value["interval"] is None else " ".join(number(v) for v in value["interval"])
+    return "" if value.interval is None else " ".join(number(v) for v in value.interval)
 
 
-def _line(line: dict[str, Any]) -> Text:
-    before = line["before_grid"]
-    name = " before the grid" if before else plain(line["target"], NAME)
-    robust, floor, queries = line["robust_accuracy"], line["floor"], line["queries"]
-    interval = _bounds(robust)
-    l2, linf = (None if line[key] is None else line[key]["mean"] for key in ("l2", "linf"))
-    asked = "-" if queries is None else "/".join(compact((queries["successes"] or {}).get(key)) for key in ("median", "p90"))
-    differs = [number((floor[key] or {}).get("share"), 2) if floor else "-" for key in ("clean", "noise", "adversarial")]
-    text = Text(f"{name:{NAME}} {share(line['clean_accuracy']):>4}", style="dim" if before else "")
-    text.append(f" {share(robust):>4}", style="" if before else "bold")
-    text.append(f" {interval:<9} {share(line['b19_acc']):>4} {share(line['success']):>4} {number(line['ties']['share'], 2):>3}")
+def _line(summary: Summary, line: Line) -> Text:
+    """A long name stands on a line of its own, so that the figures stay in their columns."""
+    name = " before the grid" if line.before_grid else plain(summary.name(line.target), 80)
+    floor, queries = line.floor, line.queries
+    l2, linf = (None if value is None else value.mean for value in (line.l2, line.linf))
+    successes = None if queries is None else queries.successes
+    asked = "-" if queries is None else "-/-" if successes is None else f"{compact(successes.median)}/{compact(successes.p90)}"
+    differs = (
+        [number(None if value is None else value.share, 2) for value in (floor.clean, floor.noise, floor.adversarial)]
+        if floor
+        else 3 * ["-"]
+    )
+    style = "dim" if line.before_grid else ""
+    text = Text(f"{name}\n{'':{NAME}}" if len(name) > NAME else f"{name:{NAME}}", style=style)
+    text.append(f" {share(line.clean_accuracy):>4}", style)
+    text.append(f" {share(line.robust_accuracy):>4}", style or "bold")
+    text.append(f" {_bounds(line.robust_accuracy):<9} {share(line.b19_acc):>4} {share(line.success):>4} {number(line.ties.share, 2):>3}")
     text.append(f" {number(l2, 2):>3} {number(linf, 2):>3} {asked:>9} " + " ".join(f"{d:>3}" for d in differs))
     return text
 
 
-def _worth(summary: dict[str, Any], say: Any) -> None:
-    for pair in summary["file_worth"]:
+def _transfer(summary: Summary, transfer: Transfer, say: Say) -> None:
+    """A block of columns after the other; under each robust accuracy its interval, and under that how often the labels of the two
+    networks differ anyway."""
+    say()
+    say(f"Transfer of {plain(transfer.attack, 20)} at {radius(transfer)}: robust accuracy, 95 %, and labels that differ", "bold")
+    say("rows: crafted on; columns: answered by; differ: on clean images / under noise", "dim")
+    letters = {id: _letters(k) for k, id in enumerate(transfer.targets)}
+    for id, letter in letters.items():
+        say(f"  {letter:>2} = {plain(summary.name(id), 70)}", "dim")
+    for start in range(0, len(transfer.targets), COLUMNS):
+        part = slice(start, start + COLUMNS)
+
+        def cells(values: Iterable[str]) -> str:
+            return "".join(f"{value:>10}" for value in values)
+
         say()
-        say(f"What holding the file is worth: {plain(pair['attack'], 20)} at {radius(pair)}, robust accuracy"[:80], "bold")
-        source, file = plain(pair["source"], 16), plain(pair["file"], 16)
+        say(f"{'':14}{cells(letters[id] for id in transfer.targets[part])}", "dim")
+        say(f"{'clean':14}{cells(share(v) for v in transfer.clean[part])}", "dim")
+        say(f"{'uniform noise':14}{cells(share(v) for v in transfer.noise[part])}", "dim")
+        for row in transfer.rows:
+            lines = row.lines[part]
+            on = letters.get(row.crafted_on) or plain(summary.name(row.crafted_on), 13)
+            say(f"{on:14}{cells(_robust(line, row.crafted_on) for line in lines)}")
+            say(f"{'  95 %':14}{cells('-' if line is None else _bounds(line.robust_accuracy) for line in lines)}", "dim")
+            say(f"{'  differ':14}{cells(_differ(line) for line in lines)}", "dim")
+    say("*: white-box, crafted on that very target", "dim")
+
+
+def _letters(k: int) -> str:
+    return (chr(64 + k // 26) if k >= 26 else "") + chr(65 + k % 26)
+
+
+def _robust(line: Line | None, crafted_on: str) -> str:
+    return "-" if line is None else share(line.robust_accuracy) + "*" * (line.target == crafted_on)
+
+
+def _differ(line: Line | None) -> str:
+    if line is None or line.floor is None:
+        return "-"
+    return f"{number(line.floor.clean.share, 2)}/{number(None if line.floor.noise is None else line.floor.noise.share, 2)}"
+
+
+def _white_box(summary: Summary, say: Say) -> None:
+    for pair in summary.white_box:
+        say()
+        say(f"White-box versus transfer: {plain(pair.attack, 20)} at {radius(pair)}, robust accuracy"[:80], "bold")
+        source, file = plain(summary.name(pair.source), 16), plain(summary.name(pair.file), 16)
         say(f"{'crafted on':{NAME}} {source:>16} {file:>16}  stands only there       p", "dim")
-        for line in pair["targets"]:
-            only = f"{line['only_source']} / {line['only_file']}"
-            numbers = f"{share(line['source']):>16} {share(line['file']):>16} {only:>17} {p_value(line['p']):>7}"
-            say(f"{plain(line['target'], NAME):{NAME}} {numbers}")
+        for line in pair.targets:
+            only = f"{line.only_source} / {line.only_file}"
+            numbers = f"{share(line.source):>16} {share(line.file):>16} {only:>17} {p_value(line.p):>7}"
+            say(f"{plain(summary.name(line.target), NAME):{NAME}} {numbers}")
 
 
-def _worst(summary: dict[str, Any], say: Any) -> None:
-    rows = [w for w in summary["wcar"] if w["over_n"]["of"]]
+def _worst(summary: Summary, say: Say) -> None:
+    rows = [w for w in summary.wcar if w.over_n.of]
     if not rows:
         return
     say()
     say("Worst case (WCAR): right clean and under every attack; noise is none", "bold")
-    say(f"{'runtime':{NAME}} {'radius':<20} over all n [95 %]   over clean-right", "dim")
+    width = _width(summary, (w.target for w in rows))
+    say(f"{'runtime':{width}} {'radius':<20} over all n [95 %]   over clean-right", "dim")
     for w in rows:
-        both = f"{share(w['over_n']):>4} [{' '.join(number(v) for v in w['over_n']['interval'])}]"
-        right = f"{share(w['over_clean_right']):>4} of {w['over_clean_right']['of']}"
-        say(f"{plain(w['target'], NAME):{NAME}} {radius(w):<20} {both:<19} {right}")
+        both = f"{share(w.over_n):>4} [{_bounds(w.over_n)}]"
+        right = f"{share(w.over_clean_right):>4} of {w.over_clean_right.of}"
+        say(f"{plain(summary.name(w.target), width):{width}} {radius(w):<20} {both:<19} {right}")

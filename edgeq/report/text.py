@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from edgeq.core.errors import printable
+from edgeq.measure.figures import CellFigures, Share, Summary
 from edgeq.measure.words import epsilon, radius
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["compact", "crafted", "epsilon", "name", "number", "plain", "radius", "say", "share", "warn"]
-
-Share = Mapping[str, Any]
 
 
 def plain(text: object, most: int = 200) -> str:
@@ -51,8 +50,11 @@ def p_value(p: float) -> str:
     return "<.001" if p < 0.001 else number(p)
 
 
-def share(value: Share | None) -> str:
-    return "-" if value is None else number(value["share"])
+def share(value: Share | Mapping[str, Any] | None) -> str:
+    """Of a :class:`~edgeq.measure.figures.Share`, or of one that was read from JSON."""
+    if value is None:
+        return "-"
+    return number(value.share if isinstance(value, Share) else value["share"])
 
 
 def compact(value: float | None) -> str:
@@ -68,13 +70,12 @@ def compact(value: float | None) -> str:
     return "lots"
 
 
-def crafted(cell: Mapping[str, Any]) -> str:
+def crafted(cell: CellFigures, summary: Summary) -> str:
     """How the candidates of a cell were made, in a few words."""
-    if cell["kind"] == "noise":
+    on, access = plain(summary.name(cell.crafted_on)), plain(cell.access)
+    if cell.kind == "noise":
         return "baseline: uniform noise, no attack"
-    if cell["kind"] == "query":
-        return f"queries {plain(cell['crafted_on'])}: {plain(cell['access'])}"
-    return f"crafted on {plain(cell['crafted_on'])}: {plain(cell['access'])}"
+    return f"queries {on}: {access}" if cell.kind == "query" else f"crafted on {on}: {access}"
 
 
 def name(label: int, classes: Any) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from edgeq.measure.summary import OpenRun, summarise
+from edgeq.core.jsonable import as_json
+from edgeq.measure.figures import Summary
+from edgeq.measure.summary import summarise
+from edgeq.runs.reader import Reader
 
 META = ("created", "command", "plan", "preprocess", "data", "environment", "notes", "classes")
 
 
-def document(run: OpenRun, summary: dict[str, Any] | None = None) -> dict[str, Any]:
+def document(run: Reader, summary: Summary | None = None) -> dict[str, Any]:
     """:func:`~edgeq.measure.summary.summarise`, and beside it each of ``META``, None where the run holds none."""
-    return {**(summary or summarise(run)), **{key: run.meta(key) for key in META}}
+    return {**as_json(summary or summarise(run)), **{key: run.meta(key) for key in META}}
 
 
 def dumps(value: dict[str, Any]) -> str:

@@ -19,12 +19,15 @@ from typing import Any, TextIO
 import numpy as np
 
 from edgeq.core.answer import Answer
+from edgeq.core.cell import Cell
 from edgeq.core.errors import EdgeqError, printable
 from edgeq.core.files import scratch
 from edgeq.core.plugins import choose
+from edgeq.core.signature import Signature, Tensor
 from edgeq.pipeline.codes import PixelCodes
-from edgeq.runs.format import BEFORE_GRID, LIMIT, Cell, RunTarget
+from edgeq.runs.format import LIMIT, RunTarget
 from edgeq.runs.store import Run
+from edgeq.targets.spec import KERAS, TargetSpec, short
 
 ENGINE = "answers.csv"
 CHUNK = 256  # images held at once
@@ -70,18 +73,17 @@ def pack(run: Run, directory: Path, target: str | None = None, header: int = 16)
 
 
 def _codes(run: Run, target: str | None) -> tuple[RunTarget, PixelCodes]:
-    able = {t.name: t for t in run.targets(running=True) if t.codes and not t.name.endswith(BEFORE_GRID)}
+    able = {t.id: t for t in run.targets(running=True) if t.spec.codes is not None and t.spec.answers}
+    by_name = {**{name: able[id] for id, name in short(t.spec for t in able.values()).items()}, **able}
     if target is not None:
-        choose("target with input codes in this run", target, list(able))
+        choose("target with input codes in this run", target, list(by_name))
     elif not able:
         raise EdgeqError(f"{run.path}: no target of this run says how a pixel enters it, so nothing can be packed")
-    record = able[target or next((name for name in able if name != "keras"), next(iter(able)))]
-    try:
-        codes = PixelCodes.from_json(record.codes)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise EdgeqError(f"{run.path}: is damaged (the input codes of {record.name}: {error}); run the attack again") from None
+    record = by_name[target] if target else next((t for t in able.values() if t.spec.runtime != KERAS), next(iter(able.values())))
+    codes = record.spec.codes
+    assert codes is not None
     if codes.table.shape not in ((256, run.shape[2]), (256, 1)) or str(codes.table.dtype) not in _C_TYPES:
-        raise EdgeqError(f"{run.path}: the input codes of {record.name} do not fit its images; run the attack again")
+        raise EdgeqError(f"{run.path}: the input codes of {record.id} do not fit its images; run the attack again")
     return record, codes
 
 
@@ -114,7 +116,7 @@ def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, header: i
     found = {
         "format": 1,
         "run": run.path.name,
-        "target": record.name,
+        "target": record.id,
         "input": {"shape": [h, w, c], "dtype": str(codes.table.dtype), "bytes": size, "codes": codes.describe()},
         "cells": listed,
     }
@@ -126,7 +128,7 @@ def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, header: i
         "dtype": codes.table.dtype,
         "header": len(first[:header]),
     }
-    (work / "README.md").write_text(README.format(run=printable(run.path.name), target=printable(record.name), h=h, w=w, c=c, **facts))
+    (work / "README.md").write_text(README.format(run=printable(run.path.name), target=printable(record.id), h=h, w=w, c=c, **facts))
     return found
 
 
@@ -160,10 +162,10 @@ def score(run: Run, answers: Path, name: str, replace: bool = False) -> list[str
     Raises :class:`EdgeqError` for an unknown id or cell, a row given twice, a label out of range or a score that is no number, and
     then nothing is written.
     """
-    existing = {t.name: t for t in run.targets()}
-    if not name.strip() or not name.isprintable() or len(name) > 60 or name.endswith(BEFORE_GRID):
+    existing = {t.id: t for t in run.targets()}
+    if not name.strip() or not name.isprintable() or len(name) > 60:
         raise EdgeqError(f"--name {name!r}: give the board a plain name of at most 60 letters")
-    if name in existing and not (isinstance(existing[name].identity, dict) and existing[name].identity.get("engine") == ENGINE):
+    if name in {t.id for t in existing.values() if t.spec.derived != "board"} | {t.spec.runtime for t in existing.values()}:
         raise EdgeqError(f"--name {name}: is a runtime that edgeq itself ran; give the board another name")
     if name in existing and not replace:
         raise EdgeqError(f"--name {name}: has answered already; pass --replace to forget that, or another --name")
@@ -176,15 +178,14 @@ def score(run: Run, answers: Path, name: str, replace: bool = False) -> list[str
     except OSError as error:
         raise EdgeqError(f"{answers}: cannot be read ({error.strerror})") from None
     labels, written = run.labels(), run.cells()
-    output = {"shape": [scored] if scored else [], "dtype": "float32" if scored else "int64", "scale": 1.0, "zero": 0}
-    pixels = {"shape": list(run.shape), "dtype": "uint8", "scale": 1.0, "zero": 0}
-    given = next((t.signature["input"] for t in existing.values() if t.signature and t.runs), pixels)
-    signature = {"input": given, "output": output, "kind": "logits" if scored else "label"}
+    given = next((t.spec.signature.input for t in existing.values() if t.spec.signature and t.runs), Tensor(run.shape, "uint8"))
+    output = Tensor((scored,), "float32") if scored else Tensor((), "int64")
+    spec = TargetSpec(name, derived="board", signature=Signature(given, output, "logits" if scored else "label"))
     identity = {"engine": ENGINE, "file": answers.name, "sha256": sha256}
     notes = []
     with run.transaction():
         run.remove_target(name)
-        run.add(RunTarget(name, "", signature=signature, identity=identity))
+        run.add(RunTarget(spec, identity=identity))
         for cell in written:
             rows = cells.get(cell.cell, {})
             if len(rows) < run.n:
@@ -200,7 +201,7 @@ def score(run: Run, answers: Path, name: str, replace: bool = False) -> list[str
 
 def _read(run: Run, stream: TextIO, where: str) -> tuple[dict[int, dict[int, Any]], int]:
     """Per cell the answer of each row ``idx``: an int, or a tuple of scores; and the number of scores, 0 for labels."""
-    classes = max((s["output"]["shape"][0] for t in run.targets(True) if (s := t.signature) and s["output"]["shape"]), default=0)
+    classes = max((s.classes or 0 for t in run.targets(True) if (s := t.spec.signature)), default=0)
     lines = _lines(stream, where)
     head = [h.strip().lower() for h in next(lines, (0, []))[1]]
     scores = [h for h in head if re.fullmatch(r"score_\d+", h)]

@@ -8,68 +8,74 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgeq import runtimes
 from edgeq.core import plugins
+from edgeq.core.cell import Cell
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.integer.read import sha256
-from edgeq.pipeline.codes import PixelCodes
-from edgeq.runs import access
-from edgeq.runs.format import BEFORE_GRID, Cell, RunTarget
 from edgeq.runs.plan import Plan
-from edgeq.runs.prepare import KERAS
 from edgeq.runs.store import Run
+from edgeq.targets import access
+from edgeq.targets.probing import probe
+from edgeq.targets.spec import TargetSpec
 
 
 def asked(run: Run, cells: list[Cell]) -> tuple[Plan, dict[int, Any]]:
     """The plan and the attacks of a run file, which may have been edited since."""
     needs = {"gradient": ("gradients",), "noise": ("nothing",), "query": ("scores", "label")}
-    files = {a.name for a in run.artifacts()}
-    able = {t.name for t in run.targets(running=True) if t.artifact in files}
+    files = {a.sha256 for a in run.artifacts()}
+    records = {t.id: t.spec for t in run.targets(running=True)}
+    able = {id for id, spec in records.items() if spec.answers and (spec.artifact in files or spec.members)}
     try:
         plan = Plan.from_json(run.meta("plan"))
         attacks = {c.cell: plugins.restore("attack", c.attack, c.params) for c in cells if c.kind != "clean"}
         for c in cells:
             if c.kind != "clean" and (attacks[c.cell].needs not in needs[c.kind] or c.norm not in attacks[c.cell].norms):
                 raise ValueError(f"{c.attack} is no {c.kind} attack in {c.norm}")
-            if c.kind in ("gradient", "query") and c.crafted_on not in able:
+            if c.adversarial and c.crafted_on not in able:
                 raise ValueError(f"{c.crafted_on} is attacked, and does not run")
             if c.kind == "query" and c.access not in access.LEVELS:
                 raise ValueError(f"there is no access {c.access}")
+        for spec in records.values():
+            _derivable(spec, records)
     except (ValueError, TypeError, AttributeError) as error:
         raise EdgeqError(f"{run.path}: is damaged ({error}); use a copy, or start a new run") from None
     return plan, attacks
 
 
+def _derivable(spec: TargetSpec, records: dict[str, TargetSpec]) -> None:
+    """What it is derived from is there, and answers by itself."""
+    for member in spec.members:
+        if member not in records or not records[member].artifact:
+            raise ValueError(f"{spec.id} is derived from {member}, which does not run")
+    if spec.derived in ("ensemble", "mean") and not (spec.members and 0 <= spec.agree <= len(spec.members)):
+        raise ValueError(f"{spec.id} has no members")
+
+
 def targets(run: Run, plan: Plan) -> None:
     """What a run file says of its targets is what their files are, opened again in a child process."""
-    files = {a.name: Path(a.file) for a in run.artifacts()}
+    files = {a.sha256: Path(a.file) for a in run.artifacts()}
     artifacts(run)
     for record in run.targets(running=True):
-        if record.name.endswith(BEFORE_GRID) or record.artifact not in files:
+        spec = record.spec
+        if not spec.answers or spec.artifact not in files:
             continue
-        file = files[record.artifact]
-        if record.name == KERAS:
-            from edgeq.keras.load import load
-
-            signature = load(file).signature
-        else:
-            signature = runtimes.probe(record.name, file, output=plan.output)
-        if not _fits(record, signature, run.shape):
-            said = f"what it says of {record.name} is not what {file} is"
+        file = files[spec.artifact]
+        answer = probe(file, (spec.runtime,), plan.output).answers[spec.runtime]
+        if isinstance(answer, EdgeqError):
+            raise answer
+        if not _fits(spec, answer, run.shape):
+            said = f"what it says of {spec.id} is not what {file} is"
             raise EdgeqError(f"{run.path}: is damaged ({said}); use a copy, or start a new run")
 
 
-def _fits(record: RunTarget, signature: Signature, shape: tuple[int, ...]) -> bool:
-    try:
-        recorded, codes = Signature.from_json(record.signature), PixelCodes.from_json(record.codes)
-    except (ValueError, TypeError, KeyError, OverflowError):
-        return False
+def _fits(spec: TargetSpec, signature: Signature, shape: tuple[int, ...]) -> bool:
     return (
-        recorded == signature
+        spec.codes is not None
+        and spec.signature == signature
         and signature.input.shape == shape
-        and str(codes.table.dtype) == signature.input.dtype
-        and codes.table.shape[1] == shape[2]
+        and str(spec.codes.table.dtype) == signature.input.dtype
+        and spec.codes.table.shape[1] == shape[2]
     )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from edgeq.core.cell import Cell
 from edgeq.core.protocols import Target
 from edgeq.core.rows import Rows
-from edgeq.runs.format import Cell
+from edgeq.targets.opener import Bench
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,19 @@ class Estimate:
 
 
 def estimate(
-    targets: dict[str, Target],
-    sources: dict[str, dict[str, Any]],
-    cells: Iterable[Cell],
+    bench: Bench,
+    asked: Sequence[str],
+    cells: Sequence[Cell],
     attacks: dict[int, Any],
     shape: tuple[int, ...],
     n: int,
     budget: int | None,
 ) -> Estimate:
-    """``sources``: the Differentiables that cells are crafted on, by name and clamp: each one's candidates are made."""
+    """``asked``: the ids of the targets that answer every cell."""
     count = max(1, min(256, (1 << 26) // math.prod(shape)))
     images = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
-    rates = {name: _rate(target, images) for name, target in targets.items()}
+    rates = {id: _rate(bench.target(id), images) for id in asked}
+    sources = {c.crafted_on: bench.sources(c.crafted_on) for c in cells if c.kind == "gradient"}
     batch = {name: next(iter(several.values())).batch for name, several in sources.items()}
     gradient = {name: sum(_gradient_seconds(source, images) for source in several.values()) for name, several in sources.items()}
     sure = queries = 0.0

@@ -1,4 +1,4 @@
-"""Does what a run file plans, a batch of rows at a time, and writes each batch down: so it can be stopped at any moment and resumed.
+"""Does what a run file plans, a unit at a time, and writes down what comes of it: so it can be stopped at any moment and resumed.
 
 Order: the rows, then cell by cell its candidates and every target's answers to them. What is in the file already is skipped.
 Integer runtimes answer a row alike in any batch; gradients do not, so gradient batches start at fixed rows and are redone whole.
@@ -8,115 +8,36 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeq import data, runtimes
-from edgeq.core import scheduler
+from edgeq.core.cell import Batch, Cell, Unit
 from edgeq.core.errors import EdgeqError
-from edgeq.core.objective import Objective
-from edgeq.core.protocols import Differentiable, Target
 from edgeq.core.rows import Rows, row_id
-from edgeq.core.signature import Signature
-from edgeq.core.threat import Threat
-from edgeq.core.worst import worst
-from edgeq.pipeline.codes import PixelCodes
 from edgeq.pipeline.preprocess import Preprocess
-from edgeq.runs import access, check
+from edgeq.runs import check
 from edgeq.runs.estimate import Estimate, estimate
-from edgeq.runs.format import BEFORE_GRID, LIMIT, Cell, RunTarget
+from edgeq.runs.format import LIMIT
 from edgeq.runs.plan import Plan
-from edgeq.runs.prepare import KERAS, Setting, open_data
+from edgeq.runs.prepare import Setting, open_data
 from edgeq.runs.store import Run
+from edgeq.runs.unit import Task, run_unit
+from edgeq.targets.opener import Bench
 
 CHUNK = 256  # rows decoded, answered and committed at once
-COMMIT = 0.5  # seconds of finished rows that a kill may cost a query attack
+COMMIT = 0.5  # seconds of finished rows that a kill may cost
 
 Progress = Callable[[str, int, int], None]
 """``progress(stage, done, total)``: rows done of a stage that is named in words."""
 
-
-@dataclass(frozen=True, eq=False)
-class Bench:
-    """The opened targets of a run; what its query cells see, by target and access; and the sources of gradients that its cells name,
-    each by clamp: ``keras`` has none (""), the file as a runtime computes it one or both."""
-
-    targets: dict[str, Target]
-    views: dict[tuple[str, str], Target]
-    sources: dict[str, dict[str, Any]]
-
-
-@contextmanager
-def opened(run: Run, plan: Plan) -> Iterator[Bench]:
-    """Opens every target that can run; refuses files that changed since the run began, and runtimes that became others."""
-    files = {a.name: a for a in run.artifacts()}
-    check.artifacts(run)
-    with ExitStack() as stack:
-        targets = {}
-        for record in run.targets(running=True):
-            if record.name.endswith(BEFORE_GRID) or record.artifact not in files:
-                continue  # a view of the source, and boards that answered through a file
-            target = _open(record, Path(files[record.artifact].file), plan)
-            stack.callback(target.close)
-            if record.identity and (changed := _difference(record.identity, target.identity())):
-                raise EdgeqError(
-                    f"{run.path}: {record.name} was another runtime when this run began ({changed}), "
-                    "and rows of the two would not be comparable; start a new run"
-                )
-            run.add(replace(record, identity=target.identity()))
-            targets[record.name] = target
-        named = {c.crafted_on for c in run.cells() if c.kind == "gradient"}
-        sources = {name: {"": targets[KERAS]} if name == KERAS else _white_box(run, name, plan) for name in named}
-        seen = {(c.crafted_on, c.access) for c in run.cells() if c.kind == "query"}
-        yield Bench(targets, {key: _view(run, targets, *key, plan, stack) for key in seen}, sources)
-
-
-def _open(record: RunTarget, file: Path, plan: Plan) -> Target:
-    codes = PixelCodes.from_json(record.codes)
-    if record.name == KERAS:
-        from edgeq.keras import source
-
-        return source.open(file, codes.real)
-    return runtimes.open(record.name, file, Signature.from_json(record.signature), codes, batch=CHUNK, threads=plan.threads)
-
-
-def _white_box(run: Run, runtime: str, plan: Plan) -> dict[str, Any]:
-    """The target's file, differentiable, forwards as ``runtime`` computes it, with each clamp of the plan."""
-    from edgeq.integer import read
-    from edgeq.keras.ste.source import SteSource
-
-    record, file = _record(run, runtime)
-    graph = read.graph(file)
-    return {clamp: SteSource(graph, PixelCodes.from_json(record.codes), runtime, clamp) for clamp in plan.clamps}
-
-
-def _view(run: Run, targets: dict[str, Target], name: str, seen: str, plan: Plan, stack: ExitStack) -> Target:
-    """What a query attack gets of the target ``name`` when it sees ``seen``: its labels, its scores, or its logits."""
-    record, file = _record(run, name)
-    if seen == "label":
-        return access.labels(targets[name])
-    if seen == "scores" or name == KERAS or Signature.from_json(record.signature).kind == "logits":
-        return targets[name]
-    bare_file = stack.enter_context(access.stripped(file))
-    signature = runtimes.probe(name, bare_file, output="logits")
-    bare = runtimes.open(name, bare_file, signature, PixelCodes.from_json(record.codes), batch=CHUNK, threads=plan.threads)
-    stack.callback(bare.close)
-    return access.logits(targets[name], bare, signature.input.shape)
-
-
-def _record(run: Run, name: str) -> tuple[RunTarget, Path]:
-    """A target of the run, and its file."""
-    record = next(t for t in run.targets() if t.name == name)
-    return record, Path(next(a.file for a in run.artifacts() if a.name == record.artifact))
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    return "; ".join(f"{k}: {before.get(k)} then, {now.get(k)} now" for k in sorted({*before, *now}) if before.get(k) != now.get(k))
+Executor = Callable[[Iterable[Task]], Iterator[Batch]]
+"""Does tasks, in any order, and gives what comes of them. It may be stopped in between."""
 
 
 def execute(
@@ -137,18 +58,48 @@ def execute(
         with _resumable(run):
             check.targets(run, plan)
     with _resumable(run), opened(run, plan) as bench:
+        asked = [t.id for t in run.targets(running=True) if t.spec.answers and t.id in bench.specs]
         if announce is not None:
-            announce(estimate(bench.targets, bench.sources, cells, attacks, run.shape, run.n, plan.max_queries))
+            announce(estimate(bench, asked, cells, attacks, run.shape, run.n, plan.max_queries))
         _write_rows(run, plan, setting, progress)
         rows = Rows(run.ids(), run.labels())
+
+        def here(tasks: Iterable[Task]) -> Iterator[Batch]:
+            return (batch for task in tasks for batch in run_unit(task, bench))
+
         for cell in cells:
-            if cell.kind == "query":
-                _query(run, cell, attacks[cell.cell], bench.views[cell.crafted_on, cell.access], rows, plan, progress)
-            elif cell.kind != "clean":
-                _craft(run, cell, attacks[cell.cell], bench, rows, plan, progress)
-            for target in bench.targets.values():
-                _replay(run, cell, target, rows, progress)
+            for target in ("", *asked) if cell.kind != "clean" else asked:
+                done = run.done(cell.cell, target or None)
+                stage = f"{target} on {label(cell)}" if target else label(cell)
+                units = [Unit(cell, tuple(chunk.tolist()), target) for chunk in _pieces(run, cell, target, done, bench)]
+                tasks = (_task(run, unit, rows, attacks.get(cell.cell), plan) for unit in units)
+                _commit(run, here(tasks), rows, done, lambda k, stage=stage: progress(stage, k, run.n))  # type: ignore[misc]
     run.set_meta("finished", True)
+
+
+@contextmanager
+def opened(run: Run, plan: Plan) -> Iterator[Bench]:
+    """Opens every target that can run; refuses files that changed since the run began, and runtimes that became others."""
+    check.artifacts(run)
+    files = {a.sha256: Path(a.file) for a in run.artifacts()}
+    records = run.targets(running=True)
+    known = [t.spec for t in records if not t.spec.artifact or t.spec.artifact in files]
+    with Bench(known, files.__getitem__, plan.threads, plan.clamps) as bench:
+        for record in records:
+            if not record.spec.answers or record.id not in bench.specs:
+                continue
+            identity = bench.target(record.id).identity()
+            if record.identity and (changed := _difference(record.identity, identity)):
+                raise EdgeqError(
+                    f"{run.path}: {record.id} was another runtime when this run began ({changed}), "
+                    "and rows of the two would not be comparable; start a new run"
+                )
+            run.add(replace(record, identity=identity))
+        yield bench
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    return "; ".join(f"{k}: {before.get(k)} then, {now.get(k)} now" for k in sorted({*before, *now}) if before.get(k) != now.get(k))
 
 
 @contextmanager
@@ -160,12 +111,57 @@ def _resumable(run: Run) -> Iterator[None]:
         raise type(error)(f"{error}; every finished row is kept, go on with: edgeq resume {run.path}") from error
 
 
+def _pieces(run: Run, cell: Cell, target: str, done: np.ndarray, bench: Bench) -> list[np.ndarray]:
+    """The rows that a cell still lacks, in units: of queries all at once, so that the target's batch stays full to the end; of gradients
+    the batches of their source, whole."""
+    missing = np.flatnonzero(~done)
+    if target or cell.kind == "noise":
+        return list(_chunks(missing, _at_once(run)))
+    if cell.kind == "query":
+        return [missing] if len(missing) else []
+    size = next(iter(bench.sources(cell.crafted_on).values())).batch
+    return [chunk for chunk in _chunks(np.arange(run.n), size) if not done[chunk].all()]
+
+
+def _task(run: Run, unit: Unit, rows: Rows, attack: Any, plan: Plan) -> Task:
+    index = np.array(unit.index, np.int64)
+
+    def images(places: np.ndarray) -> np.ndarray:
+        return run.candidates(unit.cell.cell, index[places]) if unit.target else run.images(index[places])
+
+    return Task(unit, rows[index], images, attack, plan.seed, plan.max_queries)
+
+
+def _commit(run: Run, batches: Iterator[Batch], rows: Rows, done: np.ndarray, progress: Callable[[int], None]) -> None:
+    """Writes batches down as they come, several in one transaction; also those from before a target was lost, or the user had enough."""
+    pending: list[Batch] = []
+    done, since = done.copy(), time.monotonic()
+
+    def write() -> None:
+        with run.transaction():
+            for batch in pending:
+                run.commit(batch, rows.labels)
+        pending.clear()
+        progress(int(done.sum()))
+
+    progress(int(done.sum()))
+    try:
+        for batch in batches:
+            pending.append(batch)
+            done[batch.index] = True
+            if time.monotonic() - since > COMMIT:
+                write()
+                since = time.monotonic()
+    finally:
+        write()
+
+
 def _write_rows(run: Run, plan: Plan, setting: Setting | None, progress: Progress) -> None:
     done = run.done(0)
     if done.all():
         return
     if setting is None:
-        classes = next((s["output"]["shape"][0] for t in run.targets(True) if (s := t.signature) and s["output"]["shape"]), None)
+        classes = next((t.spec.signature.classes for t in run.targets(True) if t.spec.signature and t.spec.signature.classes), None)
         asked = replace(plan, data=plan.data.removesuffix(":download"))  # asked for once: a run file alone fetches nothing
         dataset = open_data(asked, classes, _names(run))
         index = data.sample(dataset, plan.n, plan.seed)
@@ -183,98 +179,17 @@ def _write_rows(run: Run, plan: Plan, setting: Setting | None, progress: Progres
 
 
 def _names(run: Run) -> list[str] | None:
-    found = run.meta("model_classes")
-    if found is not None and not (isinstance(found, list) and all(isinstance(name, str) for name in found)):
+    names = run.meta("model_classes")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise EdgeqError(f"{run.path}: is damaged (its class names are no texts); use a copy, or start a new run")
-    return found
-
-
-def _craft(run: Run, cell: Cell, attack: Any, bench: Bench, rows: Rows, plan: Plan, progress: Progress) -> None:
-    threat, stage = Threat(cell.norm, cell.eps), label(cell)  # type: ignore[arg-type]
-    sources = bench.sources[cell.crafted_on] if attack.needs == "gradients" else {}
-    size = next((s.batch for s in sources.values()), _at_once(run))
-    done = run.done(cell.cell)
-    before = KERAS + BEFORE_GRID if cell.crafted_on == KERAS else None
-    if before and not any(t.name == before for t in run.targets()):
-        keras = next(t for t in run.targets() if t.name == KERAS)
-        run.add(replace(keras, name=before))
-    for chunk in _chunks(np.arange(run.n), size):
-        progress(stage, int(chunk[0]), run.n)
-        if done[chunk].all():
-            continue
-        clean = run.images(chunk)
-        watched = {clamp: Watched(source) for clamp, source in sources.items()}
-        made = [attack.craft(w, clean, rows[chunk], threat, plan.seed) for w in watched.values() or (None,)]
-        candidates, loss = worst(made, bench.targets.get(cell.crafted_on), rows.labels[chunk])
-        with run.transaction():
-            run.add_candidates(cell.cell, chunk, candidates, clean, 0, loss)
-            if before:
-                float_answer = sources[""].answer_float(made[0].iterates)
-                run.add_answers(cell.cell, before, chunk, float_answer, rows.labels[chunk])
-            if watched:
-                counts = {clamp: w.zeros for clamp, w in watched.items()}
-                run.set_meta("zero_gradients", {**dict(run.meta("zero_gradients", {})), f"{cell.cell}/{chunk[0]}": counts})
-    progress(stage, run.n, run.n)
-
-
-class Watched:
-    """A source of gradients that counts where the first one it gives is exactly zero."""
-
-    def __init__(self, source: Differentiable) -> None:
-        self._source = source
-        self.zeros: list[int] = []  # rows without any gradient, pixels without one, and pixels in all
-
-    def value_and_grad(self, x: np.ndarray, rows: Rows, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-        loss, gradient = self._source.value_and_grad(x, rows, objective)
-        if not self.zeros:
-            zero = gradient == 0
-            self.zeros = [int(zero.all(axis=(1, 2, 3)).sum()), int(zero.sum()), zero.size]
-        return loss, gradient
-
-
-def _query(run: Run, cell: Cell, attack: Any, target: Target, rows: Rows, plan: Plan, progress: Progress) -> None:
-    threat, stage = Threat(cell.norm, cell.eps), label(cell)  # type: ignore[arg-type]
-    todo = np.flatnonzero(~run.done(cell.cell))
-    held: list[scheduler.Finished] = []
-    count, since = run.n - len(todo), time.monotonic()
-
-    def write() -> None:
-        finished_rows, held[:] = held[:], []
-        with run.transaction():
-            for finished in finished_rows:
-                idx = todo[finished.index]
-                run.add_candidates(cell.cell, idx, finished.candidates, run.images(idx), finished.queries, finished.margin)
-
-    found = scheduler.run(attack, target, rows[todo], lambda i: run.images(todo[i]), threat, plan.seed, plan.max_queries)
-    progress(stage, count, run.n)
-    try:
-        for finished in found:
-            held.append(finished)
-            count += len(finished.index)
-            if time.monotonic() - since > COMMIT:
-                write()
-                since = time.monotonic()
-                progress(stage, count, run.n)
-    finally:  # also when the target is gone, or the user had enough
-        write()
-    progress(stage, run.n, run.n)
-
-
-def _replay(run: Run, cell: Cell, target: Target, rows: Rows, progress: Progress) -> None:
-    stage = f"{target.name} on {label(cell)}"
-    todo = np.flatnonzero(~run.done(cell.cell, target.name))
-    for chunk in _chunks(todo, _at_once(run)):
-        progress(stage, run.n - len(todo), run.n)
-        run.add_answers(cell.cell, target.name, chunk, target.answer(run.candidates(cell.cell, chunk)), rows.labels[chunk])
-        todo = todo[len(chunk) :]
-    progress(stage, run.n, run.n)
+    return names
 
 
 def label(cell: Cell) -> str:
-    """``pgd 8/255 from keras``, ``spsa 8/255``: how a cell is called."""
-    if cell.kind == "clean":
+    """``pgd 8/255 from float/keras``, ``spsa 8/255``: how a cell is called."""
+    if cell.threat is None:
         return "clean images"
-    radius = Threat(cell.norm, cell.eps).pixels  # type: ignore[arg-type]
+    radius = cell.threat.pixels
     size = f"{radius:g}/255" if cell.norm == "linf" and radius else f"{cell.norm} {cell.eps:g}"
     return f"{cell.attack} {size} from {cell.crafted_on}" if cell.kind == "gradient" else f"{cell.attack} {size}"
 

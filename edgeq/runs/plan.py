@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from edgeq.core import plugins
+from edgeq.core.cell import CLEAN, Cell, CellKind
 from edgeq.core.errors import EdgeqError
 from edgeq.core.threat import Norm, Threat, parse_eps
-from edgeq.runs.format import CLEAN, Cell
+from edgeq.targets.access import Level
+from edgeq.targets.spec import is_float
 
-Level = Literal["label", "scores", "logits", "gradients"]
 Clamp = Literal["clipped", "through", "both"]
 
 
@@ -19,10 +21,12 @@ Clamp = Literal["clipped", "through", "both"]
 class Plan:
     """The options of `edgeq attack`, checked but not yet resolved against the files."""
 
-    target: str
+    targets: tuple[str, ...]  # files
     data: str
-    source: str | None = None
-    runtimes: tuple[str, ...] = ()  # empty: every runtime that can run the file
+    sources: tuple[str, ...] = ()  # float networks that lend their gradients
+    transfer: bool = False  # craft on every target's own gradients too, not on the sources alone
+    agree: int | None = None  # measure the targets as an ensemble too, of which so many must agree
+    runtimes: tuple[str, ...] = ()  # empty: every runtime that can run a file
     attacks: tuple[str, ...] = ()  # "pgd" or "pgd:steps=20"; empty: what suits the access
     access: Level | None = None  # None: what each attack needs; without attacks the strongest that the file allows
     clamp: Clamp = "both"  # of the file's own gradients: what a clamp lets pass backwards
@@ -44,18 +48,19 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
-        """What :meth:`to_json` gave. Raises ValueError or TypeError for anything else."""
-        value = {"clamp": "clipped", **value}  # a run from before there was a choice
-        fitting: dict[str, Any] = {}
-        for name, kind in get_type_hints(cls).items():
-            if name in value:
-                fitting[name] = tuple(value[name]) if isinstance(value[name], list) else value[name]
-                if not _is(fitting[name], kind):
-                    raise ValueError(f"its plan has no such {name}: {str(value[name])[:40]}")
+        """What :meth:`to_json` gave. Raises ValueError or TypeError for anything else: a plan with more in it is another plan."""
+        kinds = get_type_hints(cls)
+        if unknown := sorted({*value} - {*kinds}):
+            raise ValueError(f"its plan asks for {unknown[0][:40]}, which this edgeq does not know; a newer one may")
+        fitting: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+        for name, v in fitting.items():
+            if not _is(v, kinds[name]):
+                raise ValueError(f"its plan has no such {name}: {str(v)[:40]}")
         return cls(**fitting)
 
     def __post_init__(self) -> None:
-        for name, most in (("n", 1 << 26), ("threads", 1 << 10), ("max_queries", 1 << 40), ("seed", (1 << 63) - 1)):
+        limits = (("n", 1 << 26), ("threads", 1 << 10), ("max_queries", 1 << 40), ("seed", (1 << 63) - 1), ("agree", 1 << 10))
+        for name, most in limits:
             number = getattr(self, name)
             if number is not None and not (name != "seed") <= number <= most:
                 raise EdgeqError(f"--{name.replace('_', '-')} {str(number)[:40]}: goes from {int(name != 'seed')} to {most}")
@@ -73,52 +78,53 @@ class Plan:
         return any(plugins.load("attack", text.split(":")[0]).needs == "gradients" for text in self.attacks)
 
     @property
-    def differentiates_the_file(self) -> bool:
-        """Gradients are to come from the file itself: they were asked for, or an attack follows them and no source is given."""
-        if self.float_only or not self.follows_gradients:
+    def own_gradients(self) -> bool:
+        """Targets are differentiated themselves: that was asked for, or an attack follows gradients and no source is given."""
+        if not self.follows_gradients or self.access not in (None, "gradients"):
             return False
-        return self.access == "gradients" or (self.access is None and self.source is None)
+        return self.transfer or self.access == "gradients" or not self.sources
 
     @property
-    def float_only(self) -> bool:
-        """The target is a Keras network: no integer input stands between an iterate and it."""
-        return not self.target.endswith((".tflite", ".onnx"))
+    def floats_only(self) -> bool:
+        """All targets are Keras networks: no integer input stands between an iterate and them."""
+        return all(map(is_float, self.targets))
 
 
-def cells(plan: Plan, sources: tuple[str, ...], queries_to: str, seen: str = "scores") -> list[Cell]:
+def cells(plan: Plan, gradients_of: Sequence[str], queries_to: Sequence[str], seen: str = "scores") -> list[Cell]:
     """The clean images, then for every radius the noise baseline and each attack. Raises :class:`EdgeqError` for what cannot be asked.
 
-    ``sources``: the names of what lends gradients; an attack that follows them has a cell on each. ``queries_to``: the target that query
-    attacks run on; ``seen``: what they see of it, a level of the access ladder.
+    ``gradients_of``: the ids of what lends gradients; an attack that follows them has a cell on each. ``queries_to``: the ids of the
+    targets that query attacks run on, a cell each; ``seen``: what they see of it, a level of the access ladder.
     """
     attacks = [plugins.build("attack", text) for text in dict.fromkeys(plan.attacks)]
     for name, attack in attacks:
-        if attack.needs == "gradients" and not sources:
+        if attack.needs == "gradients" and not gradients_of:
             raise EdgeqError(f"{name} follows gradients, {_why_none(plan)}")
         if attack.needs == "scores" and seen == "label":
             raise EdgeqError(f"{name} needs scores, and only the label is seen; use --attack {' or '.join(needing('label'))}")
         if plan.norm not in attack.norms:
             raise EdgeqError(f"{name} has no {plan.norm} form; choose --norm {' or '.join(attack.norms)}")
     for text, threat in zip(dict.fromkeys(plan.eps), plan.threats, strict=True):
-        if threat.norm == "linf" and not threat.reaches_integers and not plan.float_only:
+        if threat.norm == "linf" and not threat.reaches_integers and not plan.floats_only:
             raise EdgeqError(
                 f"--eps {text}: below one pixel no integer input differs from the clean one; use 1/255 or more, "
                 "or make the float network the --target"
             )
-    found = [CLEAN]
+    planned = [CLEAN]
     for threat in plan.threats:
         if threat.reaches_integers:
-            found.append(Cell(len(found), "noise", {}, threat.norm, threat.eps, kind="noise"))
+            planned.append(Cell(len(planned), "noise", {}, threat.norm, threat.eps, kind="noise"))
         for name, attack in attacks:
             if name == "noise":
                 continue
             query = attack.needs != "gradients"
             if query and not threat.reaches_integers:
                 raise EdgeqError(f"{name} shows whole pixels to the target, and none fits into eps = {threat.eps:.3g}; use 1/255 or more")
-            access, kind = (seen if attack.needs == "scores" else attack.needs, "query") if query else ("gradients", "gradient")
-            for on in (queries_to,) if query else sources:
-                found.append(Cell(len(found), name, asdict(attack), threat.norm, threat.eps, on, access, kind))
-    return found
+            access = (seen if attack.needs == "scores" else attack.needs) if query else "gradients"
+            for on in queries_to if query else gradients_of:
+                kind: CellKind = "query" if query else "gradient"
+                planned.append(Cell(len(planned), name, asdict(attack), threat.norm, threat.eps, on, access, kind))
+    return planned
 
 
 def _is(value: Any, kind: Any) -> bool:
@@ -133,7 +139,7 @@ def _is(value: Any, kind: Any) -> bool:
 
 
 def _why_none(plan: Plan) -> str:
-    file = Path(plan.target).name
+    file = Path(plan.targets[0]).name
     if plan.access not in (None, "gradients"):
         return f"and --access {plan.access} gives none; add --source FLOAT.h5, or use --access gradients"
     return f"which {file} alone does not give; add --source FLOAT.h5, or use --attack spsa"

@@ -1,12 +1,12 @@
 """From a plan to a run file: opens the files, settles what their pixels and outputs mean, samples the rows. Nothing is attacked yet.
 
-Whatever is wrong with the files or the options is found here, before the run file exists.
+Whatever is wrong with the files or the options is said here, before the run file exists.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,21 +16,21 @@ import numpy as np
 import edgeq
 from edgeq import data, runtimes
 from edgeq.core import plugins
-from edgeq.core.answer import Kind
+from edgeq.core.cell import Cell
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.data import Images
-from edgeq.integer.read import sha256, size
 from edgeq.pipeline import codes as pixel_codes
-from edgeq.pipeline import metadata, sidecar
+from edgeq.pipeline import metadata
 from edgeq.pipeline.codes import PixelCodes
 from edgeq.pipeline.preprocess import Preprocess, resolve
-from edgeq.runs import access
-from edgeq.runs.format import Artifact, Cell, RunTarget
-from edgeq.runs.plan import Level, Plan, cells
+from edgeq.runs.format import RunTarget
+from edgeq.runs.plan import Plan, cells
 from edgeq.runs.store import Run
-
-KERAS = "keras"
+from edgeq.targets import access
+from edgeq.targets.access import Level
+from edgeq.targets.probing import Probed, probe
+from edgeq.targets.spec import KERAS, Artifact, TargetSpec, is_float, networks
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +38,13 @@ class Setting:
     """A plan resolved against its files. ``notes``: sentences on what was assumed, to be printed."""
 
     plan: Plan
-    signature: Signature
     preprocess: Preprocess
     artifacts: list[Artifact]
     targets: list[RunTarget]
     cells: list[Cell]
     dataset: Images
     index: np.ndarray  # (n,) int64: the sampled images of the data set, in the order of the rows
+    labels: np.ndarray  # (n,) int64
     classes: list[str] | None  # the model's own names, where it states them
     notes: list[str]
     access: dict[str, str] | None = None  # the level of the whole run and a sentence on it; None: each attack has what it needs
@@ -67,120 +67,64 @@ class Setting:
         return Run.create(path, shape=shape, n=len(self.index), meta=meta, records=(*self.artifacts, *self.targets, *self.cells))
 
 
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """A ``--target`` file: what it is called, its preprocessing with a sentence on it, and its records."""
+
+    name: str
+    probed: Probed
+    preprocess: Preprocess
+    classes: list[str] | None
+    targets: list[RunTarget]
+
+    @property
+    def main(self) -> TargetSpec:
+        return next(t.spec for t in self.targets if t.spec.runtime == self.probed.main)
+
+
 def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     """Raises :class:`EdgeqError`. ``say`` hears what takes time."""
-    target = Path(plan.target)
     _check(plan)
-    if not target.exists():
-        raise EdgeqError(f"{target}: there is no such file")
-    if target.is_dir() and not (target / "saved_model.pb").is_file():
-        raise EdgeqError(f"{target}: is a folder, and no SavedModel; pass a .tflite, .onnx, .h5 or .keras file")
-    artifacts = [_artifact(target, "target")]
-    if plan.float_only:
-        if plan.runtimes and plan.runtimes != (KERAS,):
-            raise EdgeqError(f"{target}: only the runtime keras runs a Keras network; edgeq export makes files for the others")
-        found = {KERAS: target}
-    else:
-        found = _candidates(plan, target, artifacts)
-    say(f"opening {target.name} in {len(found)} runtime{'s' * (len(found) > 1)}")
-    signatures = _signatures(plan, found)
-    left_out = _left_out(plan, signatures)
-    signature = next((s for s in signatures.values() if isinstance(s, Signature)), None)
-    if signature is None:
-        raise next(error for error in signatures.values() if isinstance(error, EdgeqError))
-    for name in runtimes.STAND_INS:  # was asked for by name: the interpreter alone would be another run
-        if isinstance(error := signatures.get(name), EdgeqError):
-            raise error
+    notes: list[str] = []
+    probed = _probe(plan, say, notes)
+    sources = [Path(s) for s in dict.fromkeys(plan.sources)]
+    for path in sources:
+        if not path.exists():
+            raise EdgeqError(f"{path}: there is no such file; --source takes a .h5, .keras or SavedModel")
+    files = [*(p.path for p in probed), *sources]
+    names = dict(zip(files, networks([Artifact.of(path) for path in files]), strict=True))
 
-    spec, names, where = metadata.stated(target)
-    names = list(data.read_names(plan.class_names)) if plan.class_names else names
-    dataset = open_data(plan, signature.classes, names)
+    first = probed[0]
+    _, classes, _ = metadata.stated(first.path)
+    classes = list(data.read_names(plan.class_names)) if plan.class_names else classes
+    dataset = open_data(plan, first.signature.classes, classes)
     index = data.sample(dataset, plan.n, plan.seed)
     if not len(index):
         raise EdgeqError(f"{plan.data}: holds no image to sample")
-    notes = [*left_out, *dataset.notes]
+    labels = dataset.labels[index]
+    notes += dataset.notes
     if plan.n is not None and len(index) < plan.n:
         notes.append(f"{plan.data} holds {len(index)} images; all are used (--n {plan.n})")
-    h, w, c = signature.input.shape
-    preprocess, sentence = resolve((h, w), c, dataset.image(int(index[0])).shape, plan.preprocess, spec, where)
-    notes.append(sentence)
+    stored = dataset.image(int(index[0])).shape
+    mains = [_network(plan, p, names[p.path], stored, notes) for p in probed]
+    for other in mains[1:]:
+        _same_task(plan, mains[0], other, classes, labels, index)
+    targets = [t for network in mains for t in network.targets]
+    lenders = [_source(plan, path, names[path], mains[0], notes) for path in sources]
+    targets += [t for t in lenders if t.id not in {have.id for have in targets}]
+    if plan.agree is not None:
+        targets.append(_ensemble(plan.agree, mains))
 
-    targets = []
-    main_codes: PixelCodes | None = None
-    for name, file in found.items():
-        answer = signatures[name]
-        if isinstance(answer, EdgeqError):
-            reason = str(answer).removeprefix(f"{file}: ").removeprefix(f"{name} cannot run it: ").removeprefix(f"{name}: ")
-            targets.append(RunTarget(name, file.name, "cannot run", reason))
-            continue
-        codes = pixel_codes.codes_for(answer.input, preprocess, str(file))
-        main_codes = main_codes or codes
-        targets.append(RunTarget(name, file.name, "runs", "", answer.to_json(), codes.to_json(), {}))
-    assert main_codes is not None
-    notes.append(f"pixels enter as {main_codes.describe()}; the output is read as {signature.kind}")
-    source = _source(plan, preprocess, main_codes, artifacts, targets, notes)
-    main = next((t.name for t in targets if t.runs and t.name != KERAS), KERAS)
-    plan, seen, level = _settle(plan, target, main, signature.kind)
+    plan, seen, level = _settle(plan, [(network.probed.path, network.main) for network in mains])
     if level is not None:
         notes.append(level["sentence"])
-    sources = (source,) if source and _lends(plan) else ()
-    if plan.differentiates_the_file:
-        sources = (*sources, _white_box(plan, target, main, notes))
-    planned = cells(plan, sources, main, seen)
-    return Setting(plan, signature, preprocess, artifacts, targets, planned, dataset, index, names, notes, level)
-
-
-def _left_out(plan: Plan, signatures: dict[str, Signature | EdgeqError]) -> list[str]:
-    """Sentences on runtimes before the attacked one that cannot run the file, and on those whose process was lost.
-
-    Raises :class:`LostError` where that would choose the runtime that is attacked, or is one that was asked for: next time it may run.
-    """
-    main = next((name for name, answer in signatures.items() if isinstance(answer, Signature)), None)
-    asked, before, notes = {n for name in plan.runtimes for n in (name, runtimes.real(name))}, True, []
-    for name, answer in signatures.items():
-        before = before and name != main
-        if isinstance(answer, runtimes.LostError):
-            if before or name in asked:
-                raise runtimes.LostError(f"{answer}; no other runtime is taken in its place: try again, or name others with --runtime")
-            notes.append(f"warning: {name} is left out: {answer}")
-        elif before and main is not None:
-            notes.append(f"{main} is attacked, as {name} does not run the file")
-    return notes
-
-
-def _lends(plan: Plan) -> bool:
-    """Whether a Keras network lends its gradients: a source always does, a target where the attacker may have them."""
-    return plan.source is not None or (plan.float_only and plan.access in (None, "gradients"))
-
-
-def _check(plan: Plan) -> None:
-    """What no file can make right is said first."""
-    cells(plan, (*[KERAS] * _lends(plan), *["the file"] * plan.differentiates_the_file), "", plan.access or "scores")
-
-
-def _settle(plan: Plan, target: Path, main: str, kind: Kind) -> tuple[Plan, Level, dict[str, str] | None]:
-    """The plan with its attacks, what query attacks see, and the level of access that was asked for or found, with a sentence.
-
-    ``main``: the runtime that is attacked; ``kind``: what it answers with.
-    """
-    level, why = plan.access, list[str]()
-    if level is not None and (reason := access.hindrance(level, target, main, kind)):
-        raise EdgeqError(f"{target}: --access {level}: {reason}")
-    if level is None and not plan.attacks and plan.source is None:
-        level, why = access.strongest(target, main, kind)
-    attacks = plan.attacks
-    if not attacks:
-        transfer = ("pgd",) if plan.source else ()
-        attacks = (*transfer, access.attack_for(level)) if level not in (None, "gradients") else ("pgd",)
-    seen: Level = level or ("label" if kind == "label" else "scores")
-    if level == "gradients":  # who holds the file sees its logits too
-        queries = plan.attacks and any(plugins.load("attack", text.split(":")[0]).needs == "scores" for text in attacks)
-        seen = "logits" if queries and access.hindrance("logits", target, main, kind) is None else "scores"
-    stated = None
-    if level is not None:
-        found = "as asked" if plan.access else f"the strongest that {target.name} allows here"
-        stated = {"level": level, "sentence": f"access: {level}, {found}" + (f" ({'; '.join(why)})" if why else "")}
-    return replace(plan, attacks=attacks, access=level), seen, stated
+    gradients_of = [*(t.id for t in lenders), *(spec.id for spec in _own(plan, mains, notes))]
+    planned = cells(plan, tuple(dict.fromkeys(gradients_of)), tuple(network.main.id for network in mains), seen)
+    targets += _before_grid(planned, targets)
+    artifacts = {a.sha256: a for a in map(Artifact.of, [*sources, *(f for p in probed for f in dict.fromkeys(p.files.values()))])}
+    used = list(dict.fromkeys(t.spec.artifact for t in targets if t.spec.artifact))
+    geometry = mains[0].preprocess
+    return Setting(plan, geometry, [artifacts[h] for h in used], targets, planned, dataset, index, labels, classes, notes, level)
 
 
 def open_data(plan: Plan, classes: int | None, names: list[str] | None) -> Images:
@@ -188,100 +132,162 @@ def open_data(plan: Plan, classes: int | None, names: list[str] | None) -> Image
     return data.open(plan.data, label_column=plan.label_column, classes=classes, class_map=plan.class_map, class_names=names)
 
 
-def _candidates(plan: Plan, target: Path, artifacts: list[Artifact]) -> dict[str, Path]:
-    """The file that each runtime in question would run: the target, or for ORT the ``.onnx`` sibling its sidecar names."""
-    if target.suffix == ".onnx":
-        if plan.runtimes and plan.runtimes != ("ort",):
-            raise EdgeqError(f"{target}: only the runtime ort runs an .onnx file; pass the .tflite beside it for the others")
-        return {"ort": target}
-    sibling = _sibling(target)
-    names = plan.runtimes or tuple(n for n in runtimes.NAMES if n != "ort" or sibling)
-    names = tuple(dict.fromkeys((*names, *(runtimes.real(n) for n in names))))  # a stand-in is confirmed on what it stands in for
-    for name in names:
-        if name == KERAS:
-            raise EdgeqError(f"{target}: keras runs Keras networks; pass one as --source and it is measured beside the others")
-        if name == "ort" and sibling is None:
-            raise EdgeqError(f"{target}: ort runs .onnx files, and no sidecar names a sibling; make one with edgeq export")
-    if "ort" in names and sibling:
-        artifacts.append(_artifact(sibling, "sibling"))
-    return {name: sibling if name == "ort" and sibling else target for name in names}
+def _check(plan: Plan) -> None:
+    """What no file can make right is said first."""
+    lends = bool(plan.sources) or (plan.own_gradients and any(map(is_float, plan.targets)))
+    cells(plan, ("the source",) * lends or ("the file",) * plan.own_gradients, (), plan.access or "scores")
 
 
-def _sibling(target: Path) -> Path | None:
-    """The ``.onnx`` that edgeq export wrote beside ``target``, if both are still the files it wrote."""
-    files = sidecar.read(target)[0].get("files")
-    entries = files.items() if isinstance(files, dict) else ()
-    named = {name: entry.get("sha256") for name, entry in entries if isinstance(entry, dict)}
-    other = next((target.with_name(Path(k).name) for k in named if k.endswith(".onnx")), None)
-    try:
-        if other is None or not other.is_file():
-            return None
-    except OSError:  # a name that no file system takes
-        return None
-    return other if named.get(target.name) == sha256(target) and named[other.name] == sha256(other) else None
+def _probe(plan: Plan, say: Callable[[str], None], notes: list[str]) -> list[Probed]:
+    """Each ``--target`` file once, in its runtimes; all take one shape of image and tell one number of classes apart."""
+    paths: dict[str, Path] = {}
+    for path in map(Path, dict.fromkeys(plan.targets)):
+        if not path.exists():
+            raise EdgeqError(f"{path}: there is no such file")
+        other = paths.setdefault(Artifact.of(path).sha256 if path.is_file() else str(path), path)
+        if other != path:
+            notes.append(f"{path} is the file {other} again, and is measured once")
+    probed = []
+    for path in paths.values():
+        asked = plan.runtimes if len(paths) == 1 else _fitting(path, plan.runtimes)
+        say(f"opening {path.name}" + (f" in {', '.join(asked)}" if asked else " in every runtime that runs it"))
+        one = probe(path, asked, plan.output)
+        notes += one.notes(asked) if len(paths) == 1 else [f"{path.name}: {note}" for note in one.notes(asked)]
+        probed.append(one)
+    for one in probed[1:]:
+        a, b = probed[0].signature, one.signature
+        if a.input.shape != b.input.shape:
+            raise EdgeqError(
+                f"{one.path}: takes images of {b.input.shape}, and {probed[0].path} of {a.input.shape}; "
+                "the same examples cannot be shown to both, so attack them in two runs"
+            )
+        if None not in (a.classes, b.classes) and a.classes != b.classes:
+            raise EdgeqError(
+                f"{one.path}: tells {b.classes} classes apart, and {probed[0].path} {a.classes}; one run has networks of one task"
+            )
+    return probed
 
 
-def _signatures(plan: Plan, files: dict[str, Path]) -> dict[str, Signature | EdgeqError]:
-    if KERAS in files:
-        from edgeq.keras.load import load
-
-        return {KERAS: load(files[KERAS]).signature}
-    by_file: dict[Path, list[str]] = {}
-    for name, file in files.items():
-        by_file.setdefault(file, []).append(name)
-    found: dict[str, Signature | EdgeqError] = {}
-    for file, names in by_file.items():
-        found |= runtimes.probe_all(names, file, output=plan.output)
-    return {name: found[name] for name in files}
+def _fitting(path: Path, asked: Sequence[str]) -> tuple[str, ...]:
+    """Of the runtimes that were asked for, those that run files of this format. Raises :class:`EdgeqError` where none does."""
+    if is_float(path) or not asked:
+        return ()
+    fitting = tuple(name for name in asked if name != KERAS and (path.suffix != ".onnx" or name == "ort"))
+    if not fitting:
+        raise EdgeqError(f"{path}: none of --runtime {','.join(asked)} runs it; name one that does as well")
+    return fitting
 
 
-def _source(
-    plan: Plan, preprocess: Preprocess, codes: PixelCodes, artifacts: list[Artifact], targets: list[RunTarget], notes: list[str]
-) -> str | None:
-    """Adds the float network that gradients come from, as one more target; returns its name."""
-    if plan.float_only:
-        return KERAS
-    if plan.source is None:
-        return None
-    path = Path(plan.source)
-    if not path.exists():
-        raise EdgeqError(f"{path}: there is no such file; --source takes a .h5, .keras or SavedModel")
+def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], notes: list[str]) -> _Network:
+    spec, classes, where = metadata.stated(probed.path)
+    h, w, c = probed.signature.input.shape
+    preprocess, sentence = resolve((h, w), c, stored, plan.preprocess, spec, where)
+    several = len(set(plan.targets)) > 1
+    targets = [RunTarget(spec, "cannot run" if reason else "runs", reason) for spec, reason in probed.specs(name, preprocess)]
+    codes = next(t.spec.codes for t in targets if t.spec.codes is not None)
+    said = [sentence, f"pixels enter as {codes.describe()}; the output is read as {probed.signature.kind}"]
+    notes += [f"{name}: {line}" if several else line for line in said]
+    return _Network(name, probed, preprocess, classes, targets)
+
+
+def _same_task(plan: Plan, one: _Network, other: _Network, classes: list[str] | None, labels: np.ndarray, index: np.ndarray) -> None:
+    """Both see the same images with the same labels. Raises :class:`EdgeqError`."""
+    a, b = one.probed.path, other.probed.path
+    if other.classes is not None and plan.class_names is None and other.classes != classes:
+        theirs = open_data(plan, other.probed.signature.classes, other.classes)
+        if not np.array_equal(theirs.labels[index], labels):
+            raise EdgeqError(f"{b}: orders its classes otherwise than {a}; one run has networks of one task")
+    geometry = [replace(network.preprocess, mean=None, std=None).spec for network in (one, other)]
+    if geometry[0] != geometry[1]:
+        raise EdgeqError(f"{b}: states other preprocessing ({geometry[1]}) than {a} ({geometry[0]}); pass one --preprocess for all")
+
+
+def _settle(plan: Plan, mains: Sequence[tuple[Path, TargetSpec]]) -> tuple[Plan, Level, dict[str, str] | None]:
+    """The plan with its attacks, what query attacks see, and the level of access that was asked for or is there, with a sentence.
+
+    ``mains``: each file with what is attacked of it.
+    """
+    level, why = plan.access, list[str]()
+    kinds = [(path, spec.runtime, spec.signature.kind) for path, spec in mains if spec.signature is not None]
+    for path, runtime, kind in kinds:
+        if level is not None and (reason := access.hindrance(level, path, runtime, kind)):
+            raise EdgeqError(f"{path}: --access {level}: {reason}")
+    if level is None and not plan.attacks and not plan.sources:
+        level, why = min((access.strongest(*facts) for facts in kinds), key=lambda answer: access.LEVELS.index(answer[0]))
+    attacks = plan.attacks
+    if not attacks:
+        transferred = ("pgd",) if plan.sources else ()
+        attacks = (*transferred, access.attack_for(level)) if level not in (None, "gradients") else ("pgd",)
+    seen: Level = level or ("label" if any(kind == "label" for *_, kind in kinds) else "scores")
+    if level == "gradients":  # who holds the file sees its logits too
+        queries = plan.attacks and any(plugins.load("attack", text.split(":")[0]).needs == "scores" for text in attacks)
+        seen = "logits" if queries and all(access.hindrance("logits", *facts) is None for facts in kinds) else "scores"
+    stated = None
+    if level is not None:
+        files = mains[0][0].name if len(mains) == 1 else "every file"
+        given = "as asked" if plan.access else f"the strongest that {files} allows here"
+        stated = {"level": level, "sentence": f"access: {level}, {given}" + (f" ({'; '.join(why)})" if why else "")}
+    return replace(plan, attacks=attacks, access=level), seen, stated
+
+
+def _source(plan: Plan, path: Path, name: str, first: _Network, notes: list[str]) -> RunTarget:
+    """The float network that gradients come from, as one more target."""
     from edgeq.keras.load import load
 
-    signature = load(path).signature
-    shape = (*preprocess.size, preprocess.channels)
+    signature, shape = load(path).signature, first.probed.signature.input.shape
     if signature.input.shape != shape:
         raise EdgeqError(
             f"{path}: takes images of {signature.input.shape}, the target takes {shape}; pass the network the target was made from"
         )
-    classes = next(t.signature["output"]["shape"] for t in targets if t.runs)
-    if classes and tuple(classes) != signature.output.shape:
-        raise EdgeqError(
-            f"{path}: tells {signature.output.shape} classes apart, the target {tuple(classes)}; pass the network it was made from"
-        )
-    real, where = codes.real, "as the target sees them"
+    classes = first.probed.signature.output.shape
+    if classes and classes != signature.output.shape:
+        raise EdgeqError(f"{path}: tells {signature.output.shape} classes apart, the target {classes}; pass the network it was made from")
+    assert first.main.codes is not None
+    real, where = first.main.codes.real, "as the target sees them"
     stated = plan.source_preprocess or metadata.stated(path)[0]
-    if stated and (own := Preprocess.parse(stated, preprocess.size, preprocess.channels)).mean is not None:
+    if stated and (own := Preprocess.parse(stated, first.preprocess.size, first.preprocess.channels)).mean is not None:
         real, where = pixel_codes.codes_for(signature.input, own, str(path)).real, f"as stated: {stated}"
     low, high = float(real.min()), float(real.max())
     notes.append(f"{path.name} takes pixels as {low:.4g}..{high:.4g}, {where}; {signature.kind} are its output, its logits are attacked")
-    artifacts.append(_artifact(path, "source"))
-    table = PixelCodes.of_reals(real)
-    targets.append(RunTarget(KERAS, artifacts[-1].name, "runs", "", signature.to_json(), table.to_json(), {}))
-    return KERAS
+    spec = TargetSpec(
+        f"{name}/{KERAS}", name, Artifact.of(path).sha256, KERAS, "source", signature=signature, codes=PixelCodes.of_reals(real)
+    )
+    return RunTarget(spec)
 
 
-def _white_box(plan: Plan, target: Path, runtime: str, notes: list[str]) -> str:
-    """The runtime whose kernels the gradients of the file itself go through; :class:`EdgeqError` where an op has none."""
-    if reason := access.hindrance("gradients", target, runtime, "logits"):
-        raise EdgeqError(f"{target}: {reason}")
-    runtime = runtimes.real(runtime)
+def _own(plan: Plan, mains: Sequence[_Network], notes: list[str]) -> list[TargetSpec]:
+    """The targets that are differentiated themselves; :class:`EdgeqError` where an op of one has no gradient."""
+    if not plan.own_gradients:
+        return []
     clamp = {"clipped": "a clipped clamp", "through": "a pass-through clamp"}.get(plan.clamp, "a clipped and a pass-through clamp")
-    notes.append(f"gradients are {target.name}'s own, straight through the roundings of {runtime}, with {clamp}")
-    if caveat := access.caveat(target, runtime):
-        notes.append(caveat)
-    return runtime
+    own = []
+    for network in mains:
+        path, real = network.probed.path, runtimes.real(network.probed.main)
+        spec = next(t.spec for t in network.targets if t.spec.runtime == real)
+        own.append(spec)
+        if spec.runtime == KERAS:
+            continue
+        if reason := access.hindrance("gradients", path, spec.runtime, "logits"):
+            raise EdgeqError(f"{path}: {reason}")
+        notes.append(f"gradients are {path.name}'s own, straight through the roundings of {spec.runtime}, with {clamp}")
+        if caveat := access.caveat(path, spec.runtime):
+            notes.append(caveat)
+    return own
 
 
-def _artifact(path: Path, role: str) -> Artifact:
-    return Artifact(path.name, role, str(path.absolute()), sha256(path), size(path))
+def _ensemble(agree: int, mains: Sequence[_Network]) -> RunTarget:
+    members = tuple(network.main.id for network in mains)
+    if not 1 <= agree <= len(members) or len(members) < 2:
+        raise EdgeqError(f"--agree {agree}: {len(members)} networks are given; name two or more with --target, and at most as many here")
+    border = mains[0].main.signature
+    assert border is not None
+    label = Signature(border.input, replace(border.output, shape=(), dtype="int64", scale=1.0, zero=0), "label")
+    return RunTarget(TargetSpec(f"{agree} of {len(members)} agree", derived="ensemble", members=members, agree=agree, signature=label))
+
+
+def _before_grid(planned: Sequence[Cell], targets: Sequence[RunTarget]) -> list[RunTarget]:
+    """For each float network that is crafted on: the same network, shown the iterates before they are rounded to pixels."""
+    crafted_on = {cell.crafted_on for cell in planned if cell.kind == "gradient"}
+    floats = [t.spec for t in targets if t.spec.runtime == KERAS and t.id in crafted_on]
+    beside = {"derived": "before-grid", "codes": None}
+    return [RunTarget(replace(spec, id=f"{spec.id} (before the grid)", members=(spec.id,), **beside)) for spec in floats]  # type: ignore[arg-type]

@@ -6,21 +6,19 @@ size, and whatever SQLite or the types object to becomes one sentence.
 
 from __future__ import annotations
 
-import json
-import math
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from edgeq.core.cell import Cell
 from edgeq.core.errors import EdgeqError
-from edgeq.core.signature import Signature
-from edgeq.core.threat import LARGEST
+from edgeq.runs import migrate
 from edgeq.runs.format import (
     APPLICATION,
     LIMIT,
@@ -28,16 +26,24 @@ from edgeq.runs.format import (
     MOST_COLUMNS,
     MOST_TARGETS,
     SCHEMA,
-    TABLE,
+    TABLES,
     VERSION,
-    Artifact,
-    Cell,
     Outcomes,
     RunTarget,
+    parse,
     unpack,
 )
+from edgeq.targets.spec import Artifact
 
-Record = TypeVar("Record", Artifact, RunTarget, Cell)
+
+@dataclass(frozen=True)
+class ZeroGradients:
+    """Of one cell under one clamp ("" for a float network): rows without any gradient, components without one, and components in all."""
+
+    clamp: str
+    rows: int
+    components: int
+    of: int
 
 
 class Reader:
@@ -46,6 +52,7 @@ class Reader:
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self.path, self._db = path, db
         self.n, self.shape = 0, (0, 0, 0)
+        self._version = VERSION
         self._begun = True  # whether there is anything to go on with
 
     def _verify(self, thoroughly: bool) -> None:
@@ -55,9 +62,10 @@ class Reader:
                 raise EdgeqError(f"{self.path}: is not a run file of edgeq; `edgeq runs` lists those there are")
             if version > VERSION:
                 raise EdgeqError(f"{self.path}: was written by a newer edgeq (format {version}, this one reads {VERSION}); upgrade edgeq")
-            found = [row[0] for row in self._db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")]
-            if version != VERSION or found != list(SCHEMA):
+            statements = sorted(row[0] for row in self._db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"))
+            if statements != sorted({1: migrate.SCHEMA_1, VERSION: SCHEMA}.get(version, ())) or not statements:
                 raise self._damaged("its tables are not those of a run")
+            self._version = version
             if thoroughly and (verdict := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise self._damaged(str(verdict).splitlines()[-1])
 
@@ -115,38 +123,56 @@ class Reader:
         with self._errors():  # all rows at once: an open cursor would hold the writer off
             return self._db.execute(sql, args).fetchall()
 
-    def _records(self, kind: type[Record]) -> list[Record]:
+    def _records(self, kind: type[Any]) -> list[Any]:
+        table = TABLES[kind]
         with self._errors():
-            rows = self._db.execute(f"SELECT * FROM {TABLE[kind]} ORDER BY rowid").fetchall()
-            values = ([_OF[f.type](v) for f, v in zip(fields(kind), row, strict=True)] for row in rows)
-            return [kind(*v) for v in values]
+            rows = self._db.execute(f"SELECT {', '.join(table.columns)} FROM {table.name} ORDER BY rowid").fetchall()
+            return [table.record(*row) for row in rows]
 
     def meta(self, key: str, default: Any = None) -> Any:
         with self._errors():
-            found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-            return default if found is None else _parse(found[0])
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            value = default if row is None else parse(row[0])
+        return migrate.plan(value) if key == "plan" and self._version == 1 else value
 
     def artifacts(self) -> list[Artifact]:
+        if self._version == 1:
+            with self._errors():
+                return migrate.artifacts(self._db)
         return self._records(Artifact)
 
     def targets(self, running: bool = False) -> list[RunTarget]:
         """In the order they were added; with ``running`` only those that can run."""
-        found = self._records(RunTarget)
-        with self._errors():
-            for target in found:
-                if target.signature is not None:
-                    Signature.from_json(target.signature)
-        return [t for t in found if t.runs or not running]
+        if self._version == 1:
+            with self._errors():
+                records = migrate.targets(self._db)
+        else:
+            records = self._records(RunTarget)
+        return [t for t in records if t.runs or not running]
 
     def cells(self) -> list[Cell]:
-        found = self._records(Cell)
-        with self._errors():
-            for cell in found:
-                if cell.norm not in ("linf", "l2", "") or cell.kind not in ("clean", "gradient", "query", "noise"):
-                    raise ValueError("a cell of no known kind")
-                if not 0 <= cell.eps <= LARGEST or not isinstance(cell.params, dict) or not (cell.norm or cell.kind == "clean"):
-                    raise ValueError("a cell of no possible radius or parameters")
-        return found
+        return self._records(Cell)
+
+    def zeros(self, cell: int) -> list[ZeroGradients]:
+        """A line a clamp, over the rows that were crafted with it."""
+        sql = "SELECT clamp, SUM(count = of), SUM(count), SUM(of) FROM zeros WHERE cell = ? GROUP BY clamp ORDER BY clamp"
+        lines: list[ZeroGradients] = []
+        if self._version > 1:
+            with self._errors():
+                rows = self._db.execute(sql, (cell,)).fetchall()
+                lines = [ZeroGradients(str(clamp), int(whole), int(zero), int(of)) for clamp, whole, zero, of in rows]
+        return lines or self._zeros_1(cell)
+
+    def _zeros_1(self, cell: int) -> list[ZeroGradients]:
+        """What format 1 kept a batch: ``{"cell/start": {clamp: [rows, components, of]}}``."""
+        kept = self.meta("zero_gradients")
+        mine = [v for k, v in kept.items() if k.startswith(f"{cell}/") and isinstance(v, dict)] if isinstance(kept, dict) else []
+        lines = []
+        for clamp in dict.fromkeys(clamp for batch in mine for clamp in batch):
+            several = [batch[clamp] for batch in mine if isinstance(batch.get(clamp), list) and len(batch[clamp]) == 3]
+            rows, zero, of = (sum(v[k] for v in several if type(v[k]) is int and v[k] >= 0) for k in range(3))
+            lines.append(ZeroGradients(str(clamp), rows, min(zero, of), of))
+        return lines
 
     def _columns(self, sql: str, args: Sequence[Any], dtypes: Sequence[Any], fill: Any) -> list[np.ndarray]:
         """The query's columns behind its first, ``idx``, scattered into ``(n,)`` arrays."""
@@ -236,42 +262,18 @@ class Reader:
 
     def scores(self, cell: int, target: str, idx: np.ndarray) -> np.ndarray | None:
         """``(m, k)`` raw scores in the runtime's dtype, or None where the target gives labels only."""
-        tensor = next(((t.signature or {}).get("output") for t in self.targets() if t.name == target), None)
-        if not tensor or not tensor.get("shape"):
+        signature = next((t.spec.signature for t in self.targets() if t.id == target), None)
+        if signature is None or signature.classes is None:
             return None
         sql = "SELECT scores FROM answers WHERE cell = ? AND target = ? AND idx = ?"
         with self._errors():
-            classes = int(tensor["shape"][0])
+            classes = signature.classes
             if not 0 < classes * len(idx) <= LIMIT:
                 raise ValueError("a number of classes makes no sense")
-            out = np.empty((len(idx), classes), np.dtype(tensor["dtype"]))
+            out = np.empty((len(idx), classes), np.dtype(signature.output.dtype))
             for k, i in enumerate(np.asarray(idx).tolist()):
                 found = self._db.execute(sql, (cell, target, i)).fetchone()
                 if found is None or found[0] is None:
                     return None
                 out[k] = np.frombuffer(unpack(found[0], out[k].nbytes), out.dtype)
             return out
-
-
-def _parse(text: Any) -> Any:
-    """JSON as edgeq writes it: its numbers are finite, so that they can be written again."""
-    if not isinstance(text, str):
-        raise ValueError("a text is missing")
-    return json.loads(text, parse_constant=_finite, parse_float=_finite)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("a number is not finite")
-    return value
-
-
-def _object(text: Any) -> dict[str, Any] | None:
-    found = _parse(text)
-    if found is not None and not isinstance(found, dict):
-        raise ValueError("a record holds no JSON object")
-    return found
-
-
-_OF: dict[Any, Any] = {"str": str, "int": int, "float": float, "Any": _object}

@@ -13,19 +13,21 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeq.core.answer import Answer
+from edgeq.core.cell import CLEAN, Batch, Cell
 from edgeq.core.errors import EdgeqError
+from edgeq.runs import migrate
 from edgeq.runs.beside import connect_to_read, connect_to_write, write_lock
-from edgeq.runs.format import APPLICATION, BEFORE_GRID, CLEAN, SCHEMA, TABLE, VERSION, Artifact, Cell, Outcomes, RunTarget, pack
+from edgeq.runs.format import APPLICATION, SCHEMA, TABLES, VERSION, RunTarget, pack
 from edgeq.runs.reader import Reader
+from edgeq.targets.spec import Artifact
 
-__all__ = ["BEFORE_GRID", "CLEAN", "Artifact", "Cell", "Outcomes", "Run", "RunTarget"]
+__all__ = ["CLEAN", "Artifact", "Cell", "Run", "RunTarget"]
 
 
 class Run(Reader):
@@ -98,6 +100,10 @@ class Run(Reader):
             run._measure()
             if not write:
                 run._db.execute("PRAGMA query_only = ON")
+            elif run._version == 1:
+                with run.transaction(), run._errors():
+                    migrate.upgrade(run._db)
+                run._version = VERSION
             else:  # proves now that the file can be written, and removes the journal of a writer that was killed before its first change
                 run._write(f"PRAGMA user_version = {VERSION}")
             return run
@@ -152,14 +158,15 @@ class Run(Reader):
         self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(key, json.dumps(value, sort_keys=True))])
 
     def add(self, *records: Artifact | RunTarget | Cell) -> None:
-        """Adds records, or replaces those of the same name or number, in one transaction."""
+        """Adds records in one transaction. A target that is there already is replaced; any other record that is, is an error of ours."""
         with self.transaction():
             for record in records:
-                values = [json.dumps(v) if f.type == "Any" else v for f, v in zip(fields(record), astuple(record), strict=True)]
-                key, *others = (f.name for f in fields(record))
-                marks, updates = ", ".join("?" * len(values)), ", ".join(f"{name} = excluded.{name}" for name in others)
-                sql = f"INSERT INTO {TABLE[type(record)]} VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET {updates}"
-                self._write(sql, [tuple(values)])
+                table = TABLES[type(record)]
+                sql = f"INSERT INTO {table.name} VALUES ({', '.join('?' * len(table.columns))})"
+                if isinstance(record, RunTarget):
+                    key, *others = table.columns
+                    sql += f" ON CONFLICT ({key}) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in others)}"
+                self._write(sql, [table.row(record)])
 
     def add_rows(self, idx: np.ndarray, ids: np.ndarray, names: Sequence[str], labels: np.ndarray, images: np.ndarray) -> None:
         """``idx``, ``ids``, ``labels`` ``(m,)`` integers; ``images`` ``(m, h, w, c) uint8``. Rows that are there already stay."""
@@ -190,8 +197,22 @@ class Run(Reader):
         rows = ((cell, target, i, *rest) for i, *rest in zip(idx.tolist(), *columns, scores, strict=True))
         self._write("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
+    def commit(self, batch: Batch, labels: np.ndarray) -> None:
+        """All of a batch, in one transaction. ``labels``: ``(n,)``, the true classes of all rows."""
+        with self.transaction():
+            if batch.candidates is not None:
+                assert batch.clean is not None
+                queries = 0 if batch.queries is None else batch.queries
+                loss = np.nan if batch.loss is None else batch.loss
+                self.add_candidates(batch.cell, batch.index, batch.candidates, batch.clean, queries, loss)
+            for zeros in batch.zeros:
+                lines = ((batch.cell, i, zeros.clamp, k, zeros.of) for i, k in zip(batch.index.tolist(), zeros.count.tolist(), strict=True))
+                self._write("INSERT OR REPLACE INTO zeros VALUES (?, ?, ?, ?, ?)", lines)
+            for target, answer in batch.answers.items():
+                self.add_answers(batch.cell, target, batch.index, answer, labels[batch.index])
+
     def remove_target(self, name: str) -> None:
         """Forgets a target and all it answered."""
         with self.transaction():
             self._write("DELETE FROM answers WHERE target = ?", [(name,)])
-            self._write("DELETE FROM targets WHERE name = ?", [(name,)])
+            self._write("DELETE FROM targets WHERE id = ?", [(name,)])

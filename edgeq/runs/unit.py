@@ -1,0 +1,99 @@
+"""One unit of a run's work, done anywhere: here, in another process, on another machine. It knows no store and no console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from edgeq.core import scheduler
+from edgeq.core.cell import Batch, Unit, Zeros
+from edgeq.core.objective import Objective
+from edgeq.core.protocols import Differentiable
+from edgeq.core.rows import Rows
+from edgeq.core.worst import worst
+from edgeq.targets.opener import Bench
+
+Images = Callable[[np.ndarray], np.ndarray]
+"""From places in a unit's rows, ``(m,) int64``, to images ``(m, h, w, c) uint8``: the clean ones, or, to be answered, the candidates."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A unit with all that it needs but the targets. ``attack``: a value of :mod:`edgeq.attacks`, None where rows are only answered."""
+
+    unit: Unit
+    rows: Rows
+    images: Images
+    attack: Any = None
+    seed: int = 0
+    max_queries: int | None = None
+
+    def to_send(self) -> Task:
+        """The same with its images in memory, so that it can be pickled."""
+        return replace(self, images=Held(self.images(np.arange(len(self.rows)))))
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Images in memory, as :data:`Images` gives them."""
+
+    array: np.ndarray
+
+    def __call__(self, index: np.ndarray) -> np.ndarray:
+        return self.array[index]
+
+
+def run_unit(task: Task, bench: Bench) -> Iterator[Batch]:
+    """What comes of the task, in batches as its rows end: candidates with their queries, loss and diagnostics, or a target's answers.
+
+    A batch depends on the task alone: on integer runtimes to the bit, whatever ran before, beside it, or elsewhere. Raises
+    :class:`EdgeqError`.
+    """
+    unit, index = task.unit, np.array(task.unit.index, np.int64)
+    if unit.target:
+        answer = bench.target(unit.target).answer(task.images(np.arange(len(index))))
+        yield Batch(unit.cell.cell, index, answers={unit.target: answer})
+    elif unit.cell.kind == "query":
+        yield from _by_queries(task, bench, index)
+    else:
+        yield _at_once(task, bench, index)
+
+
+def _by_queries(task: Task, bench: Bench, index: np.ndarray) -> Iterator[Batch]:
+    cell = task.unit.cell
+    assert cell.threat is not None
+    target = bench.seen(cell.crafted_on, cell.access)
+    for done in scheduler.run(task.attack, target, task.rows, task.images, cell.threat, task.seed, task.max_queries):
+        yield Batch(cell.cell, index[done.index], done.candidates, task.images(done.index), done.queries, done.margin)
+
+
+def _at_once(task: Task, bench: Bench, index: np.ndarray) -> Batch:
+    cell = task.unit.cell
+    assert cell.threat is not None
+    clean = task.images(np.arange(len(index)))
+    sources = bench.sources(cell.crafted_on) if task.attack.needs == "gradients" else {}
+    watched = {clamp: _Watched(source) for clamp, source in sources.items()}
+    made = [task.attack.craft(source, clean, task.rows, cell.threat, task.seed) for source in watched.values() or (None,)]
+    judge = bench.target(cell.crafted_on) if len(made) > 1 else None
+    candidates, loss = worst(made, judge, task.rows.labels)
+    zeros = tuple(Zeros(clamp, w.zeros, clean[0].size) for clamp, w in watched.items() if w.zeros is not None)
+    shown = (spec.id for spec in bench.specs.values() if spec.derived == "before-grid" and spec.members == (cell.crafted_on,))
+    floats = {id: sources[""].answer_float(made[0].iterates) for id in shown}
+    return Batch(cell.cell, index, candidates, clean, np.zeros(len(index), np.int64), loss, zeros, floats)
+
+
+class _Watched:
+    """A source of gradients that counts where the first one it gives is exactly zero."""
+
+    def __init__(self, source: Differentiable) -> None:
+        self._source = source
+        self.zeros: np.ndarray | None = None
+
+    def value_and_grad(self, x: np.ndarray, rows: Rows, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
+        loss, gradient = self._source.value_and_grad(x, rows, objective)
+        if self.zeros is None:
+            self.zeros = (gradient == 0).reshape(len(x), -1).sum(1)
+        return loss, gradient
