@@ -9,17 +9,21 @@ import numpy as np
 
 from edgeq.core.answer import Answer
 from edgeq.core.rows import row_id
+from edgeq.core.signature import Signature, Tensor
 from edgeq.pipeline.codes import PixelCodes
-from edgeq.runs.store import BEFORE_GRID, CLEAN, Artifact, Cell, Run, RunTarget
+from edgeq.runs.store import CLEAN, Artifact, Cell, Run, RunTarget
+from edgeq.targets.spec import TargetSpec
 
+BEFORE_GRID = " (before the grid)"
 RUNTIMES = ("keras", "litert-xnnpack", "litert-builtin", "tflm")
-SIGNATURE = {
-    "input": {"shape": [8, 8, 3], "dtype": "int8", "scale": 1 / 255, "zero": -128},
-    "output": {"shape": [10], "dtype": "int8", "scale": 1 / 256, "zero": -128},
-    "kind": "probs",
-}
+SIGNATURE = Signature(Tensor((8, 8, 3), "int8", 1 / 255, -128), Tensor((10,), "int8", 1 / 256, -128), "probs")
 PIXELS = np.repeat(np.arange(256)[:, None], 3, axis=1)
-CODES = PixelCodes((PIXELS - 128).astype(np.int8), -128, (PIXELS / 255).astype(np.float32)).to_json()
+CODES = PixelCodes((PIXELS - 128).astype(np.int8), -128, (PIXELS / 255).astype(np.float32))
+
+
+def target(id: str, status: str = "runs", reason: str = "", identity: Any = None, **spec: Any) -> RunTarget:
+    """A target that is known by its runtime's name alone."""
+    return RunTarget(TargetSpec(id, **{"runtime": id, **spec}), status, reason, identity or {})
 
 
 def images(n: int, shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
@@ -65,26 +69,31 @@ def make_run(
     }
     with Run.create(path, shape=shape, n=n, meta=meta) as run, run.transaction():
         run.add(
-            Artifact("model.tflite", "target", "model.tflite", "ab" * 32, 96320),
-            Artifact("model.h5", "source", "model.h5", "ef" * 32, 391212),
+            Artifact("ab" * 32, "model.tflite", "model.tflite", 96320),
+            Artifact("ef" * 32, "model.h5", "model.h5", 391212),
             *[
-                RunTarget(
+                target(
                     t,
-                    "model.h5" if t == "keras" else "model.tflite",
+                    artifact=("ef" if t == "keras" else "ab") * 32,
+                    role="source" if t == "keras" else "target",
+                    network="model",
                     signature=SIGNATURE,
                     codes=codes,
                     identity={"engine": t, "version": "2.3", "instruction set": "x86_64 avx512_vnni"},
                 )
                 for t in runtimes
             ],
-            RunTarget("keras" + BEFORE_GRID, "model.h5", signature=SIGNATURE),
-            RunTarget("ort", "model.onnx", "cannot run", "there is no sibling .onnx beside the file"),
+            *[
+                target(f"keras{BEFORE_GRID}", runtime="keras", role="source", derived="before-grid", members=("keras",), signature=SIGNATURE)
+                for _ in range("keras" in runtimes)
+            ],
+            target("ort", "cannot run", "there is no sibling .onnx beside the file"),
             CLEAN,
         )
         run.add_rows(idx, np.array([row_id(name) for name in names]), names, labels, x)
         clean = rng.uniform(size=n) < 0.9
-        for target in runtimes:
-            run.add_answers(0, target, idx, answers(rng, labels, clean ^ (rng.uniform(size=n) < 0.03)), labels)
+        for name in runtimes:
+            run.add_answers(0, name, idx, answers(rng, labels, clean ^ (rng.uniform(size=n) < 0.03)), labels)
         plan = [(a, e) for a in ("noise", *attacks) for e in (1, 8)]
         for number, (attack, pixels) in enumerate(plan, 1):
             kind = {"noise": "noise", "spsa": "query"}.get(attack, "gradient")
@@ -97,7 +106,7 @@ def make_run(
             part = idx[: round(finished * n)] if number == len(plan) else idx
             run.add_candidates(number, part, candidates[part], x[part], np.broadcast_to(queries, n)[part], rng.normal(size=n)[part])
             stands = clean & (rng.uniform(size=n) < {"noise": 0.99}.get(attack, {1: 0.6, 8: 0.15}[pixels]))
-            for target in (*runtimes, *(["keras" + BEFORE_GRID] if kind == "gradient" else [])):
-                flips = rng.uniform(size=n) < (0 if target == on else 0.05)
-                run.add_answers(number, target, part, answers(rng, labels, stands ^ flips)[part], labels[part])
+            for name in (*runtimes, *(["keras" + BEFORE_GRID] if kind == "gradient" and "keras" in runtimes else [])):
+                flips = rng.uniform(size=n) < (0 if name == on else 0.05)
+                run.add_answers(number, name, part, answers(rng, labels, stands ^ flips)[part], labels[part])
     return path

@@ -173,20 +173,23 @@ class WorstCase:
     over_clean_right: Share
 
 
+Matrix = tuple[tuple[float | None, ...], ...]
+
+
 @dataclass(frozen=True)
 class Agreement:
-    """Share of equal labels of every two targets, over the images of all attacks of a radius; ``norm`` is "" for the clean images."""
+    """Share of equal labels of every two targets, over the images of all attacks of a radius."""
 
     norm: str
     eps: float | None
     pixels: float | None
-    matrix: tuple[tuple[float | None, ...], ...]
+    matrix: Matrix
 
 
 @dataclass(frozen=True)
 class Agreements:
     targets: tuple[str, ...]
-    clean: Agreement
+    clean: Matrix
     adversarial: tuple[Agreement, ...]
 
 

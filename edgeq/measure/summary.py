@@ -25,6 +25,7 @@ from edgeq.measure.figures import (
     Floor,
     Line,
     Lowest,
+    Matrix,
     Pair,
     Queries,
     Rule,
@@ -280,13 +281,13 @@ def _worst_case(id: str, group: Sequence[Cell], clean: ByTarget, seen: Any) -> W
 def _agreements(names: Sequence[str], clean: ByTarget, seen: Any, attacks: Sequence[Cell]) -> Agreements:
     """Share of equal labels of every two targets: on clean images, and at each radius over the images of all its attacks."""
 
-    def matrix(outcomes: Sequence[ByTarget]) -> tuple[tuple[float | None, ...], ...]:
+    def matrix(outcomes: Sequence[ByTarget]) -> Matrix:
         labels = {id: np.concatenate([o[id].label for o in outcomes]) for id in names}
         return tuple(tuple(_agree(labels[a], labels[b]) for b in names) for a in names)
 
     groups = _by_radius(attacks)
     adversarial = tuple(Agreement(g[0].norm, *_radius(g[0]), matrix([seen[c.cell] for c in g])) for g in groups)
-    return Agreements(tuple(names), Agreement("", 0.0, 0.0, matrix([clean])), adversarial)
+    return Agreements(tuple(names), matrix([clean]), adversarial)
 
 
 def _agree(a: np.ndarray, b: np.ndarray) -> float | None:

@@ -166,7 +166,8 @@ class Reader:
     def _zeros_1(self, cell: int) -> list[ZeroGradients]:
         """What format 1 kept a batch: ``{"cell/start": {clamp: [rows, components, of]}}``."""
         kept = self.meta("zero_gradients")
-        mine = [v for k, v in kept.items() if k.startswith(f"{cell}/") and isinstance(v, dict)] if isinstance(kept, dict) else []
+        batches = [v for k, v in kept.items() if k.startswith(f"{cell}/")] if isinstance(kept, dict) else []
+        mine = [v if isinstance(v, dict) else {"": [v, 0, 0]} for v in batches]  # at first rows alone were counted
         lines = []
         for clamp in dict.fromkeys(clamp for batch in mine for clamp in batch):
             several = [batch[clamp] for batch in mine if isinstance(batch.get(clamp), list) and len(batch[clamp]) == 3]

@@ -2,12 +2,14 @@ import json
 
 import numpy as np
 import pytest
-from synthetic import SIGNATURE, make_run
+from synthetic import BEFORE_GRID, SIGNATURE, make_run, target
 
 from edgeq.core.answer import Answer
+from edgeq.core.jsonable import as_json
+from edgeq.core.signature import Signature, Tensor
 from edgeq.measure.intervals import wilson
 from edgeq.measure.summary import summarise
-from edgeq.runs.store import BEFORE_GRID, CLEAN, Artifact, Cell, Run, RunTarget
+from edgeq.runs.store import CLEAN, Artifact, Cell, Run
 
 
 def labelled(*labels):
@@ -20,7 +22,7 @@ def tiny(tmp_path):
     x = np.full((4, 2, 2, 1), 100, np.uint8)
     truth, idx = np.ones(4, np.int64), np.arange(4)
     with Run.create(tmp_path / "a.sqlite", shape=(2, 2, 1), n=4, meta={}) as run:
-        run.add(RunTarget("phone", "m"), RunTarget("board", "m"), RunTarget("ort", "m", "cannot run", "no sibling."), CLEAN)
+        run.add(target("phone"), target("board"), target("ort", "cannot run", "no sibling."), CLEAN)
         run.add(Cell(1, "noise", {}, "linf", 4 / 255, kind="noise"), Cell(2, "spsa", {}, "linf", 4 / 255, "phone", "scores", "query"))
         run.add(Cell(3, "square", {}, "linf", 4 / 255, "phone", "scores", "query"))
         run.add_rows(idx, idx + 10, ["a", "b", "c", "d"], truth, x)
@@ -35,7 +37,7 @@ def tiny(tmp_path):
             run.add_answers(cell, "phone", idx, labelled(*phone), truth)
             run.add_answers(cell, "board", idx, labelled(*board), truth)
     with Run.open(tmp_path / "a.sqlite") as run:
-        yield summarise(run)
+        yield as_json(summarise(run))
 
 
 def line(summary, cell, target):
@@ -116,8 +118,9 @@ def ladder(tmp_path):
         "2/2": {"clipped": [1, 8, 8], "through": [0, 0, 8]},
     }
     with Run.create(tmp_path / "a.sqlite", shape=(2, 2, 1), n=4, meta=meta) as run:
-        run.add(Artifact("f.h5", "source", "f.h5", "ef", 1), Artifact("m", "target", "m", "ab", 1))
-        run.add(*[RunTarget(name, "f.h5" if name == "keras" else "m") for name in ("tflm-exact", "tflm", "keras")], CLEAN)
+        run.add(Artifact("ef", "f.h5", "f.h5", 1), Artifact("ab", "m", "m", 1))
+        run.add(target("tflm-exact", artifact="ab", derived="stand-in", members=("tflm",)), target("tflm", artifact="ab"))
+        run.add(target("keras", artifact="ef", role="source"), CLEAN)
         run.add(Cell(1, "pgd", {"steps": 4}, "linf", 4 / 255, "keras"), Cell(2, "pgd", {"steps": 4}, "linf", 4 / 255, "tflm"))
         run.add(Cell(3, "spsa", {}, "linf", 4 / 255, "tflm-exact", "scores", "query"))
         run.add_rows(idx, idx + 10, ["a", "b", "c", "d"], truth, x)
@@ -131,11 +134,11 @@ def ladder(tmp_path):
             for name, answer in (("tflm-exact", exact), ("tflm", tflm), ("keras", tflm)):
                 run.add_answers(cell, name, idx, labelled(*answer), truth)
     with Run.open(tmp_path / "a.sqlite") as run:
-        yield summarise(run)
+        yield as_json(summarise(run))
 
 
 def test_source_and_file_are_compared_in_pairs_on_each_runtime(ladder):
-    (pair,) = ladder["file_worth"]
+    (pair,) = ladder["white_box"]
     assert (pair["attack"], pair["source"], pair["file"], pair["cells"]) == ("pgd", "keras", "tflm", [1, 2])
     (only,) = pair["targets"]  # not the source itself, nor the stand-in
     assert (only["target"], only["source"]["k"], only["file"]["k"]) == ("tflm", 2, 1)  # d was wrong when clean
@@ -174,12 +177,12 @@ def test_a_tie_fools_nobody_and_proves_nobody_right(tmp_path):
     attacked = np.array([[5, 5, 1], [6, 6, 1], [1, 6, 6], [1, 1, 6]], np.int8)
     attacked[2, 0] = 6
     with Run.create(tmp_path / "a.sqlite", shape=(1, 1, 1), n=4, meta={}) as run:
-        run.add(RunTarget("t", "m"), CLEAN, Cell(1, "spsa", {}, "linf", 4 / 255, "t", "scores", "query"))
+        run.add(target("t"), CLEAN, Cell(1, "spsa", {}, "linf", 4 / 255, "t", "scores", "query"))
         run.add_rows(idx, idx, list("abcd"), truth, x)
         run.add_candidates(1, idx, x + np.uint8(1), x, 9)
         run.add_answers(0, "t", idx, Answer("logits", clean), truth)
         run.add_answers(1, "t", idx, Answer("logits", attacked), truth)
-        found = summarise(run)
+        found = as_json(summarise(run))
     (before,), attack = found["clean"], line(found, 1, "t")
     assert {k: before[k]["k"] for k in ("accuracy", "with_ties", "ties")} == {"accuracy": 2, "with_ties": 3, "ties": 2}
     assert attack["clean_accuracy"]["k"] == 2  # c and d
@@ -196,16 +199,16 @@ def test_a_tie_fools_nobody_and_proves_nobody_right(tmp_path):
 def test_one_answer_to_all_images_is_a_warning(tmp_path, truth, dead):
     """Equal scores always, equal labels where the data has several classes; the accuracy is the share of one class."""
     idx, truth = np.arange(4), np.array(truth)
-    signature = {**SIGNATURE, "output": {**SIGNATURE["output"], "shape": [3]}}
+    signature = Signature(SIGNATURE.input, Tensor((3,), "int8", 1 / 256, -128), "probs")
     raw = np.array([[7, 7, 7]] * 4, np.int8)
     with Run.create(tmp_path / "a.sqlite", shape=(2, 2, 1), n=4, meta={}) as run:
-        run.add(*[RunTarget(name, "m", signature=signature) for name in ("same", "class", "works")], RunTarget("board", "m"), CLEAN)
+        run.add(*[target(name, signature=signature) for name in ("same", "class", "works")], target("board"), CLEAN)
         run.add_rows(idx, idx, list("abcd"), truth, np.zeros((4, 2, 2, 1), np.uint8))
         run.add_answers(0, "same", idx, Answer("probs", raw), truth)
         run.add_answers(0, "class", idx, Answer("probs", raw - idx[:, None].astype(np.int8) * np.int8([0, 1, 1])), truth)
         run.add_answers(0, "works", idx, Answer("probs", np.eye(3, dtype=np.int8)[truth]), truth)
         run.add_answers(0, "board", idx, labelled(0, 0, 0, 0), truth)
-        found = summarise(run)
+        found = as_json(summarise(run))
     clean = {c["target"]: c for c in found["clean"]}
     assert clean["same"]["accuracy"]["k"] == (truth == 0).sum()
     assert clean["same"]["with_ties"]["k"] == 4
@@ -221,7 +224,7 @@ def test_one_answer_to_all_images_is_a_warning(tmp_path, truth, dead):
 
 def test_an_unfinished_run_is_measured_over_its_finished_rows_and_says_so(tmp_path):
     with Run.open(make_run(tmp_path / "a.sqlite", n=50, finished=0.4)) as run:
-        summary = summarise(run)
+        summary = as_json(summarise(run))
     last = summary["cells"][-1]
     assert {t["n"] for t in last["targets"]} == {20}
     assert "spsa at 8/255 l_inf: 20 of 50 images are crafted" in summary["unfinished"]
@@ -230,7 +233,7 @@ def test_an_unfinished_run_is_measured_over_its_finished_rows_and_says_so(tmp_pa
 
 def test_the_float_network_before_the_grid_stands_beside_and_never_leads(tmp_path):
     with Run.open(make_run(tmp_path / "a.sqlite", n=50)) as run:
-        summary = summarise(run)
+        summary = as_json(summarise(run))
     beside = [t for c in summary["cells"] for t in c["targets"] if t["before_grid"]]
     assert len(beside) == 2  # pgd at two radii
     assert all(t["target"] == "keras" + BEFORE_GRID and t["l2"] is None and t["clean_accuracy"]["of"] == 50 for t in beside)
@@ -243,8 +246,8 @@ def test_the_float_network_before_the_grid_stands_beside_and_never_leads(tmp_pat
 
 def test_a_run_of_no_attack_and_one_of_no_rows(tmp_path):
     with Run.create(tmp_path / "a.sqlite", shape=(1, 1, 1), n=0, meta={}) as run:
-        run.add(RunTarget("t", "m", signature=SIGNATURE), CLEAN)
-        summary = summarise(run)
+        run.add(target("t", signature=SIGNATURE), CLEAN)
+        summary = as_json(summarise(run))
     assert summary["lowest"] is None
     assert summary["clean"][0]["accuracy"]["share"] is None
     json.dumps(summary, allow_nan=False)

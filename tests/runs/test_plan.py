@@ -1,29 +1,42 @@
+import json
+
 import pytest
 
 from edgeq.core.errors import EdgeqError
+from edgeq.runs import migrate
 from edgeq.runs.plan import Plan, cells
 
 
 def test_a_plan_survives_the_run_file():
-    import json
-
-    plan = Plan("m.tflite", "digits", attacks=("pgd:steps=3", "spsa"), eps=("1/255", "8px"), n=None, runtimes=("tflm",))
+    plan = Plan(("m.tflite", "n.onnx"), "digits", attacks=("pgd:steps=3", "spsa"), eps=("1/255", "8px"), n=None, runtimes=("tflm",))
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
-def test_a_run_from_before_there_was_a_choice_goes_on_with_its_one_clamp():
-    old = {k: v for k, v in Plan("m.tflite", "digits", attacks=("pgd",)).to_json().items() if k not in ("clamp", "access")}
-    plan = Plan.from_json(old)
+def test_a_run_of_one_target_from_before_there_was_a_choice_goes_on_with_its_one_clamp():
+    old = {"target": "m.tflite", "data": "digits", "source": "f.h5", "attacks": ["pgd"], "n": 5}
+    plan = Plan.from_json(migrate.plan(old))
+    assert plan == Plan(("m.tflite",), "digits", sources=("f.h5",), attacks=("pgd",), n=5, clamp="clipped")
     assert (plan.clamps, plan.access) == (("clipped",), None)
-    assert Plan("m.tflite", "digits").clamps == ("clipped", "through")
+    assert Plan.from_json(migrate.plan({"target": "m.tflite", "data": "digits", "clamp": "both"})).clamps == ("clipped", "through")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"places": ["moon"]}, "does not know"), ({"n": "5"}, "no such n"), ({"targets": [5]}, "no such targets"), ({"access": "all"}, "access")],
+)
+def test_a_plan_with_anything_else_in_it_is_refused_and_not_thinned_out(change, says):
+    value = json.loads(json.dumps(Plan(("m.tflite",), "digits").to_json()))
+    with pytest.raises(ValueError, match=says):
+        Plan.from_json(value | change)
 
 
 def test_an_attack_that_follows_gradients_has_a_cell_on_each_source():
-    found = cells(Plan("m.tflite", "digits", attacks=("pgd", "spsa")), ("keras", "tflm"), "tflm-exact", "logits")
-    assert [(c.attack, c.crafted_on, c.access) for c in found[2:]] == [
-        ("pgd", "keras", "gradients"),
-        ("pgd", "tflm", "gradients"),
-        ("spsa", "tflm-exact", "logits"),
+    planned = cells(Plan(("m.tflite",), "digits", attacks=("pgd", "spsa")), ("f/keras", "m/tflm"), ("m/tflm-exact", "n/ort"), "logits")
+    assert [(c.attack, c.crafted_on, c.access) for c in planned[2:]] == [
+        ("pgd", "f/keras", "gradients"),
+        ("pgd", "m/tflm", "gradients"),
+        ("spsa", "m/tflm-exact", "logits"),
+        ("spsa", "n/ort", "logits"),
     ]
 
 
@@ -31,22 +44,24 @@ def test_an_attack_that_follows_gradients_has_a_cell_on_each_source():
     ("change", "file"),
     [
         ({}, True),
-        ({"source": "f.h5"}, False),
-        ({"source": "f.h5", "access": "gradients"}, True),
+        ({"sources": ("f.h5",)}, False),
+        ({"sources": ("f.h5",), "access": "gradients"}, True),
+        ({"sources": ("f.h5",), "transfer": True}, True),
+        ({"transfer": True, "access": "scores"}, False),
         ({"access": "scores"}, False),
         ({"attacks": ("spsa",)}, False),
-        ({"target": "m.onnx"}, True),
-        ({"target": "m.onnx", "access": "scores"}, False),
-        ({"target": "m.h5"}, False),
+        ({"targets": ("m.onnx",)}, True),
+        ({"targets": ("m.onnx",), "access": "scores"}, False),
+        ({"targets": ("m.h5",)}, True),
     ],
 )
-def test_when_the_file_itself_is_differentiated(change, file):
-    assert Plan(**{"target": "m.tflite", "data": "digits", "attacks": ("pgd",), **change}).differentiates_the_file is file
+def test_when_targets_are_differentiated_themselves(change, file):
+    assert Plan(**{"targets": ("m.tflite",), "data": "digits", "attacks": ("pgd",), **change}).own_gradients is file
 
 
 def test_one_cell_an_attack_and_radius_beside_the_noise_of_that_radius():
-    plan = Plan("m.tflite", "digits", attacks=("pgd:steps=3", "spsa", "noise"), eps=("1/255", "8/255"))
-    found = cells(plan, ("keras",), "litert-xnnpack")
+    plan = Plan(("m.tflite",), "digits", attacks=("pgd:steps=3", "spsa", "noise"), eps=("1/255", "8/255"))
+    found = cells(plan, ("keras",), ("litert-xnnpack",))
     assert [(c.attack, c.kind, c.crafted_on, c.access) for c in found] == [
         ("clean", "clean", "", ""),
         *2 * [("noise", "noise", "", ""), ("pgd", "gradient", "keras", "gradients"), ("spsa", "query", "litert-xnnpack", "scores")],
@@ -61,14 +76,14 @@ def test_one_cell_an_attack_and_radius_beside_the_noise_of_that_radius():
         ({"attacks": ("pgd",)}, "--source"),
         ({"attacks": ("spsa",), "norm": "l2"}, "no l2 form"),
         ({"attacks": ("spsa",), "eps": ("0.9/255",)}, "below one pixel"),
-        ({"attacks": ("spsa",), "eps": ("0.9/255",), "target": "m.h5"}, "whole pixels"),
+        ({"attacks": ("spsa",), "eps": ("0.9/255",), "targets": ("m.h5",)}, "whole pixels"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(change, says):
     with pytest.raises(EdgeqError, match=says):
-        cells(Plan(**{"target": "m.tflite", "data": "digits", **change}), (), "litert-xnnpack")
+        cells(Plan(**{"targets": ("m.tflite",), "data": "digits", **change}), (), ("litert-xnnpack",))
 
 
 def test_below_a_pixel_only_gradients_of_a_float_network_are_left():
-    found = cells(Plan("m.h5", "digits", attacks=("pgd",), eps=("0.5/255",)), ("keras",), "keras")
+    found = cells(Plan(("m.h5",), "digits", attacks=("pgd",), eps=("0.5/255",)), ("keras",), ("keras",))
     assert [c.attack for c in found] == ["clean", "pgd"]

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic import RUNTIMES, SIGNATURE, images, make_run
+from synthetic import CODES, RUNTIMES, SIGNATURE, images, make_run, target
 
 from edgeq.core.answer import Answer
 from edgeq.core.errors import EdgeqError
 from edgeq.core.rows import row_id
 from edgeq.measure.summary import summarise
 from edgeq.runs.format import LIMIT, pack, unpack
-from edgeq.runs.store import CLEAN, Artifact, Cell, Run, RunTarget
+from edgeq.runs.store import CLEAN, Artifact, Cell, Run
 
 TESTS = Path(__file__).parents[1]
 PROJECT = TESTS.parent
@@ -40,14 +40,14 @@ def test_what_is_written_is_read_back_to_the_bit(tmp_path):
     adversarial = rng.integers(0, 256, x.shape).astype(np.uint8)  # deltas of up to 255 pixels
     ids = np.array([row_id(str(i)) for i in idx])
     answer = Answer("probs", rng.integers(-128, 128, (8, 10)).astype(np.int8), 1 / 256, -128)
-    target = RunTarget("tflm", "m", signature=SIGNATURE, codes={"shift": -128}, identity={"v": 1})
+    board = target("tflm", artifact="ab", signature=SIGNATURE, codes=CODES, identity={"v": 1})
     with start(tmp_path / "a.sqlite") as run:
-        run.add(Artifact("m", "target", "m.tflite", "ab", 7), target)
+        run.add(Artifact("ab", "m", "m.tflite", 7), board)
         run.add_rows(idx, ids, [str(i) for i in idx], labels, x)
         run.add_candidates(1, idx[:5], adversarial[:5], x[:5], np.arange(5), np.linspace(0, 1, 5))
         run.add_answers(1, "tflm", idx[:5], answer[idx[:5]], labels[:5])
     with Run.open(tmp_path / "a.sqlite") as run:
-        assert (run.shape, run.n, run.meta("plan"), run.targets()) == ((4, 5, 3), 8, {"seed": 3}, [target])
+        assert (run.shape, run.n, run.meta("plan"), run.targets()) == ((4, 5, 3), 8, {"seed": 3}, [board])
         assert (run.ids() == ids).all()
         assert (run.labels() == labels).all()
         assert (run.images(idx[::-1]) == x[::-1]).all()
@@ -68,9 +68,9 @@ def test_what_is_written_is_read_back_to_the_bit(tmp_path):
 
 def test_records_are_replaced_in_place_and_transactions_are_all_or_nothing(tmp_path):
     with start(tmp_path / "a.sqlite") as run:
-        run.add(RunTarget("a", "m"), RunTarget("b", "m"))
-        run.add(RunTarget("a", "m", identity={"version": "2"}))
-        assert [(t.name, t.identity) for t in run.targets()] == [("a", {"version": "2"}), ("b", {})]
+        run.add(target("a"), target("b"))
+        run.add(target("a", identity={"version": "2"}))
+        assert [(t.id, t.identity) for t in run.targets()] == [("a", {"version": "2"}), ("b", {})]
         with pytest.raises(KeyboardInterrupt), run.transaction():  # noqa: PT012
             run.set_meta("half", 1)
             raise KeyboardInterrupt
@@ -136,7 +136,7 @@ def test_one_writer_and_any_number_of_readers(tmp_path):
         with pytest.raises(EdgeqError, match="another process is writing"):
             Run.open(path, write=True)
         with Run.open(path) as run:
-            assert summarise(run)["run"]["n"] == 4
+            assert summarise(run).run.n == 4
     finally:
         os.kill(holder.pid, signal.SIGKILL)
         holder.communicate()

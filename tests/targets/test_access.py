@@ -13,7 +13,7 @@ from random_graphs import random_graph
 
 from edgeq.core.answer import Answer
 from edgeq.core.errors import EdgeqError
-from edgeq.runs import access
+from edgeq.targets import access, views
 
 
 class Fixed:
@@ -36,7 +36,7 @@ IMAGES = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
 
 def test_logits_are_seen_and_the_files_own_output_decides():
     real = Fixed(SCORES)
-    answer = access.View(real, Fixed(LOGITS, "logits").answer).answer(IMAGES)
+    answer = views.View(real, Fixed(LOGITS, "logits").answer).answer(IMAGES)
     np.testing.assert_array_equal(answer.logits(), LOGITS.astype(np.float32))
     assert answer.margin(np.array([0, 0, 0])).tolist() == [0, 10, -10]  # the tie fools nobody, though its logits do
     assert answer.fooled(np.array([0, 0, 0])).tolist() == [False, True, False]
@@ -47,7 +47,7 @@ def test_logits_are_seen_and_the_files_own_output_decides():
 
 
 def test_a_label_shows_no_score_and_a_tie_at_the_top_is_no_success():
-    answer = access.labels(Fixed(SCORES)).answer(IMAGES)
+    answer = views.labels(Fixed(SCORES)).answer(IMAGES)
     assert answer.kind == "label"
     with pytest.raises(TypeError, match="no logits"):
         answer.logits()
@@ -57,8 +57,8 @@ def test_a_label_shows_no_score_and_a_tie_at_the_top_is_no_success():
 def test_another_network_is_no_view_of_this_one():
     shape = (6, 5, 1)
     with pytest.raises(EdgeqError, match="names other classes"):
-        access.logits(toys.LinearTarget(seed=1), toys.LinearTarget(seed=2), shape)
-    access.logits(toys.LinearTarget(seed=1, kind="probs"), toys.LinearTarget(seed=1), shape)
+        views.logits(toys.LinearTarget(seed=1), toys.LinearTarget(seed=2), shape)
+    views.logits(toys.LinearTarget(seed=1, kind="probs"), toys.LinearTarget(seed=1), shape)
 
 
 def test_an_attack_through_a_view_is_the_attack_on_the_target_where_nothing_ties():
@@ -68,7 +68,7 @@ def test_an_attack_through_a_view_is_the_attack_on_the_target_where_nothing_ties
 
     rows, clean = toys.rows_and_images(12)
     found = []
-    for target in (toys.LinearTarget(), access.View(toys.LinearTarget(), toys.LinearTarget().answer)):
+    for target in (toys.LinearTarget(), views.View(toys.LinearTarget(), toys.LinearTarget().answer)):
         out = np.zeros_like(clean)
         for done in scheduler.run(SPSA(steps=4, batch=8), target, rows, lambda i: clean[i], Threat("linf", 4 / 255), 0, 30, 5):
             out[done.index] = done.candidates
