@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgeq.cli.export import export
+from edgeq.build.export import export
 from edgeq.core.errors import EdgeqError
+from edgeq.core.reporter import Lines
 
 RUNTIMES = ("keras", "keras-float", "litert-xnnpack", "litert-builtin", "litert-reference", "tflm", "ort")
 
@@ -38,7 +39,7 @@ def main() -> None:
             continue
         began = time.monotonic()
         try:
-            export(model, a.out, data=a.data, n=a.n, layers=a.layers, formats="tflite,onnx")
+            export(model, a.out, data=a.data, n=a.n, layers=a.layers, formats=("tflite", "onnx"), reporter=Lines())
         except EdgeqError as error:  # what cannot be exported is a result too
             a.out.mkdir(exist_ok=True)
             (a.out / f"{model.stem}.refused.txt").write_text(f"{error}\n")

@@ -62,7 +62,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Layers:
-    """``other`` held against ``base`` on ``n`` images. ``reason``: why there are no ``lines``, else "".
+    """``other`` compared with ``base`` on ``n`` images. ``reason``: why there are no ``lines``, else "".
 
     ``origin``: side -> whether its tensors are "kept" by the interpreter or "simulated"; ``unequal``: side -> images whose answer is not
     the deployed runtime's, so that their tensors may not be either; ``missing``: ops whose output is not kept on both sides.
@@ -83,13 +83,15 @@ class Layers:
         return next((line for line in self.lines if line.differ), None)
 
     def to_json(self) -> dict[str, Any]:
+        """As sidecars and ``edgeq compare --json`` have it."""
         return {**asdict(self), "first": asdict(self.first) if self.first else None}
 
 
 def compare(base: Side, others: Sequence[Side], images: np.ndarray, progress: Callable[[int], None] = lambda _: None) -> list[Layers]:
     """A table for each of ``others``. ``images``: ``(n, h, w, c) uint8``; fifty tell enough, for each has thousands of elements.
+    ``progress`` is called with the number of images done so far.
 
-    A side whose tensors cannot be had raises nothing: its table says the reason. ``progress`` hears the images done so far.
+    A side whose tensors cannot be had raises nothing: its table says the reason.
     """
     progress(0)
     inner: dict[str, _Inner | str] = {}

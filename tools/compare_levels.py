@@ -1,6 +1,6 @@
-"""Holds every inner activation of exported low-bit files against the networks as they were trained, on all LiteRT kernels and TFLM.
+"""Compares every inner activation of exported low-bit files with the networks as they were trained, on all LiteRT kernels and TFLM.
 
-    python tools/hold_levels.py IN OUT --data npz:cifar10.npz --n 10000 --only resnet8-lsq-w2a2
+    python tools/compare_levels.py IN OUT --data npz:cifar10.npz --n 10000 --only resnet8-lsq-w2a2
 
 IN: what tools/train_lowbit.py trained; OUT: what tools/export_lowbit.py wrote, with its ``--n`` given here as ``--calibration``.
 """
@@ -47,9 +47,9 @@ def main() -> None:
         given = next(iter(signatures.values())).input
         h, w, c = given.shape
         codes = codes_for(given, Preprocess((h, w), c), file.name)
-        for held in levels.hold(trained, file, signatures, codes, test):
-            said = {k: v for k, v in held.to_json().items() if k != "ops"}
-            print(f"{stem}: {json.dumps(said)}", flush=True)
+        for compared in levels.compare(trained, file, signatures, codes, test):
+            totals = {key: value for key, value in compared.to_json().items() if key != "ops"}
+            print(f"{stem}: {json.dumps(totals)}", flush=True)
         print(f"{stem}: {time.monotonic() - began:.0f} s", flush=True)
 
 
