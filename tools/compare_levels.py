@@ -42,8 +42,8 @@ def main() -> None:
         wanted = next(t for t in tflite_file.read(str(file)).tensors if t.name == trained.tensors[trained.output].name)
         if not np.array_equal(wanted.scales, trained.tensors[trained.output].scale):
             raise SystemExit(f"{file}: its logits have another step than this freeze gives; pass its --calibration")
-        found = runtimes.probe_all(list(tensors.RUNTIMES), file, output="logits")
-        signatures = {name: s for name, s in found.items() if isinstance(s, Signature)}
+        probed = runtimes.probe_all(list(tensors.RUNTIMES), file, output="logits")
+        signatures = {name: s for name, s in probed.items() if isinstance(s, Signature)}
         given = next(iter(signatures.values())).input
         h, w, c = given.shape
         codes = codes_for(given, Preprocess((h, w), c), file.name)
@@ -54,8 +54,8 @@ def main() -> None:
 
 
 def images(spec: str, split: str, n: int) -> np.ndarray:
-    found = sets.open(spec, split=split)
-    return sets.decode(found, sets.sample(found, n, 0), lambda image: image)
+    dataset = sets.open(spec, split=split)
+    return sets.decode(dataset, sets.sample(dataset, n, 0), lambda image: image)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,15 +16,18 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.plugins import choose
 from edgeq.core.reporter import SILENT, Reporter
 from edgeq.integer.read import sha256
-from edgeq.keras import quantizers, ship
+from edgeq.integer.realise import SCALED, STORES
+from edgeq.keras import quantizers
 from edgeq.keras.load import Network, load
 from edgeq.measure import certificate
 from edgeq.measure.exported import Exported, MadeFile, Origin, Recipe
 from edgeq.pipeline import metadata, sidecar
 from edgeq.pipeline.preprocess import Preprocess, resolve
 
+if TYPE_CHECKING:
+    from edgeq.keras.ship import Shipped
+
 FORMATS = ("tflite", "onnx")
-STORES = (ship.SCALED, ship.PACKED)
 PACKAGES = ("tensorflow", "tf-keras", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "tflite-micro", "numpy")
 TRAINING = ("net", "width", "quant", "ends", "preset", "n", "epochs", "settled", "fit", "seed", "validation", "test")
 """What a network's own sidecar says of its training, and the export's repeats."""
@@ -70,7 +73,7 @@ def export(
         raise EdgeqError(f"{model}: it needs images {what}; pass --calibrate DATA")
     if stores and not portable and (not low_bit or quantizers.parse(str(recorded["quant"])).a == quantizers.FLOAT):
         raise EdgeqError(f"{model}: --store is about networks with low-bit activations, which this one is not")
-    if "onnx" in formats and ship.SCALED not in ways:
+    if "onnx" in formats and SCALED not in ways:
         raise EdgeqError(f"{model}: the .onnx is of the scaled file; take --store scaled, or --format tflite")
 
     prepare = _preprocess(network, model, calibrate, data, preprocess, reporter)
@@ -152,8 +155,10 @@ def _ship(
     portable: bool,
     stores: tuple[str, ...],
     onnx: bool,
-) -> ship.Shipped:
+) -> Shipped:
     """The files' bytes. ``sample``: ``(n, h, w, c) uint8``, None where the network brings its ranges."""
+    from edgeq.keras import ship  # imports TensorFlow
+
     if not (low_bit or portable):
         return ship.converted(network, sample, None if sample is None else fidelity.real(network, prepare), stem, onnx)
     assert sample is not None
@@ -167,7 +172,7 @@ def _ship(
     return ship.frozen(keras, sample, stem, stores, onnx)
 
 
-def _write(folder: Path, shipped: ship.Shipped, reporter: Reporter) -> dict[str, MadeFile]:
+def _write(folder: Path, shipped: Shipped, reporter: Reporter) -> dict[str, MadeFile]:
     """Every file into ``folder``, and what is to be said of each."""
     made = {}
     for name, content in shipped.files.items():

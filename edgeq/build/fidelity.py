@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +18,6 @@ from edgeq.core.reporter import Reporter
 from edgeq.core.signature import Signature
 from edgeq.integer import tflite_file
 from edgeq.keras.load import Network
-from edgeq.keras.ship import Shipped
 from edgeq.keras.source import KerasSource
 from edgeq.measure import fidelity, layers, levels
 from edgeq.measure.exported import Measured
@@ -25,6 +25,9 @@ from edgeq.measure.kernels import Kernels, kernels
 from edgeq.measure.portability import Portability, portability
 from edgeq.pipeline.codes import PixelCodes, codes_for
 from edgeq.pipeline.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from edgeq.keras.ship import Shipped  # imports TensorFlow
 
 KERAS, FLOAT = "keras", "keras-float"
 
@@ -56,17 +59,17 @@ def measure(
     with contextlib.ExitStack() as stack:
         files = {name: folder / tflite for name in runtimes.NAMES if name != "ort"} | ({"ort": folder / onnx} if onnx else {})
         opened = _open(files, "logits" if shipped.trained is not None or not shipped.integer else network.signature.kind, prepare, stack)
-        found = {name: value for name, value in opened.items() if isinstance(value, Opened)}
-        if not found:
+        running = {name: value for name, value in opened.items() if isinstance(value, Opened)}
+        if not running:
             raise EdgeqError(f"no runtime here runs the converted file: {next(iter(opened.values()))}")
-        main = next(iter(found.values()))
+        main = next(iter(running.values()))
         answering: dict[str, fidelity.Answering | str] = {**_networks(shipped, network, prepare, main.codes)}
         answering |= {name: value.target if isinstance(value, Opened) else value for name, value in opened.items()}
         with reporter.progress() as show:
             lines = fidelity.compare(answering, test.batches(), lambda done: show(f"{tflite} on every runtime", done, test.total))
-        of_tflite = {name: value for name, value in found.items() if name != "ort"}
+        of_tflite = {name: value for name, value in running.items() if name != "ort"}
         ops = _inside(folder / tflite, of_tflite, shipped, test.first(inside), reporter) if inside and of_tflite else (None, None, None)
-        arena = runtimes.arena_bytes(folder / tflite) if "tflm" in found else None
+        arena = runtimes.arena_bytes(folder / tflite) if "tflm" in running else None
     about = fidelity.Fidelity(test.data, test.seed, test.total, lines)
     return Measured(tflite, main.signature, main.codes.describe(), arena, about, *ops)
 
@@ -76,16 +79,16 @@ def integer(onnx: Path, heavy_allowed: bool, reporter: Reporter) -> Kernels:
 
     Raises :class:`EdgeqError` where a convolution or a product of matrices is left in floats, unless that is ``heavy_allowed``.
     """
-    found = kernels(onnx)
-    heavy = [f"{count} {op}" for op, count in found.float.items() if any(k in op for k in ("Conv", "Gemm", "MatMul"))]
-    if (heavy and not heavy_allowed) or not (found.integer or heavy_allowed):
+    counted = kernels(onnx)
+    heavy = [f"{count} {op}" for op, count in counted.float.items() if any(k in op for k in ("Conv", "Gemm", "MatMul"))]
+    if (heavy and not heavy_allowed) or not (counted.integer or heavy_allowed):
         what = ", ".join(heavy) or "everything"
         raise EdgeqError(f"{onnx.name}: ORT would compute {what} in floats, so it is not int8; take --format tflite")
-    integral, floating = (", ".join(f"{count} {op}" for op, count in ops.items()) for ops in (found.integer, found.float))
+    integral, floating = (", ".join(f"{count} {op}" for op, count in ops.items()) for ops in (counted.integer, counted.float))
     reporter.say(f"{onnx.name}: ONNX Runtime's optimised graph holds {integral or 'float kernels alone'}")
     if floating:
         reporter.say(f"{onnx.name}: left in floats: {floating}", "yellow")
-    return found
+    return counted
 
 
 def real(network: Network, prepare: Preprocess) -> np.ndarray:

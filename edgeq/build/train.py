@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeq import data as sets
 from edgeq.build import files
-from edgeq.build.trained import Quantised, Setting, Tested, Trained
+from edgeq.build.trained import Evaluation, Quantised, Setting, Trained
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
 from edgeq.core.reporter import SILENT, Reporter
@@ -170,10 +170,10 @@ def _teach(
     return trained
 
 
-def _test(network: Network, lesson: _Lesson) -> Tested:
+def _test(network: Network, lesson: _Lesson) -> Evaluation:
     answered, tied = _answers(network, lesson.prepare, lesson.test)
     right, n = int((answered == lesson.test.labels).sum()), len(lesson.test)
-    return Tested(n, right, float(tied.mean()), _chance(answered, lesson.test.labels, wilson(right, n)[0], lesson.test.classes))
+    return Evaluation(n, right, float(tied.mean()), _chance(answered, lesson.test.labels, wilson(right, n)[0], lesson.test.classes))
 
 
 def _answers(network: Network, prepare: Preprocess, test: Images) -> tuple[np.ndarray, np.ndarray]:

@@ -30,7 +30,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Evaluation:
     """A network's answers to the ``n`` test images.
 
     ``right``: of them; ``tied``: the share on which classes share the top score; ``chance``: a warning where ``right`` is no better than
@@ -83,7 +83,7 @@ class Trained:
     fit: Fit
     fitted: Fitted
     settled: int | None
-    test: Tested
+    test: Evaluation
 
     def to_json(self) -> dict[str, Any]:
         """The content of the sidecar beside the network."""

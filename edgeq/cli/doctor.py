@@ -17,8 +17,8 @@ def command(as_json: bool) -> None:
     from edgeq.measure.installation import installation
     from edgeq.report.installation import render
 
-    found = installation()
+    here = installation()
     if as_json:
-        print(json.dumps(found.to_json(), indent=2))
+        print(json.dumps(here.to_json(), indent=2))
     else:
-        render(found, console.out)
+        render(here, console.out)

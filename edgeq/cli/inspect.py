@@ -21,8 +21,8 @@ def command(file: Path, preprocess: str | None, output: str | None, as_json: boo
     from edgeq.measure.inspection import inspect
     from edgeq.report.inspection import render
 
-    found = inspect(file, preprocess, output)
+    inspection = inspect(file, preprocess, output)
     if as_json:
-        print(json.dumps(found.to_json(), indent=2))
+        print(json.dumps(inspection.to_json(), indent=2))
     else:
-        render(found, console.out)
+        render(inspection, console.out)

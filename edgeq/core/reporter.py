@@ -14,7 +14,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Reporter(Protocol):
-    """Who is told. The module :mod:`edgeq.cli.console` is one: sentences and bars on stderr."""
+    """Takes notes and progress. The module :mod:`edgeq.cli.console` is one: sentences and bars on stderr."""
 
     def say(self, sentence: str, style: str = "") -> None:
         """Takes a note of one sentence: an assumption, or, of ``style`` "yellow", a warning."""

@@ -37,7 +37,7 @@ class LayerCertificate:
 
 def table(certificates: Mapping[str, Sequence[Layer]]) -> tuple[LayerCertificate, ...]:
     """A value a layer. ``certificates``: way of storing -> the layers of the same network, stored so."""
-    found = []
+    records = []
     for layers in zip(*certificates.values(), strict=True):
         stored = {
             way: Stored(
@@ -48,5 +48,5 @@ def table(certificates: Mapping[str, Sequence[Layer]]) -> tuple[LayerCertificate
             for way, layer in zip(certificates, layers, strict=True)
         }
         first = layers[0]
-        found.append(LayerCertificate(first.name, first.kind, len(first.certificate.channels), first.levels, stored))
-    return tuple(found)
+        records.append(LayerCertificate(first.name, first.kind, len(first.certificate.channels), first.levels, stored))
+    return tuple(records)

@@ -77,7 +77,7 @@ def inspect(file: Path, preprocess: str | None = None, output: str | None = None
     about = describe(model)
     names = ("ort",) if about.format == "onnx" else tuple(name for name in runtimes.NAMES if name != "ort")
     probed = {} if about.problem else runtimes.probe_all(names, file, output)
-    signatures = {name: found for name, found in probed.items() if isinstance(found, Signature)}
+    signatures = {name: answer for name, answer in probed.items() if isinstance(answer, Signature)}
     signature = next(iter(signatures.values()), None)
     arena = runtimes.arena_bytes(file) if "tflm" in signatures else None
     return Inspection(
@@ -85,7 +85,7 @@ def inspect(file: Path, preprocess: str | None = None, output: str | None = None
         signature.kind if signature else about.kind,
         _pixels(file, signature, preprocess) if signature else None,
         arena,
-        {name: _reason(file, name, found) for name, found in probed.items()},
+        {name: _reason(file, name, answer) for name, answer in probed.items()},
         kernels(file) if about.format == "onnx" and signature else None,
         _portable(model, list(signatures)) if about.format == "tflite" and not about.problem else None,
         {d.name: DeviceFit(d, d.runtime in signatures, devices.fits(d, about.bytes, arena)) for d in devices.all_devices()},
@@ -108,9 +108,9 @@ def _portable(model: Model, names: Sequence[str]) -> Portability:
     return portability(model, names)
 
 
-def _reason(file: Path, name: str, found: Signature | EdgeqError) -> str | None:
+def _reason(file: Path, name: str, probed: Signature | EdgeqError) -> str | None:
     """None where the runtime runs the file, else why not."""
-    return _short(file, found).removeprefix(f"{name} cannot run it: ") if isinstance(found, EdgeqError) else None
+    return _short(file, probed).removeprefix(f"{name} cannot run it: ") if isinstance(probed, EdgeqError) else None
 
 
 def _short(file: Path, error: EdgeqError) -> str:

@@ -86,7 +86,7 @@ def _runtimes(packages: Packages) -> dict[str, str | None]:
         small = folder / "small.tflite"
         small.write_bytes((resources.files("edgeq.runtimes") / "small.tflite").read_bytes())
         probed = runtimes.probe_all([name for name in runtimes.NAMES if name != "ort"], small) | {"ort": _ort(folder)}
-        reasons = {name: str(found).partition(": ")[2] if isinstance(found, EdgeqError) else None for name, found in probed.items()}
+        reasons = {name: str(answer).partition(": ")[2] if isinstance(answer, EdgeqError) else None for name, answer in probed.items()}
     # importing TensorFlow takes seconds, so the Keras runtime is believed
     missing = [package for package, version in packages["keras"].items() if version is None]
     return reasons | {"keras": f"{missing[0]} is not installed" if missing else None}

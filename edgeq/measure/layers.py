@@ -155,15 +155,15 @@ class _Inner:
         except EdgeqError:
             return [None] * len(self.file.ops)
         place, constants = tensors.places(self.file, graph), {i: t.data for i, t in graph.constants()}
-        found: list[_Kernel | None] = []
+        kernels: list[_Kernel | None] = []
         for op, step in zip(graph.ops, steps, strict=True):
             if all(i in constants for i in op.inputs if i >= 0):
                 constants[op.output] = step(*(constants.get(i) for i in op.inputs))
-                found.append(None)
+                kernels.append(None)
                 continue
             given = tuple((place[i], graph.tensors[i].shape) if i not in constants and i >= 0 else constants.get(i) for i in op.inputs)
-            found.append(_Kernel(step, given))
-        return found
+            kernels.append(_Kernel(step, given))
+        return kernels
 
 
 @dataclass(frozen=True, eq=False)

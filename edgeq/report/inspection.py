@@ -17,39 +17,39 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def render(found: Inspection, console: Console) -> None:
+def render(inspection: Inspection, console: Console) -> None:
     """Prints it, in 80 columns."""
-    _file(found, console)
-    _layers(found.description.layers, console)
-    for runtime, reason in found.runtimes.items():
+    _file(inspection, console)
+    _layers(inspection.description.layers, console)
+    for runtime, reason in inspection.runtimes.items():
         console.print(f"{'[yellow]✗' if reason else '[green]✓'} {runtime}[/] {escape(reason or '')}")
-    _devices(found, console)
+    _devices(inspection, console)
 
 
-def _file(found: Inspection, console: Console) -> None:
+def _file(inspection: Inspection, console: Console) -> None:
     def line(name: str, text: str, style: str = "") -> None:
         console.print(f"[bold]{name:<11}[/bold]" + (f"[{style}]{escape(text)}[/{style}]" if style else escape(text)))
 
-    about = found.description
+    about = inspection.description
     console.print(f"[bold]{escape(Path(about.path).name)}[/bold]  {about.format}, {len(about.layers)} ops, {escape(about.producer[:40])}")
     for border in about.inputs:
         line("input", _border(border))
     for border in about.outputs:
-        line("output", _border(border) + (f", read as {found.kind}" if found.kind else ""))
-    if found.pixels:
-        line("pixels", found.pixels)
+        line("output", _border(border) + (f", read as {inspection.kind}" if inspection.kind else ""))
+    if inspection.pixels:
+        line("pixels", inspection.pixels)
     if about.problem:
         line("problem", about.problem, "yellow")
     line("weights", f"{about.parameters:,} parameters; {_bits(about.layers)}")
     unknown = any(layer.macs is None for layer in about.layers)
     line("work", f"{about.macs:,} MACs an image" + (" at least" if unknown else ""))
     line("flash", f"{about.bytes:,} bytes (the file)")
-    if found.arena_bytes:
-        line("RAM", f"{found.arena_bytes:,} bytes of TFLM arena, measured on this host: an upper estimate")
-    if found.portable:
-        line("portable", found.portable.sentence)
-    if found.kernels:
-        line("kernels", "; ".join(f"{k}: " + (_counts(v) or "none") for k, v in found.kernels.to_json().items()))
+    if inspection.arena_bytes:
+        line("RAM", f"{inspection.arena_bytes:,} bytes of TFLM arena, measured on this host: an upper estimate")
+    if inspection.portable:
+        line("portable", inspection.portable.sentence)
+    if inspection.kernels:
+        line("kernels", "; ".join(f"{k}: " + (_counts(v) or "none") for k, v in inspection.kernels.to_json().items()))
 
 
 def _layers(layers: Sequence[Layer], console: Console) -> None:
@@ -67,12 +67,12 @@ def _layers(layers: Sequence[Layer], console: Console) -> None:
     console.print("[dim]bits: really used / stored, a weight.  scale, zero: of the output.[/dim]\n")
 
 
-def _devices(found: Inspection, console: Console) -> None:
+def _devices(inspection: Inspection, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("device", "runtime", "flash", "arena in RAM"):
         table.add_column(column, no_wrap=True, overflow="ellipsis")
-    for name, device in found.devices.items():
-        if (runtime := device.device.runtime) in found.runtimes:
+    for name, device in inspection.devices.items():
+        if (runtime := device.device.runtime) in inspection.runtimes:
             flash, ram = device.fit.amounts
             fits = _verdict(device.fit.flash, escape(flash)), _verdict(device.fit.ram, escape(ram))
             table.add_row(escape(name), _verdict(device.runs, runtime), *fits)

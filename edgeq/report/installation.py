@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def render(found: Installation, console: Console) -> None:
+def render(here: Installation, console: Console) -> None:
     """Prints it."""
-    console.print(f"[bold]edgeq {found.edgeq}[/bold]  Python {found.python}, {found.system}, {found.cores} cores\n")
-    for extra, packages in found.packages.items():
+    console.print(f"[bold]edgeq {here.edgeq}[/bold]  Python {here.python}, {here.system}, {here.cores} cores\n")
+    for extra, packages in here.packages.items():
         listed = [f"{name} {version}" if version else f"[yellow]{name} missing[/yellow]" for name, version in packages.items()]
         console.print(f"[bold]{extra:<7}[/bold]" + ", ".join(listed))
     console.print()
-    for name, reason in found.runtimes.items():
+    for name, reason in here.runtimes.items():
         console.print(f"{'[yellow]✗' if reason else '[green]✓'} {name}[/] {escape(reason or '')}")
-    console.print(f"\n[bold]processor[/bold] {', '.join(found.cpu_flags) or 'flags unknown'}")
-    for note in found.notes:
+    console.print(f"\n[bold]processor[/bold] {', '.join(here.cpu_flags) or 'flags unknown'}")
+    for note in here.notes:
         console.print(f"  {escape(note)}")
-    if found.advice:
+    if here.advice:
         console.print("\n[bold]to install[/bold]")
-    for advice in found.advice:
+    for advice in here.advice:
         console.print(f"  {escape(advice)}")
