@@ -53,8 +53,8 @@ def make(folder: Path) -> DigitsModels:
     )
 
     def build() -> None:
-        from edgeq.cli.export import export
-        from edgeq.cli.train import train
+        from edgeq.build.export import export
+        from edgeq.build.train import train
         from edgeq.keras.load import keras_model
 
         train("digits_cnn", quant="tfmot:int8", output=folder)
@@ -89,8 +89,8 @@ def low_bit_model(digits_models: DigitsModels, tmp_path_factory: pytest.TempPath
     path = folder / "digits_cnn-lsq-w3a3.savedmodel"
 
     def build() -> None:
+        from edgeq.build.train import train
         from edgeq.cli.export import command
-        from edgeq.cli.train import train
 
         train("digits_cnn", quant="lsq:w3a3", start=str(digits_models.keras), epochs=1, output=folder)
         result = CliRunner().invoke(command, [str(path), "-o", str(folder / "exported")])

@@ -84,7 +84,9 @@ def make_run(
                 for t in runtimes
             ],
             *[
-                target(f"keras{BEFORE_GRID}", runtime="keras", role="source", derived="before-grid", members=("keras",), signature=SIGNATURE)
+                target(
+                    f"keras{BEFORE_GRID}", runtime="keras", role="source", derived="before-grid", members=("keras",), signature=SIGNATURE
+                )
                 for _ in range("keras" in runtimes)
             ],
             target("ort", "cannot run", "there is no sibling .onnx beside the file"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgeq import data
 from edgeq.integer import portable, read_tflite
+from edgeq.integer.realise import STORES
 from edgeq.keras import ship
 
 
@@ -32,7 +33,7 @@ def main() -> None:
     model = ship.low_bit(a.network)
     print(f"the Keras network restored: at most {resident():,.0f} MiB")
     began = time.perf_counter()
-    shipped = ship.frozen(model, images, a.network.stem, (ship.SCALED, ship.PACKED), onnx=True)
+    shipped = ship.frozen(model, images, a.network.stem, STORES, onnx=True)
     frozen = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         for name, content in shipped.files.items():

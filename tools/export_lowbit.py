@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgeq.cli.export import export
+from edgeq.build.export import export
 from edgeq.core.errors import EdgeqError
+from edgeq.core.reporter import Lines
 
 RUNTIMES = ("keras", "keras-float", "litert-xnnpack", "litert-builtin", "litert-reference", "tflm", "ort")
 
@@ -38,7 +39,7 @@ def main() -> None:
             continue
         began = time.monotonic()
         try:
-            export(model, a.out, data=a.data, n=a.n, layers=a.layers, formats="tflite,onnx")
+            export(model, a.out, data=a.data, n=a.n, layers=a.layers, formats=("tflite", "onnx"), reporter=Lines())
         except EdgeqError as error:  # what cannot be exported is a result too
             a.out.mkdir(exist_ok=True)
             (a.out / f"{model.stem}.refused.txt").write_text(f"{error}\n")
@@ -82,8 +83,8 @@ def row(name: str, said: dict[str, Any], part: dict[str, Any], way: str, file: s
     for runtime in RUNTIMES[2:]:
         line = lines.get(runtime)
         cells.append("" if line is None or "reason" in line else f"{right(line)} ({line['flips']['keras']})")
-    held = [(layer["stored"][way]["certified"], layer["channels"]) for layer in said["certificate"] or ()]
-    cells.append(f"{sum(h for h, _ in held)} of {sum(c for _, c in held)}" if held else "")
+    certified = [(layer["stored"][way]["certified"], layer["channels"]) for layer in said["certificate"] or ()]
+    cells.append(f"{sum(k for k, _ in certified)} of {sum(c for _, c in certified)}" if certified else "")
     cells.append(wrong([v for v in part.get("levels") or () if not v["reason"]]))
     print("| " + " | ".join([*cells, f"{said['files'][file]['bytes']:,}"]) + " |")
 
@@ -100,10 +101,10 @@ def wrong(levels: list[dict[str, Any]]) -> str:
     """Least and greatest share over the runtimes, and the largest error of an op on its own inputs."""
     if not levels:
         return ""
-    shares = [held["differ"] / held["elements"] for held in levels]
+    shares = [line["differ"] / line["elements"] for line in levels]
     if not max(shares):
         return f"0 of {levels[0]['elements']:,}"
-    return f"{min(shares):.2g} to {max(shares):.2g}; an op by {max(held['alone_largest'] for held in levels)} at most"
+    return f"{min(shares):.2g} to {max(shares):.2g}; an op by {max(line['alone_largest'] for line in levels)} at most"
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import argparse
 import time
 from pathlib import Path
 
-from edgeq.cli.train import train
+from edgeq.build.train import train
 from edgeq.core.errors import EdgeqError
+from edgeq.core.reporter import Lines
 from edgeq.keras.quantizers import parse
 
 SCHEMES = {
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="these schemes alone")
     a = parser.parse_args()
     common = {"data": a.data, "epochs": a.epochs, "batch": a.batch, "width": a.width, "n": a.n, "seed": a.seed, "output": a.out}
+    common["reporter"] = Lines()
     stem = a.net + (f"-w{a.width:g}" if a.width != 1 else "")
     start = a.start or str(a.out / f"{stem}.keras")
     if not Path(start).exists():

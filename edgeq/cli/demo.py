@@ -7,30 +7,30 @@ from pathlib import Path
 
 import click
 
-from edgeq.cli import console, running
+from edgeq.cli import console, options, running
 
 FOLDER = Path("runs/demo")
 EPS = ("32/255", "64/255")  # digits have 8 x 8 pixels of high contrast: radii that make a curve there would be glaring on photographs
 
 
 @click.command(epilog="\b\nExample:\n  edgeq demo")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@options.seed
 def command(seed: int) -> None:
     """Train a small network on digits, float and int8, export it, attack it on every runtime, and write the report.
 
     Everything goes to runs/demo. Takes about two minutes on two cores; needs the extras keras, onnx and tflm.
     """
-    from edgeq.cli.export import export
-    from edgeq.cli.train import train
+    from edgeq.build.export import export
+    from edgeq.build.train import train
     from edgeq.report.fidelity import render
 
     start = time.monotonic()
     _step(1, "train a float network on 1,438 images of digits")
-    floating = train("digits_cnn", "digits", seed=seed, output=FOLDER)
+    floating = train("digits_cnn", seed=seed, output=FOLDER, reporter=console).path
     _step(2, "train it on, aware of its int8 quantisation")
-    aware = train("digits_cnn", "digits", quant="tfmot:int8", start=str(floating), seed=seed, output=FOLDER)
+    aware = train("digits_cnn", quant="tfmot:int8", start=str(floating), seed=seed, output=FOLDER, reporter=console).path
     _step(3, "export it, and see whether the runtimes agree")
-    render(export(aware, FOLDER, seed=seed)[0], console.out)
+    render(export(aware, FOLDER, seed=seed, reporter=console), console.out)
     _step(4, "attack the .tflite: from the float network's gradients, and by queries to the interpreter")
     target, run = FOLDER / f"{aware.stem}.tflite", FOLDER / "demo.sqlite"
     run.unlink(missing_ok=True)

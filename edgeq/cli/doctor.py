@@ -2,141 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
-from importlib import resources
-from pathlib import Path
-from typing import Any
 
 import click
 
-from edgeq import __version__
-from edgeq.core.errors import EdgeqError
-from edgeq.core.files import scratch
-
-PACKAGES = {
-    "base": ("numpy", "click", "ai-edge-litert", "pillow", "rich", "jinja2"),
-    "keras": ("tensorflow", "tf-keras", "tensorflow-model-optimization"),
-    "onnx": ("onnx", "onnxruntime", "tf2onnx"),
-    "tflm": ("tflite-micro",),
-}
+from edgeq.cli import console, options
 
 
 @click.command(epilog="\b\nExample:\n  edgeq doctor\n  edgeq doctor --json")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else.")
+@options.as_json
 def command(as_json: bool) -> None:
     """Say what is installed, which runtimes work here (each runs a small file), which processor flags change results, and what to
     install for the rest."""
-    facts = gather()
+    from edgeq.measure.installation import installation
+    from edgeq.report.installation import render
+
+    here = installation()
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print(json.dumps(here.to_json(), indent=2))
     else:
-        show(facts)
-
-
-def gather() -> dict[str, Any]:
-    """All facts, as JSON takes them."""
-    from edgeq.runtimes import cpu
-
-    packages = {extra: {p: _version(p) for p in names} for extra, names in PACKAGES.items()}
-    return {
-        "edgeq": __version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": cpu.count(),
-        "packages": packages,
-        "runtimes": _runtimes(packages),
-        "cpu_flags": list(cpu.flags()),
-        "notes": _notes(),
-        "advice": _advice(packages),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _runtimes(packages: dict[str, dict[str, str | None]]) -> dict[str, str | None]:
-    """None where the runtime has just run a small file in a child process, else why not."""
-    from edgeq import runtimes
-
-    with scratch() as folder:
-        small = folder / "small.tflite"
-        small.write_bytes((resources.files("edgeq.runtimes") / "small.tflite").read_bytes())
-        found: dict[str, Any] = runtimes.probe_all([n for n in runtimes.NAMES if n != "ort"], small)
-        found["ort"] = _ort(folder)
-        reasons = {n: str(e).partition(": ")[2] if isinstance(e, EdgeqError) else None for n, e in found.items()}
-    # importing TensorFlow takes seconds, so the Keras runtime is believed
-    missing = [p for p, version in packages["keras"].items() if version is None]
-    return reasons | {"keras": f"{missing[0]} is not installed" if missing else None}
-
-
-def _ort(folder: Path) -> Any:
-    """Runs the smallest of classifiers in ONNX Runtime: the error, or None."""
-    from edgeq import runtimes
-
-    file = folder / "small.onnx"
-    try:
-        from onnx import TensorProto, helper
-    except ModuleNotFoundError:
-        return EdgeqError(f'{file}: ONNX Runtime is not installed; pip install "edgeq[onnx]"')
-    ends = [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 2, 1]),
-        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4]),
-    ]
-    nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("Softmax", ["flat"], ["y"])]
-    graph = helper.make_graph(nodes, "small", ends[:1], ends[1:])
-    file.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString())
-    return runtimes.probe_all(["ort"], file)["ort"]
-
-
-def _notes() -> list[str]:
-    """What of this processor changes results."""
-    from edgeq.runtimes import cpu
-
-    notes = ["XNNPACK and ONNX Runtime choose their kernels by the processor: their scores here are not an ARM phone's bit by bit."]
-    if platform.machine() not in ("x86_64", "AMD64"):
-        notes.append("TFLite Micro's wheel exists for Linux on x86-64 only; litert-reference comes nearest to it here.")
-    elif cpu.u8s8_saturates():
-        notes.append(
-            "No VNNI here: ONNX Runtime's uint8 x int8 products may saturate at 16 bits (onnxruntime issue 14642), so ort can differ "
-            "from a machine with VNNI; quantise with reduce_range, or say which machine was run."
-        )
-    else:
-        notes.append("VNNI here: ONNX Runtime's uint8 x int8 products do not saturate, unlike on older x86 (onnxruntime issue 14642).")
-    return notes
-
-
-def _advice(packages: dict[str, dict[str, str | None]]) -> list[str]:
-    why = {
-        "keras": "for gradient attacks, training and export",
-        "onnx": "for .onnx files and the runtime ort",
-        "tflm": "for TFLite Micro, the interpreter of microcontrollers, and its arena size",
-    }
-    return [f'pip install "edgeq[{e}]"  {why[e]}' for e, have in packages.items() if e in why and None in have.values()]
-
-
-def show(facts: dict[str, Any]) -> None:
-    """Prints :func:`gather`'s facts."""
-    from rich.markup import escape
-
-    from edgeq.cli.console import out
-
-    out.print(f"[bold]edgeq {facts['edgeq']}[/bold]  Python {facts['python']}, {facts['system']}, {facts['cores']} cores\n")
-    for extra, packages in facts["packages"].items():
-        listed = [f"{name} {version}" if version else f"[yellow]{name} missing[/yellow]" for name, version in packages.items()]
-        out.print(f"[bold]{extra:<7}[/bold]" + ", ".join(listed))
-    out.print()
-    for name, reason in facts["runtimes"].items():
-        out.print(f"{'[yellow]✗' if reason else '[green]✓'} {name}[/] {escape(reason or '')}")
-    out.print(f"\n[bold]processor[/bold] {', '.join(facts['cpu_flags']) or 'flags unknown'}")
-    for note in facts["notes"]:
-        out.print(f"  {escape(note)}")
-    if facts["advice"]:
-        out.print("\n[bold]to install[/bold]")
-    for advice in facts["advice"]:
-        out.print(f"  {escape(advice)}")
+        render(here, console.out)

@@ -35,11 +35,13 @@ class Device:
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether a file fits a device. ``ram`` is None where the arena is not known. ``sentences`` are to be printed."""
+    """Whether a file fits a device. ``ram`` is None where the arena is not known. ``sentences`` are to be printed; ``amounts``: what a
+    table has room for, of flash and of RAM."""
 
     flash: bool
     ram: bool | None
-    sentences: tuple[str, ...]
+    sentences: tuple[str, str]
+    amounts: tuple[str, str]
 
     @property
     def ok(self) -> bool:
@@ -66,15 +68,16 @@ def fits(device: Device, file_bytes: int, arena_bytes: int | None = None) -> Fit
 
     Both leave the rest of the firmware out. Pointers of 8 bytes make the host's arena an upper estimate of a microcontroller's.
     """
-    flash, said = True, "flash: no limit"
+    flash, stored = True, "no limit"
     if device.flash_bytes is not None:
         flash = file_bytes <= device.flash_bytes
-        said = f"flash: {_size(file_bytes, device.flash_bytes)}{'' if flash else ', does not fit'}"
+        stored = _size(file_bytes, device.flash_bytes) + ("" if flash else ", does not fit")
     if arena_bytes is None:
-        return Fit(flash, None, (said, f"RAM: arena unknown, the device has {_amount(device.ram_bytes)}"))
+        unknown = f"RAM: arena unknown, the device has {_amount(device.ram_bytes)}"
+        return Fit(flash, None, (f"flash: {stored}", unknown), (stored, "unknown"))
     ram = arena_bytes <= device.ram_bytes
-    verdict = "" if ram else ", does not fit"
-    return Fit(flash, ram, (said, f"RAM: arena {_size(arena_bytes, device.ram_bytes)}{verdict}, estimate: measured on {_machine()}"))
+    taken = _size(arena_bytes, device.ram_bytes) + ("" if ram else ", does not fit")
+    return Fit(flash, ram, (f"flash: {stored}", f"RAM: arena {taken}, estimate: measured on {_machine()}"), (stored, taken))
 
 
 def _folder() -> Path:

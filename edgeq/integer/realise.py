@@ -18,6 +18,10 @@ from edgeq.integer.certify import LARGEST, Certificate, certify_layer
 from edgeq.integer.graph import Graph, Op, Tensor
 from edgeq.integer.rounding import RUNTIMES
 
+SCALED, PACKED = "scaled", "packed"
+STORES = (SCALED, PACKED)
+"""The names of the two ways."""
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:

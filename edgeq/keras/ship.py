@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeq.core.errors import EdgeqError
 from edgeq.integer.graph import Graph
-from edgeq.integer.realise import Layer, realise
+from edgeq.integer.realise import PACKED, SCALED, Layer, realise
 from edgeq.integer.rewrite import scales_behind_layers
 from edgeq.integer.write_tflite import write_tflite
 from edgeq.keras import convert, train
@@ -18,7 +18,6 @@ from edgeq.keras.freeze import freeze
 from edgeq.keras.load import Network, keras_model
 from edgeq.keras.quantizers import PORTABLE
 
-SCALED, PACKED = "scaled", "packed"
 MARK = {SCALED: "", PACKED: "-packed"}
 """How a file's name says in which way its weights are stored."""
 

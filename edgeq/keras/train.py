@@ -44,6 +44,17 @@ class Fit:
         return replace(self, epochs=max(1, self.epochs // 4), rate=self.rate / 10, stairs=1)
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What a training reached: the ``epochs`` that ran, the one whose weights are ``kept``, its accuracy on the ``validation`` share, and
+    the ``n`` images that were trained on."""
+
+    epochs: int
+    kept: int
+    validation: float
+    n: int
+
+
 FLOAT, QAT, LOWBIT = Fit(), Fit(epochs=10, rate=2e-4, patience=4), Fit(rate=1e-3)
 B19 = Fit(epochs=50, rate=1e-3, decay=0.3, stairs=5, patience=50)
 """B19, section 4.2: cross-entropy, Adam, staircase decay, from scratch, first and last layer float. It gives no numbers: these are ours."""
@@ -58,8 +69,8 @@ def fit(
     seed: int,
     progress: Progress | None = None,
     check: Callable[[bool], None] | None = None,
-) -> dict[str, Any]:
-    """Train ``model`` in place on ``(n, h, w, c) uint8`` images; what was reached: ``{"epochs", "validation", "n"}``.
+) -> Fitted:
+    """Train ``model`` in place on ``(n, h, w, c) uint8`` images and ``(n,) int64`` labels.
 
     The pixels stay uint8 in memory and become float32 a batch at a time. ``check``: called after each epoch, and with True at the end;
     what it raises ends the training. Raises :class:`EdgeqError` as soon as the loss is not finite, and after an epoch that leaves a weight
@@ -118,7 +129,7 @@ def fit(
     if progress:
         progress(total, total, report.text)
     kept = int(np.argmin(history.history["val_loss"]))
-    return {"epochs": len(history.epoch), "kept": kept + 1, "validation": float(history.history["val_accuracy"][kept]), "n": len(taken)}
+    return Fitted(len(history.epoch), kept + 1, float(history.history["val_accuracy"][kept]), len(taken))
 
 
 def network(name: str, width: float, classes: int, shape: tuple[int, ...], seed: int, **options: Any) -> Any:

@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgeq.integer.realise import Layer
 
 
-def table(certificates: Mapping[str, Sequence[Layer]]) -> list[dict[str, Any]]:
-    """A record a layer: ``{"layer", "kind", "channels", "levels", "stored": {way: {"bits", "certified", "runtimes": {name: share}}}}``.
+@dataclass(frozen=True)
+class Stored:
+    """A layer stored in one way. ``bits``: a weight's; ``certified``: channels whose every output is the trained level, for every input,
+    on all runtimes; ``runtimes``: the share of the channels of which that is proven for one runtime."""
 
-    ``certified``: channels whose every output is the trained level, for every input, on all runtimes; shares are of channels.
-    """
-    ways = list(certificates)
-    found = []
+    bits: int
+    certified: int
+    runtimes: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class LayerCertificate:
+    """One layer. ``layer``: its name; ``kind``: its op; ``channels``, ``levels``: of its output; ``stored``: way of storing -> what is
+    proven of it."""
+
+    layer: str
+    kind: str
+    channels: int
+    levels: int
+    stored: Mapping[str, Stored]
+
+    def to_json(self) -> dict[str, Any]:
+        """As the sidecar of an export has it."""
+        return asdict(self)
+
+
+def table(certificates: Mapping[str, Sequence[Layer]]) -> tuple[LayerCertificate, ...]:
+    """A value a layer. ``certificates``: way of storing -> the layers of the same network, stored so."""
+    records = []
     for layers in zip(*certificates.values(), strict=True):
-        first = layers[0]
         stored = {
-            way: {
-                "bits": layer.stored,
-                "certified": int(layer.certificate.channels.sum()),
-                "runtimes": {name: layer.certificate.share_of(name) for name in layer.certificate.runtimes},
-            }
-            for way, layer in zip(ways, layers, strict=True)
+            way: Stored(
+                layer.stored,
+                int(layer.certificate.channels.sum()),
+                {name: layer.certificate.share_of(name) for name in layer.certificate.runtimes},
+            )
+            for way, layer in zip(certificates, layers, strict=True)
         }
-        found.append(
-            {"layer": first.name, "kind": first.kind, "channels": len(first.certificate.channels), "levels": first.levels, "stored": stored}
-        )
-    return found
+        first = layers[0]
+        records.append(LayerCertificate(first.name, first.kind, len(first.certificate.channels), first.levels, stored))
+    return tuple(records)

@@ -62,7 +62,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Layers:
-    """``other`` held against ``base`` on ``n`` images. ``reason``: why there are no ``lines``, else "".
+    """``other`` compared with ``base`` on ``n`` images. ``reason``: why there are no ``lines``, else "".
 
     ``origin``: side -> whether its tensors are "kept" by the interpreter or "simulated"; ``unequal``: side -> images whose answer is not
     the deployed runtime's, so that their tensors may not be either; ``missing``: ops whose output is not kept on both sides.
@@ -83,13 +83,15 @@ class Layers:
         return next((line for line in self.lines if line.differ), None)
 
     def to_json(self) -> dict[str, Any]:
+        """As sidecars and ``edgeq compare --json`` have it."""
         return {**asdict(self), "first": asdict(self.first) if self.first else None}
 
 
 def compare(base: Side, others: Sequence[Side], images: np.ndarray, progress: Callable[[int], None] = lambda _: None) -> list[Layers]:
     """A table for each of ``others``. ``images``: ``(n, h, w, c) uint8``; fifty tell enough, for each has thousands of elements.
+    ``progress`` is called with the number of images done so far.
 
-    A side whose tensors cannot be had raises nothing: its table says the reason. ``progress`` hears the images done so far.
+    A side whose tensors cannot be had raises nothing: its table says the reason.
     """
     progress(0)
     inner: dict[str, _Inner | str] = {}
@@ -153,15 +155,15 @@ class _Inner:
         except EdgeqError:
             return [None] * len(self.file.ops)
         place, constants = tensors.places(self.file, graph), {i: t.data for i, t in graph.constants()}
-        found: list[_Kernel | None] = []
+        kernels: list[_Kernel | None] = []
         for op, step in zip(graph.ops, steps, strict=True):
             if all(i in constants for i in op.inputs if i >= 0):
                 constants[op.output] = step(*(constants.get(i) for i in op.inputs))
-                found.append(None)
+                kernels.append(None)
                 continue
             given = tuple((place[i], graph.tensors[i].shape) if i not in constants and i >= 0 else constants.get(i) for i in op.inputs)
-            found.append(_Kernel(step, given))
-        return found
+            kernels.append(_Kernel(step, given))
+        return kernels
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Is what a runtime computes what was trained? Its inner activations held against the frozen network's, op by op."""
+"""Is what a runtime computes what was trained? Its inner activations compared with the frozen network's, op by op."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Levels:
-    """A ``runtime`` against the frozen network on ``n`` images; ``reason``: why it could not be held against it, else ""."""
+    """A ``runtime`` against the frozen network on ``n`` images; ``reason``: why the two could not be compared, else ""."""
 
     runtime: str
     n: int
@@ -47,10 +47,12 @@ class Levels:
 
     @property
     def first(self) -> Mismatch | None:
+        """The first op, in the order they run, that has a code other than the trained one."""
         return next((op for op in self.ops if op.differ), None)
 
     @property
     def differ(self) -> int:
+        """Codes of all ops that are not the trained ones, of ``elements``."""
         return sum(op.differ for op in self.ops)
 
     @property
@@ -59,36 +61,40 @@ class Levels:
 
     @property
     def alone_largest(self) -> int:
+        """The largest error, in steps, that an op makes by itself."""
         return max((op.alone_largest for op in self.ops), default=0)
 
     def to_json(self) -> dict[str, Any]:
+        """As the sidecar of an export has it."""
         return {**asdict(self), "differ": self.differ, "elements": self.elements, "alone_largest": self.alone_largest}
 
 
-class Trained:
-    """The frozen network as a target: its thresholds alone decide, and no runtime's rounding."""
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """A frozen network that answers: its thresholds alone decide, and no runtime's rounding."""
 
-    name, concurrent = "keras", False
-
-    def __init__(self, graph: Graph, codes: PixelCodes) -> None:
-        self.graph, self.codes = graph, codes
+    graph: Graph
+    codes: PixelCodes
 
     def answer(self, images: np.ndarray) -> Answer:
+        """Int8 logits of ``(m, h, w, c) uint8`` images."""
         out = self.graph.tensors[self.graph.output]
         return Answer("logits", np.asarray(simulate(self.graph, self.codes.encode(images))), float(out.scale[0]), int(out.zero[0]))
 
-    def close(self) -> None: ...
 
-
-def hold(
+def compare(
     trained: Graph,
     file: Path,
     runtimes: dict[str, Signature],
     codes: PixelCodes,
     images: np.ndarray,
     progress: Callable[[int], None] = lambda _: None,
-) -> list[Levels]:
-    """``runtimes``: names and what they say of the ``.tflite`` ``file``, which was written from ``trained``; ``(n, h, w, c) uint8``."""
+) -> tuple[Levels, ...]:
+    """A value a runtime, in their order. ``runtimes``: names, and what they say of the ``.tflite`` ``file``, which was written from
+    ``trained``; ``images``: ``(n, h, w, c) uint8``; ``progress`` is called with the number of images done so far.
+
+    A runtime whose inner tensors cannot be had raises nothing: its value says the reason.
+    """
     content = tflite_file.read(str(file))
     index = {content.tensors[i].name: i for op in content.ops for i in op.outputs}
     names = {op.output: trained.tensors[op.output].name for op in trained.ops}
@@ -119,9 +125,9 @@ def hold(
                     apart = np.abs(mine[op.output].astype(np.int16) - reference)
                     count[k], count[k + 1] = count[k] + int((apart > 0).sum()), max(count[k + 1], int(apart.max()))
         progress(at + len(part))
-    return [
+    return tuple(
         Levels(name, 0, reason=inner)
         if isinstance(inner, str)
         else Levels(name, len(images), tuple(Mismatch(names[i], *c) for i, c in counts[name].items()))
         for name, inner in opened.items()
-    ]
+    )

@@ -12,9 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from edgeq import data, runtimes
-from edgeq.cli.export import _calibration, command, export
-from edgeq.cli.files import staging
+from edgeq.build.export import export
+from edgeq.build.files import staging
+from edgeq.build.images import calibration
+from edgeq.cli.export import command
 from edgeq.core.errors import EdgeqError
+from edgeq.core.reporter import SILENT
 from edgeq.pipeline.codes import codes_for
 from edgeq.pipeline.preprocess import Preprocess
 
@@ -71,13 +74,13 @@ def test_the_file_is_as_right_as_the_network(digits_models, which) -> None:
     assert said["keras"]["flips"]["litert-reference"] <= 0.02 * len(dataset)
 
 
-@pytest.mark.parametrize(("which", "formats"), [("keras", "tflite"), ("qat", "tflite,onnx")])
+@pytest.mark.parametrize(("which", "formats"), [("keras", ("tflite",)), ("qat", ("tflite", "onnx"))])
 def test_exporting_twice_gives_the_same_bytes(digits_models, tmp_path, which, formats) -> None:
     model = getattr(digits_models, which)
     for part in ("a", "b"):
         export(model, tmp_path / part, n=50, formats=formats, layers=0)
     names = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert names == sorted(f"{model.stem}.{suffix}" for suffix in (*formats.split(","), "edgeq.json"))
+    assert names == sorted(f"{model.stem}.{suffix}" for suffix in (*formats, "edgeq.json"))
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     if which == "qat":  # nothing of it depends on the sample
@@ -87,12 +90,12 @@ def test_exporting_twice_gives_the_same_bytes(digits_models, tmp_path, which, fo
 
 def test_another_seed_is_another_calibration_sample() -> None:
     shape = Preprocess((8, 8), 1)
-    images, first = _calibration("digits", 40, 1, shape)
-    _, again = _calibration("digits", 40, 1, shape)
-    _, other = _calibration("digits", 40, 2, shape)
+    images, first = calibration("digits", 40, 1, shape, SILENT)
+    _, again = calibration("digits", 40, 1, shape, SILENT)
+    _, other = calibration("digits", 40, 2, shape, SILENT)
     assert first == again
-    assert first["sha256"] != other["sha256"]
-    assert len(images) == first["n"] == 40
+    assert first.sha256 != other.sha256
+    assert len(images) == first.n == 40
 
 
 def test_a_float_network_of_nowhere_needs_images_and_a_meaning_of_its_pixels(digits_models, tmp_path) -> None:
@@ -103,17 +106,19 @@ def test_a_float_network_of_nowhere_needs_images_and_a_meaning_of_its_pixels(dig
     with pytest.raises(EdgeqError, match="--preprocess mean"):
         export(model, tmp_path / "out", calibrate="digits")
     assert not (tmp_path / "out").exists()
-    content, lines = export(model, tmp_path / "out", calibrate="digits", preprocess="mean=0,std=1", formats="tflite", n=30, layers=0)
-    assert content["source"]["form"] == "Keras 2 h5"
-    assert next(line for line in lines if line.name == "litert-xnnpack").accuracy[0] > 0.9
+    exported = export(model, tmp_path / "out", calibrate="digits", preprocess="mean=0,std=1", formats=("tflite",), n=30, layers=0)
+    assert exported.origin.form == "Keras 2 h5"
+    assert next(line for line in exported.measured.fidelity.runtimes if line.name == "litert-xnnpack").accuracy[0] > 0.9
+    assert json.loads(json.dumps(exported.to_json())) == json.loads(exported.sidecar.read_text())
 
 
 def test_without_test_images_random_ones_are_compared_without_accuracy(digits_models, tmp_path) -> None:
     import shutil
 
     shutil.copytree(digits_models.qat, tmp_path / "model")
-    content, lines = export(tmp_path / "model", tmp_path / "out", formats="tflite", n=64, layers=0)
-    assert content["fidelity"]["data"] == "uniform random images"
+    fidelity = export(tmp_path / "model", tmp_path / "out", formats=("tflite",), n=64, layers=0).measured.fidelity
+    lines = fidelity.runtimes
+    assert fidelity.data == "uniform random images"
     assert all(line.accuracy is None and line.n == 64 for line in lines if not line.reason)
     assert max(line.lsb for line in lines if line.name == "litert-xnnpack") < 64
 
@@ -151,7 +156,7 @@ def test_json_is_one_document(digits_models, tmp_path) -> None:
 
 def test_unknown_formats_and_missing_files(digits_models, tmp_path) -> None:
     with pytest.raises(EdgeqError, match="did you mean onnx"):
-        export(digits_models.qat, tmp_path / "out", formats="tflite,onxx")
+        export(digits_models.qat, tmp_path / "out", formats=("tflite", "onxx"))
     with pytest.raises(EdgeqError, match="no such file"):
         export(tmp_path / "none.h5", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -11,9 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from edgeq import data
-from edgeq.cli import attack, inspect
-from edgeq.cli.export import command, export
+from edgeq.build.export import export
+from edgeq.cli import attack
+from edgeq.cli.export import command
 from edgeq.core.errors import EdgeqError
+from edgeq.measure.inspection import inspect
 from edgeq.runtimes import probe_all
 
 pytest.importorskip("tf_keras")
@@ -95,24 +97,26 @@ def test_it_prints_what_fits_the_terminal(exported) -> None:
 
 
 def test_one_way_to_store(low_bit_model, tmp_path) -> None:
-    said, _ = export(low_bit_model, tmp_path, formats="tflite", n=20, store="packed", layers=0)
-    assert set(said["files"]) == {f"{STEM}-packed.tflite"}
-    assert [list(layer["stored"]) for layer in said["certificate"]] == [["packed"]] * 3
-    assert said["packed"] is None
-    assert "levels" not in said
+    exported = export(low_bit_model, tmp_path, formats=("tflite",), n=20, stores=("packed",), layers=0)
+    assert set(exported.files) == {f"{STEM}-packed.tflite"}
+    assert [list(layer.stored) for layer in exported.certificate] == [["packed"]] * 3
+    assert exported.measured.file == f"{STEM}-packed.tflite"
+    assert exported.packed is exported.measured.levels is None
+    assert "levels" not in exported.to_json()
 
 
 def test_a_float_network_becomes_one_function_everywhere(digits_models, tmp_path) -> None:
-    options = {"calibrate": "digits", "preprocess": "mean=0,std=1", "formats": "tflite", "n": 100, "layers": 4}
-    said, lines = export(digits_models.h5, tmp_path, portable=True, **options)
-    assert set(said["files"]) == {"digits_cnn-portable.tflite"}
-    assert said["portable"]["holds"]
-    found = {line.name: line for line in lines}
+    options = {"calibrate": "digits", "preprocess": "mean=0,std=1", "formats": ("tflite",), "n": 100, "layers": 4}
+    exported = export(digits_models.h5, tmp_path, portable=True, **options)
+    assert set(exported.files) == {"digits_cnn-portable.tflite"}
+    assert exported.measured.portable.proof.holds
+    found = {line.name: line for line in exported.measured.fidelity.runtimes}
     for name in RUNTIMES:
         assert found[name].flips["keras"] == 0
     assert found["litert-xnnpack"].accuracy[0] > 0.9
-    assert all(held["differ"] == 0 for held in said["levels"])
-    assert said["packed"] is None
+    assert all(levels.differ == 0 for levels in exported.measured.levels)
+    assert exported.packed is None
+    assert json.loads(json.dumps(exported.to_json())) == json.loads(exported.sidecar.read_text())
 
 
 def test_what_is_refused(low_bit_model, digits_models, tmp_path) -> None:
@@ -120,8 +124,12 @@ def test_what_is_refused(low_bit_model, digits_models, tmp_path) -> None:
     for model, options, said in [
         (low_bit_model, {"preprocess": "mean=127.5,std=127.5"}, "raw pixels 0 to 255 .* they mean -1 to 1; pass --preprocess mean=0,std=1"),
         (low_bit_model, {"portable": True}, "--portable takes a float network, or one trained with .*; this one is low-bit"),
-        (low_bit_model, {"store": "pakced"}, "did you mean packed"),
-        (low_bit_model, {"store": "packed", "formats": "onnx"}, "the .onnx is of the scaled file; take --store scaled, or --format tflite"),
+        (low_bit_model, {"stores": ("pakced",)}, "did you mean packed"),
+        (
+            low_bit_model,
+            {"stores": ("packed",), "formats": ("onnx",)},
+            "the .onnx is of the scaled file; take --store scaled, or --format tflite",
+        ),
         (digits_models.qat, {"portable": True}, "--portable takes a float network, .*; this one is quantisation-aware"),
         (digits_models.keras, {"portable": True, "preprocess": "mean=0,std=255"}, "raw pixels 0 to 255 .* they mean 0 to 1"),
     ]:
@@ -152,7 +160,7 @@ def test_weights_alone_are_exported_without_a_certificate(digits_models, tmp_pat
     content = json.loads(result.stdout)
     assert set(content["files"]) == {"alone.tflite", "alone.onnx"}
     with pytest.raises(EdgeqError, match="--store is about networks with low-bit activations"):
-        export(path, tmp_path / "out", store="packed")
+        export(path, tmp_path / "out", stores=("packed",))
     assert content["certificate"] is None
     assert sum(n for op, n in content["files"]["alone.onnx"]["float_kernels"].items() if "Conv" in op) == 2
     lines = {line["runtime"]: line for line in content["fidelity"]["runtimes"]}
@@ -167,14 +175,14 @@ def test_weights_alone_are_exported_without_a_certificate(digits_models, tmp_pat
 
 def test_inspect_counts_the_levels_that_are_in_it(exported, monkeypatch) -> None:
     monkeypatch.setattr("edgeq.runtimes.probe_all", lambda names, *rest: probe_all(names[:2], *rest))
-    scaled, packed = (inspect.gather(exported / f"{STEM}{mark}.tflite") for mark in ("", "-packed"))
-    for facts, stored in [(scaled, [8, 8, 8]), (packed, [8, 4, 8])]:
-        layers = [layer for layer in facts["layers"] if layer["levels"]]
-        assert [layer["bits"] for layer in layers] == stored
-        assert layers[1]["levels"] <= 8
-        assert layers[1]["bits_used"] == 3
-        assert max(layer["levels"] for layer in layers) <= 63
-    assert scaled["portable"]["holds"]
+    scaled, packed = (inspect(exported / f"{STEM}{mark}.tflite") for mark in ("", "-packed"))
+    for found, stored in [(scaled, [8, 8, 8]), (packed, [8, 4, 8])]:
+        layers = [layer for layer in found.description.layers if layer.levels]
+        assert [layer.bits for layer in layers] == stored
+        assert layers[1].levels <= 8
+        assert layers[1].bits_used == 3
+        assert max(layer.levels for layer in layers) <= 63
+    assert scaled.portable.proof.holds
 
 
 def test_the_file_can_be_attacked(exported, tmp_path) -> None:

@@ -13,6 +13,7 @@ from random_graphs import random_graph
 from edgeq.cli import doctor, inspect
 from edgeq.core.errors import EdgeqError
 from edgeq.integer.write_tflite import write_tflite
+from edgeq.measure import inspection, installation
 from edgeq.runtimes import probe_all
 
 
@@ -54,11 +55,14 @@ def test_inspect_proves_that_a_file_is_one_function_everywhere(tmp_path: Path, m
         text = run(inspect.command, str(file))
         assert f"portable   {sentence}" in text
         assert max(map(len, text.splitlines())) <= 80
-        facts = inspect.gather(file)["portable"]
-        assert facts["sentence"].startswith(sentence)
-        assert json.loads(json.dumps(facts))["holds"] is holds
+        portable = inspection.inspect(file).portable
+        assert portable is not None
+        assert portable.sentence.startswith(sentence)
+        assert json.loads(json.dumps(portable.to_json()))["holds"] is holds
     file.write_bytes(tiny_tflite.edgetpu())
-    assert "portable" not in inspect.gather(file)
+    nothing = inspection.inspect(file)
+    assert nothing.portable is None
+    assert "portable" not in nothing.to_json()
 
 
 def test_inspect_describes_what_nothing_can_run(tmp_path: Path) -> None:
@@ -91,7 +95,26 @@ def test_doctor_runs_the_runtimes() -> None:
 
 
 def test_doctor_tells_a_person_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda package: None if package == "tflite-micro" else "1.0")
+    monkeypatch.setattr(installation, "_version", lambda package: None if package == "tflite-micro" else "1.0")
     text = run(doctor.command)
     assert "tflite-micro missing" in text
     assert 'pip install "edgeq[tflm]"' in text
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "avx2", "note"),
+    [
+        ("x86_64", ("avx2", "fma"), True, "speak of x86-64 with AVX2, as this processor is."),
+        ("x86_64", ("fma",), False, "speak of x86-64 with AVX2, which this processor is not: they say nothing of its kernels."),
+        ("aarch64", ("neon",), False, "which this processor is not"),
+        ("AMD64", (), None, "this system does not say whether its processor is one."),
+    ],
+)
+def test_doctor_says_whether_proofs_speak_of_this_processor(machine, flags, avx2, note, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation.cpu, "flags", lambda: flags)
+    monkeypatch.setattr(installation.platform, "machine", lambda: machine)
+    monkeypatch.setattr(installation, "_runtimes", lambda packages: {})
+    facts = json.loads(run(doctor.command, "--json"))
+    assert facts["avx2"] is avx2
+    assert note in facts["notes"][-1]
+    assert note in " ".join(run(doctor.command).split())

@@ -86,6 +86,8 @@ def test_fits_says_what_of_how_much() -> None:
     big = fits(board, 96 * KB, 384 * KB + 1)
     assert (big.flash, big.ram, big.ok) == (True, False, False)
     assert "385 KB of 384 KB, does not fit" in big.sentences[1]
+    assert good.amounts == ("96 KB of 2,048 KB", "54 KB of 384 KB")
+    assert big.amounts == ("96 KB of 2,048 KB", "385 KB of 384 KB, does not fit")
 
 
 def test_an_unknown_arena_speaks_neither_for_nor_against() -> None:
@@ -93,6 +95,7 @@ def test_an_unknown_arena_speaks_neither_for_nor_against() -> None:
     assert fit.ram is None
     assert fit.ok
     assert fit.sentences[1] == "RAM: arena unknown, the device has 384 KB"
+    assert fit.amounts == ("96 KB of 2,048 KB", "unknown")
     assert fits(load("phone"), 900 * MB, 54 * KB).sentences[0] == "flash: no limit"
 
 

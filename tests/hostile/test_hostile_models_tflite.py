@@ -71,7 +71,7 @@ def test_levels_are_those_of_the_definition() -> None:
 
 
 def test_a_constant_holds_what_its_shape_says() -> None:
-    """72 bytes of weights that claimed 7 billion: TFLite Micro walked over them for hours, and the limit of time was that of such a layer."""
+    """72 bytes of weights that claimed 7 billion: TFLite Micro walked over them for hours, within the time that such a layer may take."""
     content = tiny_tflite.classifier()
     shape = np.array([8, 3, 3, 1], "<i4").tobytes()
     assert content.count(shape) == 1

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from edgeq import data
-from edgeq.cli.export import export
+from edgeq.build.export import export
+from edgeq.build.train import train as run
 from edgeq.cli.train import command
-from edgeq.cli.train import train as run
 from edgeq.core.errors import EdgeqError
 from edgeq.keras import engine, finite, train
 from edgeq.keras.quantizers import parse
@@ -147,7 +147,7 @@ def test_accuracy_at_chance_is_said(damaged, tmp_path) -> None:
 
 
 def test_a_trained_network_is_above_chance_and_a_tie_of_all_classes_is_right_once(digits_models, tmp_path) -> None:
-    from edgeq.cli.train import _answers, _chance
+    from edgeq.build.train import _answers, _chance
     from edgeq.pipeline.preprocess import resolve
 
     said = json.loads(digits_models.keras.with_name("digits_cnn.keras.edgeq.json").read_text())

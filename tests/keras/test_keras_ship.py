@@ -10,6 +10,7 @@ from random_graphs import TFLITE, interpret, random_codes
 
 from edgeq.core.errors import EdgeqError
 from edgeq.integer import portable, read_tflite, tflite_file
+from edgeq.integer.realise import PACKED, SCALED
 from edgeq.integer.simulate import simulate
 from edgeq.keras import train
 from edgeq.keras.quantizers import parse
@@ -20,7 +21,7 @@ pytest.importorskip("tflite_micro")
 
 import low_bit
 
-from edgeq.keras.ship import PACKED, SCALED, frozen
+from edgeq.keras.ship import frozen
 from edgeq.keras.ship import portable as snap
 
 pytestmark = pytest.mark.tensorflow

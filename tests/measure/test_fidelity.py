@@ -36,7 +36,7 @@ def test_counts() -> None:
     reference, other, absent = compare({"litert-reference": Fixed(REFERENCE), "ort": Fixed(OTHER), "tflm": "hybrid"}, batches())
     assert (reference.n, reference.right, reference.tied, reference.lsb) == (4, 2, 1, 0)  # the tie's lowest index is not the truth
     assert (other.n, other.right, other.tied, other.lsb) == (4, 3, 1, 20)
-    assert (reference.stands, other.stands, other.to_json()["with_ties"]) == (3, 4, 1)
+    assert (reference.with_ties, other.with_ties, other.to_json()["with_ties"]) == (3, 4, 1)
     assert other.constant is None
     assert reference.flips == {"ort": 1}
     assert other.flips == {"litert-reference": 1}

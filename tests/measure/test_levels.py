@@ -26,7 +26,7 @@ TRAINED = network(22, 2, 2)
 IMAGES = np.random.default_rng(0).integers(0, 256, (70, 8, 6, 3)).astype(np.uint8)
 
 
-def held(graph: Graph, folder: Path, monkeypatch: pytest.MonkeyPatch, seen: list | None = None) -> list[levels.Levels]:
+def compared(graph: Graph, folder: Path, monkeypatch: pytest.MonkeyPatch, seen: list | None = None) -> tuple[levels.Levels, ...]:
     """Simulated runtimes, of which one cannot keep its tensors: the interpreters' own are tested in tests/runtimes/test_tensors.py."""
 
     def opened(name, *rest):
@@ -40,13 +40,13 @@ def held(graph: Graph, folder: Path, monkeypatch: pytest.MonkeyPatch, seen: list
     signature = signature_of(read(path), "logits")
     codes = codes_for(signature.input, Preprocess((8, 6), 3, mean=(0.0,) * 3, std=(1.0,) * 3), "m")
     runtimes = dict.fromkeys(("litert-xnnpack", "litert-builtin", "tflm"), signature)
-    return levels.hold(TRAINED, path, runtimes, codes, IMAGES, (seen if seen is not None else []).append)
+    return levels.compare(TRAINED, path, runtimes, codes, IMAGES, (seen if seen is not None else []).append)
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_certified_file_has_the_trained_levels(tmp_path, monkeypatch, packed) -> None:
     seen: list[int] = []
-    first, second, missing = held(realise(TRAINED, packed)[0], tmp_path, monkeypatch, seen)
+    first, second, missing = compared(realise(TRAINED, packed)[0], tmp_path, monkeypatch, seen)
     assert seen == [64, 70]
     for found in (first, second):
         assert (found.n, found.differ, found.first, found.reason) == (70, 0, None, "")
@@ -62,7 +62,7 @@ def test_a_wrong_bias_is_named_and_counted(tmp_path, monkeypatch) -> None:
     wrong = list(graph.tensors)
     wrong[op.inputs[2]] = replace(bias, data=bias.data + np.int32(2000))
     broken = replace(graph, tensors=tuple(wrong))
-    found = held(broken, tmp_path, monkeypatch)[1]
+    found = compared(broken, tmp_path, monkeypatch)[1]
     codes = (IMAGES.astype(np.int16) - 128).astype(np.int8)
     apart = np.abs(
         simulate(broken, codes, "litert-builtin", keep=True)[op.output].astype(int) - simulate(TRAINED, codes, keep=True)[op.output]
@@ -81,7 +81,7 @@ def test_a_wrong_bias_is_named_and_counted(tmp_path, monkeypatch) -> None:
 def test_the_frozen_network_answers_as_a_target() -> None:
     given = Tensor((8, 6, 3), "int8", 1.0, -128)
     codes = codes_for(given, Preprocess((8, 6), 3, mean=(0.0,) * 3, std=(1.0,) * 3), "m")
-    answer = levels.Trained(TRAINED, codes).answer(IMAGES[:5])
+    answer = levels.Frozen(TRAINED, codes).answer(IMAGES[:5])
     assert np.array_equal(answer.raw, simulate(TRAINED, (IMAGES[:5].astype(np.int16) - 128).astype(np.int8)))
     assert (answer.kind, answer.scale, answer.zero) == ("logits", pytest.approx(0.1), 0)
 
@@ -89,9 +89,12 @@ def test_the_frozen_network_answers_as_a_target() -> None:
 def test_the_certificates_table_is_plain_numbers() -> None:
     ways = {"scaled": realise(TRAINED)[1], "packed": realise(TRAINED, packed=True)[1]}
     table = certificate.table(ways)
-    assert [record["layer"] for record in table] == [layer.name for layer in ways["scaled"]]
+    assert [record.layer for record in table] == [layer.name for layer in ways["scaled"]]
     for record, layer in zip(table, ways["packed"], strict=True):
-        held = record["stored"]["packed"]
-        assert (record["channels"], record["levels"]) == (len(layer.certificate.channels), layer.levels)
-        assert (held["bits"], held["certified"]) == (layer.stored, int(layer.certificate.channels.sum()))
-        assert held["runtimes"] == {r: float(layer.certificate.share_of(r)) for r in layer.certificate.runtimes}
+        stored = record.stored["packed"]
+        assert (record.channels, record.levels) == (len(layer.certificate.channels), layer.levels)
+        assert (stored.bits, stored.certified) == (layer.stored, int(layer.certificate.channels.sum()))
+        assert stored.runtimes == {r: float(layer.certificate.share_of(r)) for r in layer.certificate.runtimes}
+        said = record.to_json()
+        assert list(said) == ["layer", "kind", "channels", "levels", "stored"]
+        assert said["stored"]["packed"] == {"bits": stored.bits, "certified": stored.certified, "runtimes": stored.runtimes}

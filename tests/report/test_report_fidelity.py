@@ -3,56 +3,76 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
+from edgeq.core.signature import Signature, Tensor
+from edgeq.measure.certificate import LayerCertificate, Stored
+from edgeq.measure.exported import Exported, MadeFile, Measured, Origin, Recipe
+from edgeq.measure.fidelity import Fidelity, Line
+from edgeq.measure.layers import Layers
+from edgeq.measure.layers import Line as Op
+from edgeq.measure.levels import Levels, Mismatch
+from edgeq.measure.portability import Portability
 from edgeq.report.fidelity import render
 
 RUNTIMES = ("litert-xnnpack", "litert-builtin", "litert-reference", "tflm")
 NAMES = ("keras", "keras-float", *RUNTIMES, "ort")
+SIGNATURE = Signature(Tensor((8, 8, 1), "int8", 1.0, -128), Tensor((10,), "int8", 1 / 256, -128), "probs")
 
 
-def content(**changes):
+def fidelity(**constant) -> Fidelity:
+    """``constant``: runtime -> that it answers all images alike."""
     lines = [
-        {"runtime": name, "accuracy": [0.91, 0.88, 0.93], "with_ties": 0.916, "lsb": 0.0, "ties": 3, "flips": dict.fromkeys(NAMES, 2)}
+        Line(name, "", 500, 455, {other: 2 for other in NAMES if other != name}, 0.0, 3, 458, constant.get(name.replace("-", "_")))
         for name in NAMES[:-1]
-    ] + [{"runtime": "ort", "reason": "a.onnx: ort cannot run it"}]
+    ]
+    return Fidelity("zip:" + "x" * 20, 0, 500, (*lines, Line("ort", "a.onnx: ort cannot run it")))
 
-    def stored(bits: int, certified: int, **shares: float) -> dict:
-        return {"bits": bits, "certified": certified, "runtimes": dict.fromkeys(RUNTIMES, 1.0) | shares}
 
-    certificate = [
-        {"layer": "conv2d", "kind": "conv", "channels": 16, "levels": 8, "stored": {"scaled": stored(8, 16), "packed": stored(4, 16)}},
-        {
-            **{"layer": "block_of_a_long_name/[/bold]\x1b[2Jwith/0", "kind": "depthwise", "channels": 1024, "levels": 256},
-            "stored": {
-                "scaled": stored(8, 512, **{"litert-builtin": 0.5}),
-                "packed": stored(8, 0, **dict.fromkeys(RUNTIMES, 0.0)),
-            },
-        },
-    ]
-    ops = [
-        {"name": "conv2d", "elements": 5000, "differ": 0, "largest": 0},
-        {"name": "add[red]\x1b", "elements": 5000, "differ": 7, "largest": 2},
-    ]
-    levels = [
-        {"runtime": "tflm", "reason": "", "differ": 7, "elements": 10_000, "ops": ops, "alone_largest": 1},
-        {"runtime": "litert-xnnpack", "reason": "", "differ": 0, "elements": 10_000, "ops": ops[:1]},
-        {"runtime": "litert-builtin", "reason": "cannot keep its inner tensors", "differ": 0, "elements": 0, "ops": []},
-    ]
-    layers = [
-        {"base": "litert-xnnpack", "other": "tflm", "reason": "", "n": 50, "first": None},
-        {
-            **{"base": "litert-xnnpack", "other": "litert-builtin", "reason": "", "n": 50},
-            "first": {"index": 3, "kind": "CONV_2D", "differ": 9, "elements": 100_000, "largest": 1.0},
-        },
-    ]
-    fidelity = {"n": 500, "data": "zip:" + "x" * 20, "runtimes": lines}
-    inside = {"portable": {"sentence": "not proven: op 3 (conv x) gives 4 on tflm"}, "levels": levels, "layers": layers}
-    return {
-        **{"fidelity": fidelity, "certificate": certificate, **inside, "arena_bytes": 12_345},
-        **{"packed": {"file": "m-packed.tflite", "fidelity": fidelity}, "files": {"m.tflite": {"bytes": 23_456}}, **changes},
-    }
+def exported(**changes) -> Exported:
+    def stored(bits: int, certified: int, **shares: float) -> Stored:
+        return Stored(bits, certified, dict.fromkeys(RUNTIMES, 1.0) | {name.replace("_", "-"): share for name, share in shares.items()})
+
+    certificate = (
+        LayerCertificate("conv2d", "conv", 16, 8, {"scaled": stored(8, 16), "packed": stored(4, 16)}),
+        LayerCertificate(
+            "block_of_a_long_name/[/bold]\x1b[2Jwith/0",
+            "depthwise",
+            1024,
+            256,
+            {"scaled": stored(8, 512, litert_builtin=0.5), "packed": Stored(8, 0, dict.fromkeys(RUNTIMES, 0.0))},
+        ),
+    )
+    equal, other = Mismatch("conv2d", 5000, 0, 0, 0, 0), Mismatch("add[red]\x1b", 5000, 7, 2, 7, 1)
+    levels = (
+        Levels("tflm", 50, (equal, other)),
+        Levels("litert-xnnpack", 50, (equal, replace(other, differ=0))),
+        Levels("litert-builtin", 0, reason="cannot keep its inner tensors"),
+    )
+    layers = (
+        Layers("litert-xnnpack", "tflm", 50, (Op(0, "CONV_2D", "a", 100_000, 0, 0.0, 0, 0.0, False),)),
+        Layers("litert-xnnpack", "litert-builtin", 50, (Op(3, "CONV_2D", "b", 100_000, 9, 1.0, 9, 1.0, False),)),
+    )
+    proof = Portability("not known: op 3 (conv x) cannot be read")
+    measured = Measured("m.tflite", SIGNATURE, "shift", 12_345, fidelity(), proof, levels, layers)
+    whole = Exported(
+        sidecar=Path("m.edgeq.json"),
+        origin=Origin("m.savedmodel", "ab", "SavedModel"),
+        files={"m.tflite": MadeFile("ab", 23_456)},
+        preprocess="none",
+        labels=None,
+        recipe=Recipe("quantisation-aware training"),
+        training={},
+        data=None,
+        measured=measured,
+        packed=replace(measured, file="m-packed.tflite"),
+        certificate=certificate,
+        versions={},
+    )
+    return replace(whole, **changes)
 
 
 def printed(value) -> str:
@@ -65,9 +85,9 @@ def printed(value) -> str:
 
 
 def test_all_that_matters_of_a_low_bit_network_fits() -> None:
-    text = printed(content())
+    text = printed(exported())
     rows, words = [line.split() for line in text.splitlines()], " ".join(text.split())
-    assert ["tflm", "0.910", "(0.880..0.930)", "0.006", "0.916", "0.004", "0"] in rows
+    assert ["tflm", "0.910", "(0.882..0.932)", "0.006", "0.916", "0.004", "0"] in rows
     assert ["conv2d", "conv", "16", "8", "1.000", "(int8)", "1.000", "(int4)"] in rows
     at = next(i for i, row in enumerate(rows) if row[1:] == ["depthwise", "1024", "256", "0.500", "(int8)", "0.000", "(int8)"])
     assert rows[at + 1 : at + 5] == [["xnnpack", "1.00", "none"], ["builtin", "0.50"], ["refer.", "1.00"], ["tflm", "1.00"]]
@@ -78,21 +98,37 @@ def test_all_that_matters_of_a_low_bit_network_fits() -> None:
     assert "litert-builtin: cannot keep its inner tensors" in text
     assert "tflm against litert-xnnpack, 50 images: every element of every op is equal" in text
     assert "first differs in op 3 CONV_2D, 9 of 100,000 elements by at most 1 LSB" in words
-    assert "portable: not proven: op 3 (conv x)" in text
+    assert "portable: not known: op 3 (conv x)" in text
     assert "keras-float: the same in float32" in words
     assert "m-packed.tflite: INT4 weights" in text
     assert "ort: a.onnx: ort cannot run it" in text
 
 
 def test_an_ordinary_network_has_no_certificate() -> None:
-    text = printed(content(certificate=None, packed=None, levels=(), layers=(), portable=None))
+    text = printed(exported(measured=Measured("m.tflite", SIGNATURE, "shift", None, fidelity()), certificate=None, packed=None))
     assert "certified" not in text
     assert "Fidelity on 500 clean images" in text
     assert "m.tflite: 23,456 bytes" in text
 
 
 def test_a_file_that_does_not_see_its_input_is_said_first() -> None:
-    dead = content()["fidelity"]["runtimes"]
-    dead[2] = {**dead[2], "constant": {"what": "scores", "label": 0, "dead": True}}
-    text = printed(content(fidelity={"n": 500, "data": "digits", "runtimes": dead}))
+    dead = fidelity(litert_xnnpack={"what": "scores", "label": 0, "dead": True})
+    text = printed(exported(measured=Measured("m.tflite", SIGNATURE, "shift", None, dead)))
     assert text.startswith("WARNING: litert-xnnpack answers all 500 clean images with the same scores")
+
+
+def test_the_json_is_flat_and_leaves_out_what_was_not_measured() -> None:
+    said = exported().to_json()
+    assert said["signature"] == {
+        "kind": "probs",
+        "input": {"shape": (8, 8, 1), "dtype": "int8", "scale": 1.0, "zero": -128},
+        "output": {"shape": (10,), "dtype": "int8", "scale": 1 / 256, "zero": -128},
+    }
+    assert (said["pixels"], said["arena_bytes"], said["recipe"]) == ("shift", 12_345, {"method": "quantisation-aware training"})
+    assert said["portable"] == {"holds": None, "sentence": "not known: op 3 (conv x) cannot be read"}
+    assert [levels["differ"] for levels in said["levels"]] == [7, 0, 0]
+    assert list(said["packed"]) == ["fidelity", "portable", "levels", "layers", "file"]
+    bare = exported(measured=Measured("m.tflite", SIGNATURE, "shift", None, fidelity()), packed=None, certificate=None).to_json()
+    assert not {"portable", "levels", "layers"} & bare.keys()
+    assert bare["packed"] is bare["certificate"] is None
+    assert bare["files"] == {"m.tflite": {"sha256": "ab", "bytes": 23_456}}

@@ -22,7 +22,12 @@ def test_a_run_of_one_target_from_before_there_was_a_choice_goes_on_with_its_one
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"places": ["moon"]}, "does not know"), ({"n": "5"}, "no such n"), ({"targets": [5]}, "no such targets"), ({"access": "all"}, "access")],
+    [
+        ({"places": ["moon"]}, "does not know"),
+        ({"n": "5"}, "no such n"),
+        ({"targets": [5]}, "no such targets"),
+        ({"access": "all"}, "access"),
+    ],
 )
 def test_a_plan_with_anything_else_in_it_is_refused_and_not_thinned_out(change, says):
     value = json.loads(json.dumps(Plan(("m.tflite",), "digits").to_json()))

@@ -1,6 +1,6 @@
-"""Holds every inner activation of exported low-bit files against the networks as they were trained, on all LiteRT kernels and TFLM.
+"""Compares every inner activation of exported low-bit files with the networks as they were trained, on all LiteRT kernels and TFLM.
 
-    python tools/hold_levels.py IN OUT --data npz:cifar10.npz --n 10000 --only resnet8-lsq-w2a2
+    python tools/compare_levels.py IN OUT --data npz:cifar10.npz --n 10000 --only resnet8-lsq-w2a2
 
 IN: what tools/train_lowbit.py trained; OUT: what tools/export_lowbit.py wrote, with its ``--n`` given here as ``--calibration``.
 """
@@ -42,20 +42,20 @@ def main() -> None:
         wanted = next(t for t in tflite_file.read(str(file)).tensors if t.name == trained.tensors[trained.output].name)
         if not np.array_equal(wanted.scales, trained.tensors[trained.output].scale):
             raise SystemExit(f"{file}: its logits have another step than this freeze gives; pass its --calibration")
-        found = runtimes.probe_all(list(tensors.RUNTIMES), file, output="logits")
-        signatures = {name: s for name, s in found.items() if isinstance(s, Signature)}
+        probed = runtimes.probe_all(list(tensors.RUNTIMES), file, output="logits")
+        signatures = {name: s for name, s in probed.items() if isinstance(s, Signature)}
         given = next(iter(signatures.values())).input
         h, w, c = given.shape
         codes = codes_for(given, Preprocess((h, w), c), file.name)
-        for held in levels.hold(trained, file, signatures, codes, test):
-            said = {k: v for k, v in held.to_json().items() if k != "ops"}
-            print(f"{stem}: {json.dumps(said)}", flush=True)
+        for compared in levels.compare(trained, file, signatures, codes, test):
+            totals = {key: value for key, value in compared.to_json().items() if key != "ops"}
+            print(f"{stem}: {json.dumps(totals)}", flush=True)
         print(f"{stem}: {time.monotonic() - began:.0f} s", flush=True)
 
 
 def images(spec: str, split: str, n: int) -> np.ndarray:
-    found = sets.open(spec, split=split)
-    return sets.decode(found, sets.sample(found, n, 0), lambda image: image)
+    dataset = sets.open(spec, split=split)
+    return sets.decode(dataset, sets.sample(dataset, n, 0), lambda image: image)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+"""The images of an export: those that set ranges, and those that its files are compared on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq import data as sets
+from edgeq.core.reporter import Reporter
+from edgeq.keras import convert
+from edgeq.keras.load import Network
+from edgeq.measure.exported import Calibration
+from edgeq.pipeline.preprocess import Preprocess
+
+CHUNK = 256
+Batch = tuple[np.ndarray, np.ndarray | None]
+"""``(m, h, w, c) uint8`` images, and their ``(m,) int64`` labels, or None where nobody knows them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """``total`` images of ``data``, read anew by each call of ``batches``; ``labels``: the names of their classes, where known."""
+
+    data: str
+    total: int
+    seed: int
+    labels: list[str] | None
+    batches: Callable[[], Iterator[Batch]]
+
+    def first(self, n: int) -> np.ndarray:
+        """``(n, h, w, c) uint8``, or all where there are fewer."""
+        parts, count = [], 0
+        for images, _ in self.batches():
+            parts.append(images[: n - count])
+            count += len(parts[-1])
+            if count >= n:
+                break
+        return np.concatenate(parts)
+
+
+def sample(spec: str | None, n: int, seed: int, network: Network, prepare: Preprocess, reporter: Reporter) -> Sample:
+    """Of the test split of ``spec``, evenly over its classes; or random images where no data is known. Raises :class:`EdgeqError`."""
+    shape = network.signature.input.shape
+    if spec is None:
+        reporter.say("no test images are known (pass --data), so random images are compared, without accuracy", "yellow")
+
+        def noise() -> Iterator[Batch]:
+            rng = np.random.default_rng(seed)
+            for at in range(0, n, CHUNK):
+                yield rng.integers(0, 256, (min(CHUNK, n - at), *shape), np.uint8), None
+
+        return Sample("uniform random images", n, seed, None, noise)
+    dataset = sets.open(spec, split="test", classes=network.signature.classes)
+    index = sets.sample(dataset, n, seed)
+
+    def sampled() -> Iterator[Batch]:
+        for at in range(0, len(index), CHUNK):
+            part = index[at : at + CHUNK]
+            yield sets.decode(dataset, part, prepare.apply), dataset.labels[part]
+
+    return Sample(spec, len(index), seed, list(dataset.classes) if dataset.classes else None, sampled)
+
+
+def calibration(spec: str, n: int, seed: int, prepare: Preprocess, reporter: Reporter) -> tuple[np.ndarray, Calibration]:
+    """A sample of the train split of ``spec``: ``(m, h, w, c) uint8``, m at most ``n``; and what it is. Raises :class:`EdgeqError`."""
+    dataset = sets.open(spec, split="train")
+    for note in dataset.notes:
+        reporter.say(note)
+    images = sets.decode(dataset, sets.sample(dataset, n, seed), prepare.apply)
+    return images, Calibration(len(images), convert.calibration_hash(images), spec, "train", seed)
