@@ -13,7 +13,7 @@ from edgeq.measure.words import STATEMENT, zero_gradients
 from edgeq.report.text import compact, crafted, number, p_value, plain, radius, share, warn
 from edgeq.report.text import say as to
 
-NAME, WIDEST, COLUMNS = 16, 34, 6  # widths of a first column; columns of a transfer matrix side by side
+NAME, COLUMNS = 16, 6  # width of a first column; columns of a transfer matrix side by side
 Say = Callable[..., Any]
 HEAD = f"{'runtime':15} clean robust {'B19':>12} {'succ':>4} tie  l2 inf {'queries':>9}  differs on"
 UNDER = f"{'':16} acc. acc. {'95 %':<9} acc. rate top   mean {'med/p90':>9} cl. uni adv"
@@ -68,18 +68,17 @@ def render(summary: Summary, console: Console) -> None:
 def _clean(summary: Summary, say: Say) -> None:
     say()
     say("Clean images", "bold")
-    width = _width(summary, (line.target for line in summary.clean))
-    say(f"{'runtime':{width}} acc. {'95 %':<9} ties  acc. if ties with the truth were right", "dim")
+    say(f"{'runtime':{NAME}} acc. {'95 %':<9} ties  acc. if ties with the truth were right", "dim")
     for line in summary.clean:
         right, tied, more = (share(value) for value in (line.accuracy, line.ties, line.with_ties))
-        name = plain(summary.name(line.target), width)
-        say(f"{name:{width}} {right:>4} {_bounds(line.accuracy):<9} {tied:>4} {more:>5}")
+        say(f"{_named(summary, line.target)} {right:>4} {_bounds(line.accuracy):<9} {tied:>4} {more:>5}")
     say("right: argmax, the lowest index among equals; fooled: a class is strictly above", "dim")
 
 
-def _width(summary: Summary, ids: Iterable[str]) -> int:
-    """Of a first column that holds these targets' names."""
-    return min(WIDEST, max([NAME, *(len(summary.name(id)) for id in ids)]))
+def _named(summary: Summary, id: str) -> str:
+    """A target's name, as wide as the first column; a longer one stands on a line of its own, so that figures stay in their columns."""
+    name = plain(summary.name(id), 80)
+    return f"{name:{NAME}}" if len(name) <= NAME else f"{name}\n{'':{NAME}}"
 
 
 def _bounds(value: Share) -> str:
@@ -87,8 +86,7 @@ def _bounds(value: Share) -> str:
 
 
 def _line(summary: Summary, line: Line) -> Text:
-    """A long name stands on a line of its own, so that the figures stay in their columns."""
-    name = " before the grid" if line.before_grid else plain(summary.name(line.target), 80)
+    name = f"{' before the grid':{NAME}}" if line.before_grid else _named(summary, line.target)
     floor, queries = line.floor, line.queries
     l2, linf = (None if value is None else value.mean for value in (line.l2, line.linf))
     successes = None if queries is None else queries.successes
@@ -99,7 +97,7 @@ def _line(summary: Summary, line: Line) -> Text:
         else 3 * ["-"]
     )
     style = "dim" if line.before_grid else ""
-    text = Text(f"{name}\n{'':{NAME}}" if len(name) > NAME else f"{name:{NAME}}", style=style)
+    text = Text(name, style=style)
     text.append(f" {share(line.clean_accuracy):>4}", style)
     text.append(f" {share(line.robust_accuracy):>4}", style or "bold")
     text.append(f" {_bounds(line.robust_accuracy):<9} {share(line.b19_acc):>4} {share(line.success):>4} {number(line.ties.share, 2):>3}")
@@ -158,7 +156,7 @@ def _white_box(summary: Summary, say: Say) -> None:
         for line in pair.targets:
             only = f"{line.only_source} / {line.only_file}"
             numbers = f"{share(line.source):>16} {share(line.file):>16} {only:>17} {p_value(line.p):>7}"
-            say(f"{plain(summary.name(line.target), NAME):{NAME}} {numbers}")
+            say(f"{_named(summary, line.target)} {numbers}")
 
 
 def _worst(summary: Summary, say: Say) -> None:
@@ -167,9 +165,8 @@ def _worst(summary: Summary, say: Say) -> None:
         return
     say()
     say("Worst case (WCAR): right clean and under every attack; noise is none", "bold")
-    width = _width(summary, (w.target for w in rows))
-    say(f"{'runtime':{width}} {'radius':<20} over all n [95 %]   over clean-right", "dim")
+    say(f"{'runtime':{NAME}} {'radius':<20} over all n [95 %]   over clean-right", "dim")
     for w in rows:
         both = f"{share(w.over_n):>4} [{_bounds(w.over_n)}]"
         right = f"{share(w.over_clean_right):>4} of {w.over_clean_right.of}"
-        say(f"{plain(summary.name(w.target), width):{width}} {radius(w):<20} {both:<19} {right}")
+        say(f"{_named(summary, w.target)} {radius(w):<20} {both:<19} {right}")

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
-from synthetic import make_run
+from synthetic import make_run, target
 
 from edgeq.report.html import render
 from edgeq.report.pictures import pictures
@@ -110,7 +110,7 @@ def test_a_hostile_file_name_is_text(tmp_path):
     with Run.create(
         path, shape=(2, 2, 1), n=0, meta={"created": "<b>now</b>", "classes": 7, "command": ["a", "<i>"], "plan": "<u>"}
     ) as run:
-        run.add(Artifact("<img_src=x.onerror-alert()>", "target", "m", "00", 1))
+        run.add(Artifact("00", "<img_src=x.onerror-alert()>", "m", 1), target("t", artifact="00"))
     html = page(path)
     assert "&lt;img_<wbr>src=x.<wbr>onerror-<wbr>alert()&gt;" in html
     assert not {"img", "b", "i", "u"} & set(parsed(html).tags)
@@ -128,9 +128,9 @@ def test_the_plot_draws_the_numbers(tmp_path):
             for point in line["points"]:
                 assert (HEIGHT - BOTTOM - point["y"]) / (HEIGHT - TOP - BOTTOM) == pytest.approx(point["value"], abs=1e-3)
                 assert point["high"] <= point["y"] <= point["low"]
-        cells = [c for c in summary["cells"] if c["attack"] == plot["title"]]
+        cells = [c for c in summary.cells if c.attack == plot["title"]]
         shown = next(line for line in plot["lines"] if line["name"] == "tflm")
-        wanted = [next(t["robust_accuracy"]["share"] for t in c["targets"] if t["target"] == "tflm") for c in cells]
+        wanted = [c.of("tflm").robust_accuracy.share for c in cells]
         assert [p["value"] for p in shown["points"][1:]] == wanted
         assert plot["noise"] is not None
 
@@ -147,11 +147,11 @@ def test_pictures_are_the_images_and_their_difference(tmp_path):
                 i = np.array([names[row["file"]]])
                 clean, candidate, change = (np.array(Image.open(io.BytesIO(base64.b64decode(u.split(",")[1])))) for u in row["images"])
                 assert (clean == run.images(i)[0]).all()
-                assert (candidate == run.candidates(group["cell"]["cell"], i)[0]).all()
+                assert (candidate == run.candidates(group["cell"].cell, i)[0]).all()
                 delta = candidate.astype(int) - clean
                 assert np.abs(change.astype(int) - 128 - row["gain"] * delta).max() == 0
                 for target, _, fooled in row["after"]:
-                    assert fooled == (run.correct(group["cell"]["cell"], target)[i[0]] == 0)
+                    assert fooled == (run.correct(group["cell"].cell, target)[i[0]] == 0)
 
 
 @pytest.mark.parametrize("shape", [(224, 224, 3), (28, 28, 1)])
@@ -176,9 +176,9 @@ def test_the_document_is_strict_json_with_stable_keys(tmp_path):
     with Run.open(make_run(tmp_path / "a.sqlite", n=20)) as run:
         found = json.loads(dumps(document(run)))
     for key in ("format", "run", "artifacts", "targets", "clean", "cells", "wcar", "agreement", "lowest", "unfinished", "threat_model",
-                "not_shown", "warnings", "rule", "created", "command", "plan", "environment"):  # fmt: skip
+                "white_box", "transfer", "not_shown", "warnings", "rule", "created", "command", "plan", "environment"):  # fmt: skip
         assert key in found
-    assert found["format"] == 1
+    assert found["format"] == 2
 
 
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from edgeq.measure.summary import share
+from edgeq.measure.alignment import share
 from edgeq.measure.value_shift import Line
 from edgeq.report.align import render
 

@@ -12,6 +12,7 @@ from edgeq.core.signature import Signature, Tensor
 from edgeq.measure.certificate import LayerCertificate, Stored
 from edgeq.measure.exported import Exported, MadeFile, Measured, Origin, Recipe
 from edgeq.measure.fidelity import Fidelity, Line
+from edgeq.measure.figures import Alike
 from edgeq.measure.layers import Layers
 from edgeq.measure.layers import Line as Op
 from edgeq.measure.levels import Levels, Mismatch
@@ -112,7 +113,7 @@ def test_an_ordinary_network_has_no_certificate() -> None:
 
 
 def test_a_file_that_does_not_see_its_input_is_said_first() -> None:
-    dead = fidelity(litert_xnnpack={"what": "scores", "label": 0, "dead": True})
+    dead = fidelity(litert_xnnpack=Alike("scores", 0, True))
     text = printed(exported(measured=Measured("m.tflite", SIGNATURE, "shift", None, dead)))
     assert text.startswith("WARNING: litert-xnnpack answers all 500 clean images with the same scores")
 

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -29,24 +30,24 @@ def test_it_fits_eighty_columns_piped_and_in_colour(tmp_path, runtimes):
 
 def test_a_line_holds_the_figures_of_its_runtime(tmp_path):
     summary, text = printed(make_run(tmp_path / "a.sqlite", n=60))
-    cell = next(c for c in summary["cells"] if c["attack"] == "spsa")
+    cell = next(c for c in summary.cells if c.attack == "spsa")
     block = text[text.index("spsa at 1/255 l_inf") :].splitlines()
-    for line in cell["targets"]:
-        shown = next(b for b in block if b.startswith(line["target"])).removeprefix(line["target"]).split()
-        assert float(shown[0]) == pytest.approx(line["clean_accuracy"]["share"], abs=6e-4)
-        assert float(shown[1]) == pytest.approx(line["robust_accuracy"]["share"], abs=6e-4)
-        assert [float(v.strip("[]")) for v in shown[2:4]] == pytest.approx(line["robust_accuracy"]["interval"], abs=6e-3)
-        assert float(shown[4]) == pytest.approx(line["b19_acc"]["share"], abs=6e-4)
-        assert float(shown[6]) == pytest.approx(line["ties"]["share"], abs=6e-3)
-        assert (line["floor"] is None) == (shown[-1] == "-")
+    for line in cell.targets:
+        shown = next(b for b in block if b.startswith(line.target)).removeprefix(line.target).split()
+        assert float(shown[0]) == pytest.approx(line.clean_accuracy.share, abs=6e-4)
+        assert float(shown[1]) == pytest.approx(line.robust_accuracy.share, abs=6e-4)
+        assert [float(v.strip("[]")) for v in shown[2:4]] == pytest.approx(line.robust_accuracy.interval, abs=6e-3)
+        assert float(shown[4]) == pytest.approx(line.b19_acc.share, abs=6e-4)
+        assert float(shown[6]) == pytest.approx(line.ties.share, abs=6e-3)
+        assert (line.floor is None) == (shown[-1] == "-")
 
 
 def test_clean_accuracy_ties_and_what_they_would_add_stand_first(tmp_path):
     summary, text = printed(make_run(tmp_path / "a.sqlite", n=60))
     block = text[text.index("Clean images") :].splitlines()
-    for line in summary["clean"]:
-        shown = next(b for b in block if b.startswith(line["target"])).split()[1:]
-        wanted = [line["accuracy"]["share"], *line["accuracy"]["interval"], line["ties"]["share"], line["with_ties"]["share"]]
+    for line in summary.clean:
+        shown = next(b for b in block if b.startswith(line.target)).split()[1:]
+        wanted = [line.accuracy.share, *line.accuracy.interval, line.ties.share, line.with_ties.share]
         assert [float(v) for v in shown] == pytest.approx(wanted, abs=6e-4)
     assert "WARNING" not in text
 
@@ -55,8 +56,8 @@ def test_a_warning_stands_above_everything(tmp_path):
     with Run.open(make_run(tmp_path / "a.sqlite", n=20)) as run:
         summary = summarise(run)
     stream = io.StringIO()
-    summary["warnings"] = ["tflm answers all 20 clean images with the same \x1b scores " + "and so on " * 12]
-    render(summary, Console(file=stream, width=80, highlight=False))
+    warnings = ("tflm answers all 20 clean images with the same \x1b scores " + "and so on " * 12,)
+    render(replace(summary, warnings=warnings), Console(file=stream, width=80, highlight=False))
     lines = stream.getvalue().splitlines()
     assert lines[0].startswith("WARNING: tflm answers all 20")
     assert max(map(len, lines)) <= 80

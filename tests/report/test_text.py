@@ -1,6 +1,6 @@
 import pytest
 
-from edgeq.measure.words import epsilon, radius
+from edgeq.measure.words import epsilon, in_words
 from edgeq.report.text import compact, number, p_value, plain
 
 
@@ -18,8 +18,8 @@ def test_counts_fit_four_characters(value, text):
 
 def test_radii_are_said_in_pixels_where_it_matters():
     assert epsilon(8 / 255) == "8/255"
-    assert radius({"eps": 0.03, "norm": "linf", "pixels": 7}) == "0.03 l_inf (7 px)"
-    assert radius({"eps": 0.5, "norm": "l2", "pixels": 127.5}) == "0.5 l2"
+    assert in_words("linf", 0.03, 7) == "0.03 l_inf (7 px)"
+    assert in_words("l2", 0.5, 127.5) == "0.5 l2"
 
 
 def test_control_characters_never_reach_a_terminal():

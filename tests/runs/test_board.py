@@ -3,6 +3,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,11 +80,11 @@ def test_a_board_that_answers_like_a_runtime_gets_its_numbers(path, tmp_path):
     with Run.open(path, write=True) as run:
         assert score(run, answer(tmp_path / "answers.csv", [("id", "cell", "label"), *lines]), "my board") == []
         summary = summarise(run)
-    for cell in summary["cells"]:
-        mine, theirs = ({**t, "target": "", "ties": 0} for t in cell["targets"] if t["target"] in ("tflm", "my board"))
+    for cell in summary.cells:
+        mine, theirs = (replace(cell.of(id), target="", ties=None) for id in ("tflm", "my board"))
         assert mine == theirs
-    assert any("my board answered was read from a CSV" in s for s in summary["not_shown"])
-    assert summary["targets"][-1]["identity"]["engine"] == "answers.csv"
+    assert any("my board answered was read from a CSV" in s for s in summary.not_shown)
+    assert summary.targets[-1].identity["engine"] == "answers.csv"
 
 
 def test_scores_are_judged_strictly_and_missing_rows_are_said(path, tmp_path):
@@ -99,7 +100,7 @@ def test_scores_are_judged_strictly_and_missing_rows_are_said(path, tmp_path):
         assert seen.tied[:6].tolist() == [1] * 6
         assert (run.scores(0, "b", np.arange(5)) == 7).all()
         assert "cell 0 (clean): 6 of 12 images are answered" in notes
-        assert summarise(run)["unfinished"] == []
+        assert summarise(run).unfinished == ()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_answers_that_cannot_be_right_are_refused_and_nothing_is_written(path, t
         file = answer(tmp_path / "answers.csv", [tuple(known if v == "ID" else v for v in line) for line in lines])
         with pytest.raises(EdgeqError, match=re.escape(said)):
             score(run, file, "b")
-        assert "b" not in [t.name for t in run.targets()]
+        assert "b" not in [t.id for t in run.targets()]
 
 
 def test_binary_rubbish_and_taken_names_are_refused(path, tmp_path):

@@ -1,34 +1,44 @@
 """What a run writes down of its gradients and of its two clamps."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tiny_tflite
 import toys
 
+from edgeq.attacks.pgd import PGD
+from edgeq.core.cell import Cell, Unit
 from edgeq.measure.summary import summarise
-from edgeq.runs.execute import Watched, execute
+from edgeq.runs.execute import execute
 from edgeq.runs.plan import Plan
 from edgeq.runs.prepare import prepare
+from edgeq.runs.unit import Task, run_unit
 
 
 def test_zeros_are_counted_in_the_first_gradient_alone():
     rows, images = toys.rows_and_images(5)
 
     class Flat(toys.LinearSource):
+        calls = 0
+
         def value_and_grad(self, x, rows, objective):
             loss, gradient = super().value_and_grad(x, rows, objective)
-            gradient[:2], gradient[2, 0] = 0, 0
+            if not self.calls:
+                gradient[:2], gradient[2, 0] = 0, 0
+            self.calls += 1
             return loss, gradient
 
-    watched = Watched(Flat(toys.LinearTarget()))
-    x = images.astype(np.float32) / 255
-    watched.value_and_grad(x, rows, "ce")
-    zeros = watched.zeros
-    assert zeros[0] == 2
-    assert zeros[1] >= 2 * 30 + 5
-    assert zeros[2] == 5 * 30
-    watched.value_and_grad(x[:3], rows[:3], "ce")
-    assert watched.zeros == zeros
+    cell = Cell(1, "pgd", {}, "linf", 4 / 255, "toy")
+    bench = SimpleNamespace(specs={}, sources=lambda _: {"clipped": Flat(toys.LinearTarget())})
+    task = Task(Unit(cell, (7, 8, 9, 3, 4)), rows, lambda places: images[places], PGD(steps=3))
+    (batch,) = run_unit(task, bench)
+    (zeros,) = batch.zeros
+    assert batch.index.tolist() == [7, 8, 9, 3, 4]
+    assert (zeros.clamp, zeros.of) == ("clipped", 30)
+    assert zeros.count[:2].tolist() == [30, 30]
+    assert zeros.count[2] >= 5
+    assert (zeros.count[3:] < 30).all()
 
 
 @pytest.mark.tensorflow
