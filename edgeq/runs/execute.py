@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from edgeq.runs.prepare import Setting, open_data
 from edgeq.runs.store import Run
 from edgeq.runs.unit import Task, run_unit
 from edgeq.targets.opener import Bench
+from edgeq.targets.spec import short
 
 CHUNK = 256  # rows decoded, answered and committed at once
 COMMIT = 0.5  # seconds of finished rows that a kill may cost
@@ -62,7 +63,7 @@ def execute(
         if announce is not None:
             announce(estimate(bench, asked, cells, attacks, run.shape, run.n, plan.max_queries))
         _write_rows(run, plan, setting, progress)
-        rows = Rows(run.ids(), run.labels())
+        rows, called = Rows(run.ids(), run.labels()), short(bench.specs.values())
 
         def here(tasks: Iterable[Task]) -> Iterator[Batch]:
             return (batch for task in tasks for batch in run_unit(task, bench))
@@ -70,7 +71,7 @@ def execute(
         for cell in cells:
             for target in ("", *asked) if cell.kind != "clean" else asked:
                 done = run.done(cell.cell, target or None)
-                stage = f"{target} on {label(cell)}" if target else label(cell)
+                stage = f"{called[target]} on {label(cell, called)}" if target else label(cell, called)
                 units = [Unit(cell, tuple(chunk.tolist()), target) for chunk in _pieces(run, cell, target, done, bench)]
                 tasks = (_task(run, unit, rows, attacks.get(cell.cell), plan) for unit in units)
                 _commit(run, here(tasks), rows, done, lambda k, stage=stage: progress(stage, k, run.n))  # type: ignore[misc]
@@ -185,13 +186,13 @@ def _names(run: Run) -> list[str] | None:
     return names
 
 
-def label(cell: Cell) -> str:
-    """``pgd 8/255 from float/keras``, ``spsa 8/255``: how a cell is called."""
+def label(cell: Cell, called: Mapping[str, str]) -> str:
+    """``pgd 8/255 from keras``, ``spsa 8/255``: how a cell is called. ``called``: what to call targets."""
     if cell.threat is None:
         return "clean images"
     radius = cell.threat.pixels
     size = f"{radius:g}/255" if cell.norm == "linf" and radius else f"{cell.norm} {cell.eps:g}"
-    return f"{cell.attack} {size} from {cell.crafted_on}" if cell.kind == "gradient" else f"{cell.attack} {size}"
+    return f"{cell.attack} {size} from {called[cell.crafted_on]}" if cell.kind == "gradient" else f"{cell.attack} {size}"
 
 
 def _at_once(run: Run) -> int:

@@ -35,7 +35,7 @@ SCHEMA = (
     " PRIMARY KEY (cell, target, idx)) WITHOUT ROWID",
 )
 LIMIT = 1 << 26  # bytes of one image or JSON text, and rows of a run: a hostile file allocates no more
-MOST_TARGETS, MOST_COLUMNS = 256, 1 << 14  # of a run: targets, and targets times cells
+MOST_TARGETS, MOST_COLUMNS = 256, 4096  # of a run: targets, and targets times cells
 MOST_ANSWERS = 1 << 24  # that a run may still lack; those it holds take more than a byte each
 
 

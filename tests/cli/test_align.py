@@ -65,7 +65,7 @@ def test_with_its_float_network(digits_models, capsys: pytest.CaptureFixture) ->
 
 def test_without_tensorflow_the_estimates_are_left(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setattr("edgeq.runs.access.find_spec", lambda name: None)
+    monkeypatch.setattr("edgeq.targets.access.find_spec", lambda name: None)
     found = run(["--target", "logits.tflite", *SMALL, "--runtime", "litert-reference"], capsys)
     assert list(found["gradients"]) == ["spsa logits", "coordinate logits"]
     assert found["differences"]["spsa logits"]["explode"] is None

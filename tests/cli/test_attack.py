@@ -59,7 +59,7 @@ def test_the_figures_follow_from_the_rows(finished):
     cells = [c for c in printed["cells"] if c["kind"] == "query"]
     assert [c["pixels"] for c in cells] == [3, 24]
     for cell in cells:
-        assert {line["target"] for line in cell["targets"]} == {"litert-xnnpack", "litert-reference"}
+        assert {line["target"] for line in cell["targets"]} == {"model/litert-xnnpack", "model/litert-reference"}
         for line in cell["targets"]:
             both = [right[0, line["target"], i] and stands[cell["cell"], line["target"], i] for i in range(24)]
             assert line["robust_accuracy"]["k"] == sum(both)
@@ -72,7 +72,7 @@ def test_the_figures_follow_from_the_rows(finished):
         if any(c["cell"] == cell for c in cells):
             assert 1 <= queries <= budget
             if queries < budget:
-                assert not stands[cell, "litert-xnnpack", idx]
+                assert not stands[cell, "model/litert-xnnpack", idx]
 
 
 def test_a_larger_radius_is_never_harder_here_and_attacks_beat_noise(finished):

@@ -40,7 +40,7 @@ def test_with_nothing_but_the_file_it_takes_gradients_with_both_clamps_and_says_
     done = edgeq("attack", "--target", "model.tflite", *CHEAP, cwd=place)
     printed = json.loads(done.stdout)
     (cell,) = attack_cells(printed)
-    assert (cell["attack"], cell["access"], cell["crafted_on"]) == ("pgd", "gradients", "litert-xnnpack")
+    assert (cell["attack"], cell["access"], cell["crafted_on"]) == ("pgd", "gradients", "model/litert-xnnpack")
     assert [z["clamp"] for z in cell["zero_gradients"]] == ["clipped", "through"]
     assert all(z["rows"]["of"] == 16 and z["pixels"]["of"] == 16 * 64 for z in cell["zero_gradients"])
     assert printed["access"]["level"] == "gradients"
@@ -49,7 +49,7 @@ def test_with_nothing_but_the_file_it_takes_gradients_with_both_clamps_and_says_
     assert any(said.capitalize() in sentence for sentence in printed["threat_model"])
     assert any("holds the file" in sentence for sentence in printed["threat_model"])
     robust = {(c["attack"], line["target"]): line["robust_accuracy"]["k"] for c in printed["cells"] for line in c["targets"]}
-    assert robust["pgd", "litert-xnnpack"] <= robust["noise", "litert-xnnpack"]
+    assert robust["pgd", "model/litert-xnnpack"] <= robust["noise", "model/litert-xnnpack"]
 
 
 def test_without_tensorflow_it_takes_logits_and_says_what_is_missing(place):
@@ -58,7 +58,7 @@ def test_without_tensorflow_it_takes_logits_and_says_what_is_missing(place):
     done = edgeq("attack", *arguments, cwd=place, before=gone)
     printed = json.loads(done.stdout)
     (cell,) = attack_cells(printed)
-    assert (cell["attack"], cell["access"], cell["crafted_on"]) == ("spsa", "logits", "litert-xnnpack")
+    assert (cell["attack"], cell["access"], cell["crafted_on"]) == ("spsa", "logits", "model/litert-xnnpack")
     assert 'gradients need TensorFlow; pip install "edgeq[keras]"' in done.stderr
     refused = edgeq("attack", *arguments, "--access", "gradients", cwd=place, before=gone, code=2)
     assert "edgeq[keras]" in refused.stderr
@@ -77,7 +77,8 @@ def test_queries_see_what_was_asked_for_and_leave_tensorflow_alone(place, file, 
     assert "modules []" in done.stderr
     run = place / re.search(r"run: (\S+\.sqlite)", done.stderr)[1]
     db = sqlite3.connect(run)
-    joined = "FROM candidates c JOIN answers a ON c.cell = a.cell AND c.idx = a.idx WHERE c.cell = 2 AND a.target = 'litert-xnnpack'"
+    joined = "FROM candidates c JOIN answers a ON c.cell = a.cell AND c.idx = a.idx WHERE c.cell = 2"
+    joined += f" AND a.target = '{file}/litert-xnnpack'"
     stopped = db.execute(f"SELECT a.correct {joined} AND c.queries < 120").fetchall()
     assert stopped
     assert not any(correct for (correct,) in stopped), "success is the real output's, whatever the attack saw"
@@ -115,10 +116,10 @@ def test_source_and_file_stand_in_one_table_in_pairs(digits_models, tmp_path):
     more = ["--attack", "fgsm", "--n", "60", "--eps", "32/255", "--runtime", "litert-xnnpack,litert-builtin", "--json"]
     printed = json.loads(edgeq("attack", *arguments, *more, cwd=tmp_path).stdout)
     source, file = attack_cells(printed)
-    assert (source["crafted_on"], file["crafted_on"]) == ("keras", "litert-xnnpack")
-    (pair,) = printed["file_worth"]
+    assert [t["runtime"] for c in (source, file) for t in printed["targets"] if t["id"] == c["crafted_on"]] == ["keras", "litert-xnnpack"]
+    (pair,) = printed["white_box"]
     assert pair["cells"] == [source["cell"], file["cell"]]
-    assert [line["target"] for line in pair["targets"]] == ["litert-xnnpack", "litert-builtin"]
+    assert [line["target"].split("/")[1] for line in pair["targets"]] == ["litert-xnnpack", "litert-builtin"]
     for line in pair["targets"]:
         a, b = (next(t for t in c["targets"] if t["target"] == line["target"])["robust_accuracy"]["k"] for c in (source, file))
         assert (line["source"]["k"], line["file"]["k"]) == (a, b)
@@ -132,17 +133,17 @@ def test_queries_to_tflm_exact_are_confirmed_by_tflm(place):
     done = edgeq("attack", *arguments, "--run", "exact.sqlite", "--json", cwd=place)
     printed = json.loads(done.stdout)
     (cell,) = attack_cells(printed)
-    assert cell["crafted_on"] == "tflm-exact"
-    assert [line["target"] for line in cell["targets"]] == ["tflm"]
+    assert cell["crafted_on"] == "model/tflm-exact"
+    assert [line["target"] for line in cell["targets"]] == ["model/tflm"]
     assert cell["targets"][0]["queries"]["all"]["median"] >= 1
     (confirmed,) = printed["confirmed"]
-    assert (confirmed["by"], confirmed["rows"], confirmed["differ"]) == ("tflm", 3 * 16, 0)
+    assert (confirmed["by"], confirmed["rows"], confirmed["differ"]) == ("model/tflm", 3 * 16, 0)
     assert "0 of 48 differ" in " ".join(printed["threat_model"])
     slow = edgeq("attack", *[a if a != "tflm-exact" else "tflm" for a in arguments], "--run", "tflm.sqlite", "--json", cwd=place)
     assert json.loads(slow.stdout)["cells"][1]["targets"] == cell["targets"], "the same rows as queries to TFLM itself"
     # one byte of what the stand-in answered is changed: it is said loudly, and TFLM's answers stay in the table
     db = sqlite3.connect(place / "exact.sqlite")
-    db.execute("UPDATE answers SET scores = zeroblob(length(scores)) WHERE target = 'tflm-exact' AND cell = 2 AND idx = 5")
+    db.execute("UPDATE answers SET scores = zeroblob(length(scores)) WHERE target = 'model/tflm-exact' AND cell = 2 AND idx = 5")
     db.commit()
     db.close()
     again = edgeq("resume", "exact.sqlite", cwd=place)

@@ -159,7 +159,7 @@ def test_a_writer_waits_for_readers_who_copy_and_not_for_writers(tmp_path, monke
 
 def test_a_run_is_never_found_half_planned(tmp_path, monkeypatch):
     """Records and tables are one transaction: after a kill there is a plan to resume, or an empty file that is named so."""
-    from edgeq.runs.format import CLEAN
+    from edgeq.runs.store import CLEAN
 
     with Run.create(tmp_path / "a.sqlite", shape=(2, 2, 1), n=3, meta={}, records=[CLEAN]) as run:
         assert run.cells() == [CLEAN]

@@ -40,7 +40,7 @@ def half(tmp_path_factory):
     """A run that was stopped in the midst of its attack."""
     folder = tmp_path_factory.mktemp("half")
     (folder / "m.tflite").write_bytes(tiny_tflite.classifier(seed=3))
-    asked = {"target": str(folder / "m.tflite"), "data": "digits", "n": 6, "runtimes": ("litert-reference", "litert-builtin")}
+    asked = {"targets": (str(folder / "m.tflite"),), "data": "digits", "n": 6, "runtimes": ("litert-reference", "litert-builtin")}
     setting = prepare(Plan(**asked, attacks=("spsa:steps=2:batch=4",)))
     with setting.create(folder / "a.sqlite", []) as run:
         execute(run, setting)
@@ -86,7 +86,7 @@ def edits(path: Path) -> list[tuple[str, tuple[Any, ...]]]:
                 this = (f"{columns[0]} = ?", row[0])
                 for column, value in zip(columns, row, strict=True):
                     inside: list[Any] = []
-                    if column in ("signature", "codes", "identity", "params") and value:
+                    if column in ("signature", "codes", "identity", "params", "members") and value:
                         inside = [json.dumps(put(json.loads(value), at, new)) for at in places(json.loads(value)) for new in JSON]
                     for new in (*CELL, *inside):
                         found.append((f"UPDATE OR IGNORE {table} SET {column} = ? WHERE {this[0]}", (new, this[1])))
@@ -145,7 +145,8 @@ def test_huge_claims_cost_neither_time_nor_memory(half, tmp_path, claim):
         if claim in ("n", "shape"):
             db.execute("UPDATE meta SET value = ? WHERE key = ?", ({"n": "60000000", "shape": "[8000, 8000, 1]"}[claim], claim))
         else:
-            columns = {"targets": "'t' || i, artifact, status, reason, signature, codes, identity"}
+            kept = "network, artifact, runtime, role, derived, members, agree, status, reason, signature, codes, identity"
+            columns = {"targets": f"'t' || i, {kept}"}
             columns["cells"] = "i + 9, attack, params, norm, eps, crafted_on, access, kind"
             count = "WITH RECURSIVE k(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM k WHERE i < 3000)"
             db.execute(f"{count} INSERT INTO {claim} SELECT {columns[claim]} FROM k, (SELECT * FROM {claim} ORDER BY rowid DESC LIMIT 1)")
@@ -161,6 +162,6 @@ def test_huge_claims_cost_neither_time_nor_memory(half, tmp_path, claim):
 def test_what_a_plan_cannot_ask_for_is_said(tmp_path):
     for option in ({"threads": 10**9}, {"seed": 2**70}, {"max_queries": 0}, {"n": 10**12}):
         with pytest.raises(EdgeqError, match=f"--{next(iter(option)).replace('_', '-')}"):
-            Plan("m.tflite", "digits", **option)
+            Plan(("m.tflite",), "digits", **option)
     with pytest.raises(EdgeqError, match="no such run"):
         Run.open(tmp_path)

@@ -20,12 +20,12 @@ from tiny_tflite import B, schema
 from edgeq import runtimes
 from edgeq.pipeline.codes import codes_for
 from edgeq.pipeline.preprocess import Preprocess
-from edgeq.runs import access
 from edgeq.runs.execute import execute
 from edgeq.runs.plan import Plan
 from edgeq.runs.prepare import prepare
 from edgeq.runs.store import Run
 from edgeq.runtimes import _process, tensors
+from edgeq.targets import access
 
 
 def lite(deed: str) -> bytes:
@@ -239,7 +239,7 @@ def _plan(tmp_path: Path, content: bytes, images: np.ndarray, **options: Any) ->
     (tmp_path / "m.tflite").write_bytes(content)
     np.savez(tmp_path / "images.npz", images=images, labels=np.arange(len(images)) % 10)
     given = {"attacks": ("spsa:steps=3:batch=8",), "access": "scores", "n": None, "eps": ("8/255",)}
-    return Plan(target=str(tmp_path / "m.tflite"), data=f"npz:{tmp_path / 'images.npz'}", **(given | options))
+    return Plan(targets=(str(tmp_path / "m.tflite"),), data=f"npz:{tmp_path / 'images.npz'}", **(given | options))
 
 
 def _rows(path: Path) -> list[Any]:
@@ -249,7 +249,7 @@ def _rows(path: Path) -> list[Any]:
             (
                 run.candidates(c.cell, every).tolist(),
                 run.queries(c.cell).tolist(),
-                *(run.labels_of(c.cell, t.name).tolist() for t in run.targets()),
+                *(run.labels_of(c.cell, t.id).tolist() for t in run.targets()),
             )
             for c in cells
         ]
@@ -325,7 +325,7 @@ def test_a_probe_that_is_killed_does_not_move_the_attack_to_another_runtime(tmp_
     lost = "litert-reference"
     setting = prepare(plan)
     assert setting.targets[0].runs
-    assert setting.cells[-1].crafted_on == "litert-xnnpack"
+    assert setting.cells[-1].crafted_on == "m/litert-xnnpack"
     assert any(note.startswith("warning: litert-reference is left out: ") and "SIGKILL" in note for note in setting.notes)
     with pytest.raises(runtimes.LostError, match="litert-reference"):
         prepare(replace(plan, runtimes=("litert-xnnpack", "litert-reference")))
