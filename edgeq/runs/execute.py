@@ -19,8 +19,7 @@ import numpy as np
 from edgeq import data, runtimes
 from edgeq.core import scheduler
 from edgeq.core.errors import EdgeqError
-from edgeq.core.objective import Objective
-from edgeq.core.protocols import Differentiable, Target
+from edgeq.core.protocols import Crafted, Target
 from edgeq.core.rows import Rows, row_id
 from edgeq.core.signature import Signature
 from edgeq.core.threat import Threat
@@ -203,33 +202,24 @@ def _craft(run: Run, cell: Cell, attack: Any, bench: Bench, rows: Rows, plan: Pl
         if done[chunk].all():
             continue
         clean = run.images(chunk)
-        watched = {clamp: Watched(source) for clamp, source in sources.items()}
-        made = [attack.craft(w, clean, rows[chunk], threat, plan.seed) for w in watched.values() or (None,)]
-        candidates, loss = worst(made, bench.targets.get(cell.crafted_on), rows.labels[chunk])
+        made = [attack.craft(source, clean, rows[chunk], threat, plan.seed) for source in sources.values() or (None,)]
+        kept = worst(made, bench.targets.get(cell.crafted_on), rows.labels[chunk])
         with run.transaction():
-            run.add_candidates(cell.cell, chunk, candidates, clean, 0, loss)
+            run.add_candidates(cell.cell, chunk, kept.candidates, clean, 0, kept.loss)
             if before:
                 float_answer = sources[""].answer_float(made[0].iterates)
                 run.add_answers(cell.cell, before, chunk, float_answer, rows.labels[chunk])
-            if watched:
-                counts = {clamp: w.zeros for clamp, w in watched.items()}
+            if counts := {clamp: zeros for clamp, one in zip(sources, made, strict=False) if (zeros := _zeros(one, clean))}:
                 run.set_meta("zero_gradients", {**dict(run.meta("zero_gradients", {})), f"{cell.cell}/{chunk[0]}": counts})
     progress(stage, run.n, run.n)
 
 
-class Watched:
-    """A source of gradients that counts where the first one it gives is exactly zero."""
-
-    def __init__(self, source: Differentiable) -> None:
-        self._source = source
-        self.zeros: list[int] = []  # rows without any gradient, pixels without one, and pixels in all
-
-    def value_and_grad(self, x: np.ndarray, rows: Rows, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-        loss, gradient = self._source.value_and_grad(x, rows, objective)
-        if not self.zeros:
-            zero = gradient == 0
-            self.zeros = [int(zero.all(axis=(1, 2, 3)).sum()), int(zero.sum()), zero.size]
-        return loss, gradient
+def _zeros(made: Crafted, clean: np.ndarray) -> list[int] | None:
+    """Of the first gradient: rows that are zero everywhere, pixels that are zero, and pixels in all; None where there was no gradient."""
+    told = made.diagnostics
+    if told.zero is None or told.zero_pixels is None:
+        return None
+    return [int(told.zero.sum()), int(told.zero_pixels.sum()), clean.size]
 
 
 def _query(run: Run, cell: Cell, attack: Any, target: Target, rows: Rows, plan: Plan, progress: Progress) -> None:
