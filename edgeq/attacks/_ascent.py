@@ -25,7 +25,8 @@ _START = 1  # rng stream
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """Where an ascent of ``n`` rows stands before a step: what hooks see and leave alone. Images are ``(n, h, w, c) float32`` in [0, 1]."""
+    """Where an ascent of ``n`` rows stands before a step: what hooks see and leave alone. Images are ``(n, h, w, c)`` in [0, 1], float32,
+    or float64 after a random start."""
 
     t: int  # steps taken since the start or restart
     steps: int  # steps in all
@@ -35,7 +36,7 @@ class Point:
     previous: np.ndarray  # the iterate one step before; at the start ``x`` itself
     gradient: np.ndarray  # of the objective at ``x``, shaped like it
     direction: np.ndarray  # what ``momentum`` gave one step before; zeros at the start
-    best: np.ndarray  # the iterate of highest loss since the start, which is one of them
+    best: np.ndarray  # the iterate of highest loss since the start; the start itself while there is no other
     losses: Sequence[np.ndarray]  # (n,) float32 each, of the iterates since the start; ``x``'s is the last of t + 1
     sizes: Sequence[Size]  # what ``step`` gave for the t steps since the start
 
@@ -95,41 +96,45 @@ def ascend(
     """
     x0 = clean.astype(np.float32) / np.float32(255)
     n = len(clean)
-    top = np.full(n, -np.inf, np.float32)
-    candidates, iterates = clean.copy(), x0.copy()
+    iterates, top = x0, np.full(n, -np.inf, np.float32)
     trace: list[np.ndarray] = []
     first = x0  # the first gradient, once it is known
     single = evaluations(steps, restarts) == 1  # one iterate: nothing to select
     for restart in range(restarts):
         x = _start(x0, rows, threat, seed, restart) if random_start else x0
-        previous, direction, best, reached = x, np.zeros_like(x), x, np.full(n, -np.inf, np.float32)
+        previous, direction, best, highest = x, np.zeros_like(x), x, np.full(n, -np.inf, np.float32)
         losses: list[np.ndarray] = []
         sizes: list[Size] = []
         for t in range(steps + 1):
-            gridded = threat.grid(x, clean)
             if single and t == steps:
-                candidates, iterates, top = gridded, x, np.full(n, np.nan, np.float32)
+                best, highest = x, np.full(n, np.inf, np.float32)
                 break
-            point = gridded.astype(np.float32) / np.float32(255) if threat.reaches_integers else x
+            point = threat.grid(x, clean).astype(np.float32) / np.float32(255) if threat.reaches_integers else x
             loss, gradient = value_and_grad(source, objective, point, rows, goal)
             losses.append(loss)
             if t == 0 and restart == 0:
                 first = gradient
             if t > 0:
-                better = loss > top
-                top[better], candidates[better], iterates[better] = loss[better], gridded[better], x[better]
+                higher = loss > highest
+                best, highest = _choose(higher, x, best), np.where(higher, loss, highest)
             if t == steps:
                 break
-            best = np.where((loss > reached)[:, None, None, None], x, best)
-            reached = np.maximum(loss, reached)
             at = Point(t, steps, threat, x0, x, previous, gradient, direction, best, tuple(losses), tuple(sizes))
             direction, size = momentum(at), step(at)
             x, previous = project(at, direction, size), x
             sizes.append(size)
         trace += losses
+        better = highest > top
+        iterates, top = _choose(better, best, iterates), np.where(better, highest, top)
     zero = (first == 0).reshape(n, -1)
     diagnostics = Diagnostics(np.stack(trace, axis=1), zero.all(axis=1), zero.sum(axis=1))
-    return Crafted(candidates, iterates, top, diagnostics).sparing(clean, goal, rows.labels)
+    loss = np.full(n, np.nan, np.float32) if single else top
+    return Crafted(threat.grid(iterates, clean), iterates.astype(np.float32), loss, diagnostics).sparing(clean, goal, rows.labels)
+
+
+def _choose(mask: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Row by row the images of ``a`` where ``mask (n,) bool`` is set, else those of ``b``: never written into, so hooks may keep them."""
+    return a if mask.all() else np.where(mask[:, None, None, None], a, b)
 
 
 def _start(x0: np.ndarray, rows: Rows, threat: Threat, seed: int, restart: int) -> np.ndarray:
