@@ -126,8 +126,8 @@ def ascend(
         trace += losses
         better = highest > top
         iterates, top = _choose(better, best, iterates), np.where(better, highest, top)
-    zero = (first == 0).reshape(n, -1)
-    diagnostics = Diagnostics(np.stack(trace, axis=1), zero.all(axis=1), zero.sum(axis=1))
+    zero = first == 0
+    diagnostics = Diagnostics(np.stack(trace, axis=1), zero.all(axis=(1, 2, 3)), zero.sum(axis=(1, 2, 3)))
     loss = np.full(n, np.nan, np.float32) if single else top
     return Crafted(threat.grid(iterates, clean), iterates.astype(np.float32), loss, diagnostics).sparing(clean, goal, rows.labels)
 

@@ -39,8 +39,8 @@ class MI:
     def _momentum(self, point: Point) -> np.ndarray:
         """``g' = decay g + gradient / |gradient|_1`` (equation 6); its sign is the step (equation 7), for l2 ``g' / |g'|_2``."""
         gradient = point.gradient
-        norm = np.abs(gradient).reshape(len(gradient), -1).sum(axis=1)
-        norm = np.maximum(norm, np.finfo(np.float32).tiny)[:, None, None, None]  # a gradient of zeros adds nothing
+        norm = np.abs(gradient).sum(axis=(1, 2, 3), keepdims=True)
+        norm = np.maximum(norm, np.finfo(np.float32).tiny)  # a gradient of zeros adds nothing
         return np.float32(self.decay) * point.direction + gradient / norm
 
 

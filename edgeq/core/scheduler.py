@@ -120,9 +120,9 @@ class _Asked:
         out[np.arange(self.width) < self.counts[:, None]] = flat
         return out
 
-    def column(self, index: np.ndarray) -> np.ndarray:
-        """``(r, h, w, c) uint8``: of each lane the image ``index (r,)``."""
-        return self.images[np.cumsum(self.counts) - self.counts + index]
+    def place(self, index: np.ndarray) -> np.ndarray:
+        """``(r,) int64``: where in ``images`` each lane's query ``index (r,)`` lies."""
+        return np.cumsum(self.counts) - self.counts + index
 
 
 def _within_budget(asked: np.ndarray, spent: np.ndarray, budget: int | None) -> _Asked:
@@ -175,7 +175,7 @@ def _keep(
         better = nearer | (better & np.isinf(lanes.distance))
         distance = np.minimum(distances[rows, nearest], lanes.distance)
     candidates = lanes.candidates
-    candidates[better] = asked.column(index)[better]
+    candidates[better] = asked.images[asked.place(index)[better]]
     return dataclasses.replace(
         lanes,
         candidates=candidates,

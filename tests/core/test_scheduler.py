@@ -117,19 +117,16 @@ def test_smallest_norm_goes_on_and_keeps_the_nearest_success():
 
 
 def test_of_equally_near_successes_the_earlier_is_kept():
-    l2 = (7, 9, 7, 11)
-    clean = np.zeros((1, 1, 2, 1), np.uint8)
-    attack = Nearest(l2, width=2)
-
     class Marked(Nearest):
         def ask(self, state):
             asked = super().ask(state)
             asked[..., 1, 0] = state.told  # the second pixel says which round it was, and stays below the first
             return asked
 
-    marked = next(scheduler.run(Marked(l2), Pixel(), Rows(np.arange(1), np.zeros(1, int)), lambda i: clean[i], Threat("linf", 60 / 255), 0))
-    np.testing.assert_array_equal(marked.candidates.ravel(), [7, 0])
-    assert run(attack)[0]["first"] == 2
+    clean, rows = np.zeros((1, 1, 2, 1), np.uint8), Rows(np.arange(1), np.zeros(1, np.int64))
+    (done,) = scheduler.run(Marked((7, 9, 7, 11)), Pixel(), rows, lambda i: clean[i], Threat("linf", 60 / 255), 0)
+    np.testing.assert_array_equal(done.candidates.ravel(), [7, 0])
+    assert done.first == 2
 
 
 def test_without_a_success_both_keep_the_highest_margin_the_latest_among_equals():
