@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeq.attacks._ascent import ascend, evaluations, fixed
 from edgeq.core.goal import UNTARGETED, Goal
-from edgeq.core.protocols import Crafted, Differentiable
+from edgeq.core.protocols import Crafted, Differentiable, GradientAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -36,4 +36,4 @@ class BIM:
         return ascend(source, clean, rows, threat, seed, goal, steps=self.steps, step=fixed(self.step))
 
 
-plugin = BIM
+plugin: type[GradientAttack] = BIM

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeq.attacks._ascent import ascend, fixed
 from edgeq.core.goal import UNTARGETED, Goal
-from edgeq.core.protocols import Crafted, Differentiable
+from edgeq.core.protocols import Crafted, Differentiable, GradientAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -29,4 +29,4 @@ class FGSM:
         return ascend(source, clean, rows, threat, seed, goal, steps=1, step=fixed(1.0))
 
 
-plugin = FGSM
+plugin: type[GradientAttack] = FGSM

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeq.attacks._ascent import Point, ascend, evaluations, fixed
 from edgeq.core.goal import UNTARGETED, Goal
-from edgeq.core.protocols import Crafted, Differentiable
+from edgeq.core.protocols import Crafted, Differentiable, GradientAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -44,4 +44,4 @@ class MI:
         return np.float32(self.decay) * point.direction + gradient / norm
 
 
-plugin = MI
+plugin: type[GradientAttack] = MI

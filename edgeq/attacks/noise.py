@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeq.core import rng
 from edgeq.core.goal import UNTARGETED, Goal
-from edgeq.core.protocols import Crafted, Differentiable
+from edgeq.core.protocols import Crafted, Differentiable, GradientAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -41,4 +41,4 @@ class Noise:
 
 
 _DRAW = 3  # rng stream
-plugin = Noise
+plugin: type[GradientAttack] = Noise

@@ -10,7 +10,7 @@ import numpy as np
 from edgeq.attacks._ascent import ascend, evaluations, fixed
 from edgeq.core import plugins
 from edgeq.core.goal import UNTARGETED, Goal
-from edgeq.core.protocols import Crafted, Differentiable
+from edgeq.core.protocols import Crafted, Differentiable, GradientAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -54,4 +54,4 @@ class PGD:
         )
 
 
-plugin = PGD
+plugin: type[GradientAttack] = PGD

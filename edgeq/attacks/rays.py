@@ -11,7 +11,7 @@ from edgeq.core import rng
 from edgeq.core.answer import Answer
 from edgeq.core.diagnostics import Diagnostics
 from edgeq.core.goal import UNTARGETED, Goal
-from edgeq.core.protocols import Selection
+from edgeq.core.protocols import QueryAttack, Selection
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -117,4 +117,4 @@ class RayS:
         return np.where(at == state.block[:, None], -state.signs, state.signs)
 
 
-plugin = RayS
+plugin: type[QueryAttack] = RayS

@@ -11,7 +11,7 @@ from edgeq.core import rng
 from edgeq.core.answer import Answer
 from edgeq.core.diagnostics import Diagnostics
 from edgeq.core.goal import UNTARGETED, Goal
-from edgeq.core.protocols import Selection
+from edgeq.core.protocols import QueryAttack, Selection
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 from edgeq.estimators import spsa
@@ -102,4 +102,4 @@ class SPSA:
         return Diagnostics(differences=state.step * (self.batch // 2), zero_differences=state.zero)
 
 
-plugin = SPSA
+plugin: type[QueryAttack] = SPSA

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeq.core.protocols import Objective
+
 
 @dataclass(frozen=True)
 class CE:
@@ -23,4 +25,4 @@ class CE:
         return (loss, slope) if wanted is None else (-loss, -slope)
 
 
-plugin = CE
+plugin: type[Objective] = CE

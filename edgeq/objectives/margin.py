@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeq.core.protocols import Objective
+
 
 def loss(logits: np.ndarray, labels: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:
     """``(n,)``: the value of :class:`Margin` alone, for who needs no slope. Arguments and dtype as there."""
@@ -40,4 +42,4 @@ def _other(logits: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return other, own
 
 
-plugin = Margin
+plugin: type[Objective] = Margin
