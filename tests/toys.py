@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeq.core.answer import Answer
-from edgeq.core.objective import evaluate
+from edgeq.core.protocols import Pullback
 from edgeq.core.rows import Rows, row_id
 
 
@@ -46,27 +46,53 @@ class LinearTarget:
 
 
 class LinearSource:
-    """The same classifier with its gradient; losses and gradients are computed row by row."""
+    """The same classifier with its gradient; logits and pullbacks are computed row by row, in float64."""
 
     batch = 8
 
     def __init__(self, target: LinearTarget):
         self.weights = target.weights.astype(np.float64)
 
-    def value_and_grad(self, x: np.ndarray, rows: Rows, objective: str) -> tuple[np.ndarray, np.ndarray]:
-        losses, gradients = [], []
-        for image, label in zip(x, rows.labels, strict=True):
-            logits = (255 * image.astype(np.float64).reshape(-1) @ self.weights / 500)[None]
-            losses.append(evaluate(objective, logits.copy(), np.array([label]))[0])
-            if objective == "ce":
-                p = np.exp(logits[0] - logits[0].max())
-                slope = p / p.sum()
-                slope[label] -= 1
-            else:
-                others = logits[0].copy()
-                others[label] = -np.inf
-                slope = np.zeros(len(others))
-                slope[others.argmax()] += 1
-                slope[label] -= 1
-            gradients.append((self.weights @ slope).reshape(image.shape))
-        return np.array(losses, np.float32), np.array(gradients, np.float32)
+    def logits(self, x: np.ndarray) -> tuple[np.ndarray, Pullback]:
+        rows = [255 * image.astype(np.float64).reshape(-1) @ self.weights / 500 for image in x]
+        return np.array(rows, np.float32), lambda slope: np.array(
+            [(self.weights @ s.astype(np.float64)).reshape(x.shape[1:]) for s in slope], np.float32
+        )
+
+
+class FusedSource(LinearSource):
+    """As :class:`LinearSource`, with fused twins of both objectives whose arithmetic is float64 throughout."""
+
+    def fused(self, objective):
+        def run(x, labels):
+            losses, gradients = [], []
+            for image, label in zip(x, labels, strict=True):
+                logits = (255 * image.astype(np.float64).reshape(-1) @ self.weights / 500)[None]
+                loss, slope = objective(logits, np.array([label]))
+                losses.append(loss[0])
+                gradients.append((self.weights @ slope[0]).reshape(image.shape))
+            return np.array(losses, np.float32), np.array(gradients, np.float32)
+
+        return run
+
+
+class Bowl:
+    """Two classes; class 1 scores less by the squared distance from ``peak (h*w*c,) int64``, in pixel steps, and never as much as class 0.
+
+    A target and a source, exact in integers: of all images in a ball the one nearest to the peak is the worst for class 0.
+    """
+
+    name, batch = "bowl", 16
+
+    def __init__(self, peak: np.ndarray):
+        self.peak, self.seen = peak, 0
+
+    def answer(self, images: np.ndarray) -> Answer:
+        self.seen += len(images)
+        score = -np.square(images.reshape(len(images), -1).astype(np.int64) - self.peak).sum(axis=1)
+        return Answer("logits", np.stack([np.ones_like(score), score], axis=1).astype(np.float32))
+
+    def logits(self, x: np.ndarray) -> tuple[np.ndarray, Pullback]:
+        off = 255 * x.reshape(len(x), -1).astype(np.float64) - self.peak
+        logits = np.stack([np.ones(len(x)), -np.array([np.square(row).sum() for row in off])], axis=1) / 1000
+        return logits.astype(np.float32), lambda slope: (-2 * 255 / 1000 * slope[:, 1:] * off).astype(np.float32).reshape(x.shape)

@@ -20,10 +20,12 @@ from collections.abc import Callable
 import numpy as np
 
 from edgeq import runtimes
+from edgeq.core.gradient import value_and_grad
 from edgeq.core.rows import Rows
 from edgeq.integer import read_tflite
 from edgeq.keras import source as keras
 from edgeq.keras.ste.source import SteSource
+from edgeq.objectives.ce import CE
 from edgeq.pipeline.codes import codes_for
 from edgeq.pipeline.preprocess import Preprocess
 
@@ -63,7 +65,7 @@ def main() -> None:
     if options.passes:
         twin = SteSource(graph, codes, "tflm", batch=options.batch)
         for _ in range(options.passes):
-            twin.value_and_grad(x, rows, "ce")
+            value_and_grad(twin, CE(), x, rows)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         return
     names = ("litert-xnnpack", "litert-builtin", "litert-reference", "tflm")
@@ -74,7 +76,7 @@ def main() -> None:
     forward: dict[str, list[float]] = {name: [] for name in (*sources, "interpreter")}
     for turn in range(options.rounds + 1):  # the first one traces
         for name, source in sources.items():
-            spent = seconds(lambda s=source: s.value_and_grad(x, rows, "ce")), seconds(lambda s=source: s.answer_float(x))  # type: ignore[misc]
+            spent = seconds(lambda s=source: value_and_grad(s, CE(), x, rows)), seconds(lambda s=source: s.answer_float(x))  # type: ignore[misc]
             if turn:
                 both[name].append(spent[0])
                 forward[name].append(spent[1])

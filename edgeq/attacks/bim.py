@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgeq.attacks._ascent import ascend
-from edgeq.core.protocols import Crafted, Differentiable
+from edgeq.attacks._ascent import ascend, evaluations, fixed
+from edgeq.core.goal import UNTARGETED, Goal
+from edgeq.core.protocols import Crafted, Differentiable, GradientAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -22,16 +23,17 @@ class BIM:
 
     needs: ClassVar[str] = "gradients"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    targeted: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.step > 0:
             raise ValueError("steps must be at least 1 and step above 0")
 
     def evaluations(self) -> int:
-        return self.steps + 1
+        return evaluations(self.steps)
 
-    def craft(self, source: Differentiable, clean: np.ndarray, rows: Rows, threat: Threat, seed: int) -> Crafted:
-        return ascend(source, clean, rows, threat, seed, steps=self.steps, step=self.step)
+    def craft(self, source: Differentiable, clean: np.ndarray, rows: Rows, threat: Threat, seed: int, goal: Goal = UNTARGETED) -> Crafted:
+        return ascend(source, clean, rows, threat, seed, goal, steps=self.steps, step=fixed(self.step))
 
 
-plugin = BIM
+plugin: type[GradientAttack] = BIM

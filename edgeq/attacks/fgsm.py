@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgeq.attacks._ascent import ascend
-from edgeq.core.protocols import Crafted, Differentiable
+from edgeq.attacks._ascent import ascend, fixed
+from edgeq.core.goal import UNTARGETED, Goal
+from edgeq.core.protocols import Crafted, Differentiable, GradientAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -19,12 +20,13 @@ class FGSM:
 
     needs: ClassVar[str] = "gradients"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    targeted: ClassVar[bool] = True
 
     def evaluations(self) -> int:
         return 1
 
-    def craft(self, source: Differentiable, clean: np.ndarray, rows: Rows, threat: Threat, seed: int) -> Crafted:
-        return ascend(source, clean, rows, threat, seed, steps=1, step=1.0)
+    def craft(self, source: Differentiable, clean: np.ndarray, rows: Rows, threat: Threat, seed: int, goal: Goal = UNTARGETED) -> Crafted:
+        return ascend(source, clean, rows, threat, seed, goal, steps=1, step=fixed(1.0))
 
 
-plugin = FGSM
+plugin: type[GradientAttack] = FGSM

@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from edgeq.core import rng
-from edgeq.core.protocols import Crafted, Differentiable
+from edgeq.core.goal import UNTARGETED, Goal
+from edgeq.core.protocols import Crafted, Differentiable, GradientAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -19,11 +20,14 @@ class Noise:
 
     needs: ClassVar[str] = "nothing"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    targeted: ClassVar[bool] = True
 
     def evaluations(self) -> int:
         return 0
 
-    def craft(self, source: Differentiable | None, clean: np.ndarray, rows: Rows, threat: Threat, seed: int) -> Crafted:
+    def craft(
+        self, source: Differentiable | None, clean: np.ndarray, rows: Rows, threat: Threat, seed: int, goal: Goal = UNTARGETED
+    ) -> Crafted:
         shape = clean.shape[1:]
         x0 = clean.astype(np.float32) / np.float32(255)
         if threat.norm == "linf":
@@ -33,8 +37,8 @@ class Noise:
             offset = threat.eps * threat.ascent(rng.normal(seed, rows.ids, 0, shape, _DRAW))
         x = np.clip(x0 + offset.astype(np.float32), 0, 1)
         nothing = np.full(len(clean), np.nan, np.float32)
-        return Crafted(threat.grid(x, clean), x, nothing, nothing[None], np.zeros(len(clean), bool))
+        return Crafted(threat.grid(x, clean), x, nothing).sparing(clean, goal, rows.labels)
 
 
 _DRAW = 3  # rng stream
-plugin = Noise
+plugin: type[GradientAttack] = Noise

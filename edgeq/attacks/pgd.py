@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numpy as np
 
-from edgeq.attacks._ascent import ascend
-from edgeq.core.objective import Objective
-from edgeq.core.protocols import Crafted, Differentiable
+from edgeq.attacks._ascent import ascend, evaluations, fixed
+from edgeq.core import plugins
+from edgeq.core.goal import UNTARGETED, Goal
+from edgeq.core.protocols import Crafted, Differentiable, GradientAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
 
 @dataclass(frozen=True)
 class PGD:
-    """``restarts`` runs of ``steps`` steps. ``step`` is relative to epsilon (3/40: RobustART's). ``objective``: ce or margin."""
+    """``restarts`` runs of ``steps`` steps. ``step`` is relative to epsilon (3/40: RobustART's). ``objective``: ce, margin, or another
+    file of :mod:`edgeq.objectives`."""
 
     steps: int = 40
     step: float = 0.075
@@ -25,29 +27,31 @@ class PGD:
 
     needs: ClassVar[str] = "gradients"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    targeted: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1 or not self.step > 0:
             raise ValueError("steps and restarts must be at least 1 and step above 0")
-        if self.objective not in get_args(Objective):
-            raise ValueError(f"objective must be one of {', '.join(get_args(Objective))}")
+        if self.objective not in plugins.names("objective"):
+            raise ValueError(f"objective must be one of {', '.join(plugins.names('objective'))}")
 
     def evaluations(self) -> int:
-        return self.restarts * (self.steps + 1)
+        return evaluations(self.steps, self.restarts)
 
-    def craft(self, source: Differentiable, clean: np.ndarray, rows: Rows, threat: Threat, seed: int) -> Crafted:
+    def craft(self, source: Differentiable, clean: np.ndarray, rows: Rows, threat: Threat, seed: int, goal: Goal = UNTARGETED) -> Crafted:
         return ascend(
             source,
             clean,
             rows,
             threat,
             seed,
+            goal,
             steps=self.steps,
-            step=self.step,
-            objective=self.objective,  # type: ignore[arg-type]  # checked in __post_init__
+            step=fixed(self.step),
+            objective=plugins.load("objective", self.objective)(),
             random_start=True,
             restarts=self.restarts,
         )
 
 
-plugin = PGD
+plugin: type[GradientAttack] = PGD

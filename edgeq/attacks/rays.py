@@ -9,6 +9,9 @@ import numpy as np
 
 from edgeq.core import rng
 from edgeq.core.answer import Answer
+from edgeq.core.diagnostics import Diagnostics
+from edgeq.core.goal import UNTARGETED, Goal
+from edgeq.core.protocols import QueryAttack, Selection
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -47,7 +50,9 @@ class RayS:
 
     needs: ClassVar[str] = "label"
     norms: ClassVar[tuple[str, ...]] = ("linf",)
+    targeted: ClassVar[bool] = False  # where the boundary is near says nothing of which class lies behind it
     roams: ClassVar[bool] = True
+    selection: ClassVar[Selection] = "first success"
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0.001 <= self.tolerance <= 1:
@@ -60,7 +65,8 @@ class RayS:
     def queries(self) -> int:
         return self.steps
 
-    def start(self, clean: np.ndarray, rows: Rows, threat: Threat, seed: int) -> State:
+    def start(self, clean: np.ndarray, rows: Rows, threat: Threat, seed: int, goal: Goal = UNTARGETED) -> State:
+        goal.check(self)
         r, size = len(clean), clean[0].size
         none, far = np.zeros(r, np.int64), np.full(r, np.inf, np.float32)
         signs = np.ones((r, size), np.int8)
@@ -96,6 +102,10 @@ class RayS:
     def done(self, state: State) -> np.ndarray:
         return state.asked >= self.steps
 
+    def diagnostics(self, state: State) -> Diagnostics:
+        """None: labels have no differences."""
+        return Diagnostics()
+
     @staticmethod
     def _run(state: State) -> np.ndarray:
         """``(r,) int64``: pixels in a run."""
@@ -107,4 +117,4 @@ class RayS:
         return np.where(at == state.block[:, None], -state.signs, state.signs)
 
 
-plugin = RayS
+plugin: type[QueryAttack] = RayS

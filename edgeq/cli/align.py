@@ -134,7 +134,7 @@ def align(*, estimates: tuple[str, ...], access: str, objective: str, attack: st
             smooth = bench.sources[FLOAT]
             asked |= {f"{name} {FLOAT}": alignment.Asked(value, smooth, FLOAT, control=True) for name, value in methods}
         with console.progress() as show:
-            found = alignment.align(bench.sources, asked, images, rows, objective, seed, show)  # type: ignore[arg-type]
+            found = alignment.align(bench.sources, asked, images, rows, objective, seed, show)
             shifts = [_shift(bench, crafter, images, rows, threat, seed, show) for threat in threats] if _shiftable(bench, notes) else []
             logits = _logits(bench, images, rows, seed)
         identity = bench.target.identity()

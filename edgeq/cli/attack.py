@@ -78,6 +78,7 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 )
 @click.option("--eps", callback=_split, default="8/255", show_default=True, metavar="E,F", help="Radii: 8/255, 0.03 or 8px.")
 @click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
+@click.option("--goal", default="untargeted", show_default=True, metavar="GOAL", help="untargeted, or a wanted class: class:3, next.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--max-queries", type=click.IntRange(1), help="The most queries an image may cost, its clean check included.")
 @click.option(

@@ -33,6 +33,11 @@ class Answer:
         return Answer(self.kind, self.raw[index], self.scale, self.zero)
 
     @property
+    def classes(self) -> int | None:
+        """How many classes the scores tell apart; None for ``label`` answers."""
+        return None if self.kind == "label" else self.raw.shape[1]
+
+    @property
     def lsb(self) -> float:
         """The smallest step of a score; 0.0 for float outputs."""
         return self.scale if self.raw.dtype.kind in "iu" and self.kind != "label" else 0.0
@@ -67,6 +72,11 @@ class Answer:
         own = scores[rows, labels]
         scores[rows, labels] = -np.inf
         return scores.max(axis=1) - own
+
+    def lead(self, wanted: np.ndarray) -> np.ndarray:
+        """``(m,) float32``: the class ``wanted (m,) int64`` minus the best other one, in raw steps; above 0 where the target answers it
+        strictly. For ``label`` answers it is +1 where the label is the wanted one and -1 where it is not."""
+        return 0 - Answer.margin(self, wanted)
 
     def right(self, labels: np.ndarray) -> np.ndarray:
         """``(m,) bool``: the predicted class is ``labels``. A tie is right where that is the lowest index among the equals."""

@@ -9,6 +9,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from edgeq.core.answer import Answer
+from edgeq.core.diagnostics import Diagnostics
+from edgeq.core.goal import UNTARGETED, Goal
 from edgeq.core.threat import Threat
 
 CellKind = Literal["clean", "noise", "gradient", "query"]
@@ -20,7 +22,8 @@ class Cell:
     """One attack at one radius, a baseline, or the clean images themselves, which are cell 0.
 
     ``params``: the attack's fields; ``norm``, ``eps``: its threat, "" and 0 where there is none; ``crafted_on``: the id of the target
-    that was attacked or lent its gradients, "" where none was; ``access``: what that target revealed, a level of the access ladder.
+    that was attacked or lent its gradients, "" where none was; ``access``: what that target revealed, a level of the access ladder;
+    ``goal``: what the attack is to reach.
     """
 
     cell: int
@@ -31,6 +34,7 @@ class Cell:
     crafted_on: str = ""
     access: str = ""
     kind: CellKind = "gradient"
+    goal: Goal = UNTARGETED
 
     @property
     def threat(self) -> Threat | None:
@@ -56,23 +60,12 @@ class Unit:
 
 
 @dataclass(frozen=True, eq=False)
-class Zeros:
-    """Of each row of a gradient attack, under one clamp: how many components of the first gradient are exactly zero.
-
-    ``clamp``: "" for a float network; ``count``: ``(m,) int64``; ``of``: components in all.
-    """
-
-    clamp: str
-    count: np.ndarray
-    of: int
-
-
-@dataclass(frozen=True, eq=False)
 class Batch:
     """What came of rows ``index`` of a cell: candidates, answers, or both.
 
     ``candidates``: ``(m, h, w, c) uint8``, None where the rows were only answered; ``clean``: what they were made from; ``queries``:
-    ``(m,) int64``; ``loss``: ``(m,) float32``; ``answers``: by target id.
+    ``(m,) int64``; ``loss``: ``(m,) float32``; ``diagnostics``: by the clamp that the gradients went through, "" where there is none;
+    ``answers``: by target id.
     """
 
     cell: int
@@ -81,5 +74,5 @@ class Batch:
     clean: np.ndarray | None = None
     queries: np.ndarray | None = None
     loss: np.ndarray | None = None
-    zeros: tuple[Zeros, ...] = ()
+    diagnostics: Mapping[str, Diagnostics] = field(default_factory=dict)
     answers: Mapping[str, Answer] = field(default_factory=dict)

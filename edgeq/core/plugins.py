@@ -13,7 +13,13 @@ from typing import Any
 
 from edgeq.core.errors import EdgeqError
 
-ROOMS = {"attack": "edgeq.attacks", "estimator": "edgeq.estimators", "data set": "edgeq.data", "network": "edgeq.keras.nets"}
+ROOMS = {
+    "attack": "edgeq.attacks",
+    "objective": "edgeq.objectives",
+    "estimator": "edgeq.estimators",
+    "data set": "edgeq.data",
+    "network": "edgeq.keras.nets",
+}
 
 
 def names(kind: str) -> list[str]:

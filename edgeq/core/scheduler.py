@@ -1,7 +1,8 @@
 """Runs a query attack on a target: lanes, budget, stopping.
 
 Finished rows leave and waiting rows enter, so that the target's batch stays full. Queries are counted here, never by an attack;
-the clean image is every row's first one (MEASURES: *Queries*). What a row gets does not depend on the lanes or on its neighbours.
+the clean image is every row's first one (docs/concepts.md, *The figures*). What is kept and when a row stops is the attack's
+:data:`~edgeq.core.protocols.Selection`. What a row gets does not depend on the lanes or on its neighbours.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.answer import Answer
+from edgeq.core.diagnostics import Diagnostics
+from edgeq.core.goal import UNTARGETED, Goal
 from edgeq.core.protocols import QueryAttack, Target
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
@@ -24,9 +27,16 @@ class Finished:
     """Rows that ended together. ``index``: their places in ``rows``."""
 
     index: np.ndarray  # (f,) int64
-    candidates: np.ndarray  # (f, h, w, c) uint8: the query of highest margin, the latest among equals
+    candidates: np.ndarray  # (f, h, w, c) uint8: the query that the attack's selection keeps
     queries: np.ndarray  # (f,) int64: images of this row that the target saw
-    margin: np.ndarray  # (f,) float32: of the candidate, in raw steps; above 0: fooled
+    margin: np.ndarray  # (f,) float32: of the candidate, in raw steps; above 0: the goal is reached; NaN: it cannot be attacked
+    diagnostics: Diagnostics  # the attack's, and ``first``
+
+    @property
+    def first(self) -> np.ndarray:
+        """``(f,) int64``: queries until the first success, the clean check included; -1 where there was none."""
+        assert self.diagnostics.first is not None
+        return self.diagnostics.first
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +46,24 @@ class _Lanes:
     clean: np.ndarray
     candidates: np.ndarray
     queries: np.ndarray
-    margin: np.ndarray
+    margin: np.ndarray  # of the candidate
+    distance: np.ndarray  # of the candidate from the clean image; infinite while no query has succeeded
+    first: np.ndarray
     state: Any  # the attack's, row for row
 
     def __len__(self) -> int:
         return len(self.index)
+
+
+@dataclass(frozen=True, eq=False)
+class _Terms:
+    """What all rows have in common."""
+
+    attack: QueryAttack
+    threat: Threat
+    seed: int
+    goal: Goal
+    budget: int | None
 
 
 def run(
@@ -52,26 +75,34 @@ def run(
     seed: int,
     budget: int | None = None,
     lanes: int | None = None,
+    goal: Goal = UNTARGETED,
 ) -> Iterator[Finished]:
     """Attack ``rows``; yields them as they finish.
 
     ``images``: gives the clean images ``(m, h, w, c) uint8`` of row indices ``(m,)``, so that memory holds only the lanes.
     ``budget``: the most queries a row may cost, the clean check included; None for as many as the attack asks.
+    Raises ValueError, before anything is asked, for a ``goal`` that the attack cannot serve.
     """
-    lanes = lanes or max(1, -(-4 * target.batch // attack.width))
+    goal.check(attack)
+    return _run(_Terms(attack, threat, seed, goal, budget), target, rows, images, lanes or max(1, -(-4 * target.batch // attack.width)))
+
+
+def _run(
+    terms: _Terms, target: Target, rows: Rows, images: Callable[[np.ndarray], np.ndarray], lanes: int
+) -> Generator[Finished, None, None]:
     active: _Lanes | None = None
     waiting = 0
     while active is not None or waiting < len(rows):
         running = 0 if active is None else len(active)
         fresh = np.arange(waiting, min(waiting + lanes - running, len(rows)))
         waiting += len(fresh)
-        asked = None if active is None else _within_budget(attack.ask(active.state), active.queries, budget)
+        asked = None if active is None else _within_budget(terms.attack.ask(active.state), active.queries, terms.budget)
         clean = images(fresh) if len(fresh) else None
         answer = target.answer(_stack(None if asked is None else asked.images, clean))
         if active is not None and asked is not None:
-            active = yield from _advance(attack, active, asked, answer[: len(asked.images)], threat, budget)
+            active = yield from _advance(terms, active, asked, answer[: len(asked.images)])
         if clean is not None:
-            entered = yield from _enter(attack, rows, fresh, clean, answer[len(answer) - len(fresh) :], threat, seed, budget)
+            entered = yield from _enter(terms, rows, fresh, clean, answer[len(answer) - len(fresh) :])
             active = entered if active is None else active if entered is None else _join(active, entered)
 
 
@@ -80,6 +111,18 @@ class _Asked:
     images: np.ndarray  # (s, h, w, c) uint8: lane after lane, each one's first ``counts`` queries
     counts: np.ndarray  # (r,) int64
     width: int
+
+    def spread(self, where: np.ndarray, values: np.ndarray, fill: float) -> np.ndarray:
+        """``(r, width)``: ``values``, one for each of ``images`` that ``where (s,) bool`` names; ``fill`` elsewhere."""
+        flat = np.full(len(self.images), fill, values.dtype)
+        flat[where] = values
+        out = np.full((len(self.counts), self.width), fill, values.dtype)
+        out[np.arange(self.width) < self.counts[:, None]] = flat
+        return out
+
+    def place(self, index: np.ndarray) -> np.ndarray:
+        """``(r,) int64``: where in ``images`` each lane's query ``index (r,)`` lies."""
+        return np.cumsum(self.counts) - self.counts + index
 
 
 def _within_budget(asked: np.ndarray, spent: np.ndarray, budget: int | None) -> _Asked:
@@ -91,54 +134,78 @@ def _within_budget(asked: np.ndarray, spent: np.ndarray, budget: int | None) -> 
     return _Asked(flat, counts, width)
 
 
-def _advance(
-    attack: QueryAttack, lanes: _Lanes, asked: _Asked, answer: Answer, threat: Threat, budget: int | None
-) -> Generator[Finished, None, _Lanes | None]:
-    margins = np.full((len(lanes), asked.width), -np.inf, np.float32)
-    counted = np.arange(asked.width) < asked.counts[:, None]
-    labels = np.repeat(lanes.labels, asked.counts)
-    if attack.roams:
-        inside = threat.contains(asked.images, np.repeat(lanes.clean, asked.counts, axis=0))
-        counted[counted] = inside
-        margins[counted] = answer[inside].margin(labels[inside])
-    else:
-        margins[counted] = answer.margin(labels)
-    best = margins.argmax(axis=1)
-    value = margins[np.arange(len(lanes)), best]
-    better = value >= lanes.margin  # where scores are flat, the latest iterate is the better guess for other runtimes
-    candidates = lanes.candidates
-    candidates[better] = asked.images[(np.cumsum(asked.counts) - asked.counts + best)[better]]
-    lanes = dataclasses.replace(lanes, candidates=candidates, margin=np.maximum(value, lanes.margin), queries=lanes.queries + asked.counts)
-    over = (lanes.margin > 0) | (asked.counts < asked.width)
-    if budget is not None:
-        over |= lanes.queries >= budget
-    left = yield from _leave(lanes, over)
+def _advance(terms: _Terms, lanes: _Lanes, asked: _Asked, answer: Answer) -> Generator[Finished, None, _Lanes | None]:
+    attack, threat = terms.attack, terms.threat
+    lane = np.repeat(np.arange(len(lanes)), asked.counts)
+    inside = threat.contains(asked.images, lanes.clean[lane]) if attack.roams else np.ones(len(lane), bool)
+    margins = terms.goal.margin(answer[inside] if attack.roams else answer, lanes.labels[lane[inside]])
+    lanes = _keep(attack, threat, lanes, asked, inside, margins, lane)
+    over = asked.counts < asked.width
+    if attack.selection == "first success":
+        over |= lanes.margin > 0
+    if terms.budget is not None:
+        over |= lanes.queries >= terms.budget
+    left = yield from _leave(attack, lanes, over)
     if left is None:
         return None
     if over.any():
         answer = answer[np.repeat(~over, asked.counts)]
     left = dataclasses.replace(left, state=attack.tell(left.state, answer))
-    return (yield from _leave(left, attack.done(left.state)))
+    return (yield from _leave(attack, left, attack.done(left.state)))
 
 
-def _enter(
-    attack: QueryAttack, rows: Rows, fresh: np.ndarray, clean: np.ndarray, answer: Answer, threat: Threat, seed: int, budget: int | None
-) -> Generator[Finished, None, _Lanes | None]:
-    labels = rows.labels[fresh]
-    state = attack.start(clean, rows[fresh], threat, seed)
-    lanes = _Lanes(fresh, labels, clean, clean.copy(), np.ones(len(fresh), np.int64), answer.margin(labels), state)
-    left = yield from _leave(lanes, (lanes.margin > 0) | (budget == 1))
+def _keep(
+    attack: QueryAttack, threat: Threat, lanes: _Lanes, asked: _Asked, inside: np.ndarray, margins: np.ndarray, lane: np.ndarray
+) -> _Lanes:
+    """The lanes with their best candidates so far, by the attack's selection, and their counts. ``inside``: which of the images asked lie
+    in the threat; ``margins``: theirs; ``lane (s,)``: the one that each image belongs to."""
+    rows = np.arange(len(lanes))
+    margin = asked.spread(inside, margins, -np.inf)
+    reached = margin > 0
+    index = margin.argmax(axis=1)
+    better = margin[rows, index] >= lanes.margin  # where scores are flat, the latest iterate is the better guess for other runtimes
+    distance = lanes.distance
+    if attack.selection == "smallest norm":
+        hits = inside.copy()
+        hits[inside] = margins > 0
+        distances = asked.spread(hits, threat.distance(asked.images[hits], lanes.clean[lane[hits]]), np.inf)
+        nearest = distances.argmin(axis=1)
+        nearer = distances[rows, nearest] < lanes.distance
+        index = np.where(nearer, nearest, index)
+        better = nearer | (better & np.isinf(lanes.distance))
+        distance = np.minimum(distances[rows, nearest], lanes.distance)
+    candidates = lanes.candidates
+    candidates[better] = asked.images[asked.place(index)[better]]
+    return dataclasses.replace(
+        lanes,
+        candidates=candidates,
+        margin=np.where(better, margin[rows, index], lanes.margin),
+        distance=distance,
+        first=np.where((lanes.first < 0) & reached.any(axis=1), lanes.queries + reached.argmax(axis=1) + 1, lanes.first),
+        queries=lanes.queries + asked.counts,
+    )
+
+
+def _enter(terms: _Terms, rows: Rows, fresh: np.ndarray, clean: np.ndarray, answer: Answer) -> Generator[Finished, None, _Lanes | None]:
+    attack, labels = terms.attack, rows.labels[fresh]
+    state = attack.start(clean, rows[fresh], terms.threat, terms.seed, terms.goal)
+    margin = terms.goal.margin(answer, labels)
+    reached = margin > 0
+    far = np.full(len(fresh), np.inf)
+    lanes = _Lanes(fresh, labels, clean, clean.copy(), np.ones(len(fresh), np.int64), margin, far, np.where(reached, 1, -1), state)
+    left = yield from _leave(attack, lanes, reached | ~terms.goal.attackable(labels) | (terms.budget == 1))
     if left is None or attack.roams:  # one that roams may never ask inside: then the clean image is its candidate
         return left
     # from here on any query is a better candidate than the clean image
     return dataclasses.replace(left, margin=np.full(len(left), -np.inf, np.float32))
 
 
-def _leave(lanes: _Lanes, over: np.ndarray) -> Generator[Finished, None, _Lanes | None]:
+def _leave(attack: QueryAttack, lanes: _Lanes, over: np.ndarray) -> Generator[Finished, None, _Lanes | None]:
     """Yields the lanes that are over; returns the others, None if there is none."""
     if not over.any():
         return lanes
-    yield Finished(lanes.index[over], lanes.candidates[over], lanes.queries[over], lanes.margin[over])
+    diagnostics = dataclasses.replace(attack.diagnostics(lanes.state).take(over), first=lanes.first[over])
+    yield Finished(lanes.index[over], lanes.candidates[over], lanes.queries[over], lanes.margin[over], diagnostics)
     return None if over.all() else _take(lanes, ~over)
 
 
@@ -161,6 +228,6 @@ def _join(a: Any, b: Any) -> Any:
 
 
 def _per_row(value: Any) -> list[str]:
-    """The fields that hold one entry a row: arrays and nested states. Numbers and the threat are shared by all rows."""
+    """The fields that hold one entry a row: arrays, and dataclasses with such. What has none, a threat or a number, is shared by all."""
     items = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    return [k for k, v in items.items() if isinstance(v, np.ndarray) or (dataclasses.is_dataclass(v) and not isinstance(v, Threat))]
+    return [k for k, v in items.items() if isinstance(v, np.ndarray) or (dataclasses.is_dataclass(v) and _per_row(v))]

@@ -67,6 +67,14 @@ class Threat:
             return np.abs(delta).max(axis=axes) <= self.pixels
         return (delta**2).sum(axis=axes) <= self.pixels**2 * (1 + 1e-9)
 
+    def distance(self, candidates: np.ndarray, clean: np.ndarray) -> np.ndarray:
+        """``(n,) float64``: how far uint8 ``candidates (n, h, w, c)`` lie from the uint8 ``clean``, in the norm and in pixel steps."""
+        delta = candidates.astype(np.int64) - clean
+        axes = tuple(range(1, delta.ndim))
+        if self.norm == "linf":
+            return np.abs(delta).max(axis=axes).astype(np.float64)
+        return np.sqrt((delta**2).sum(axis=axes))
+
 
 def _l2(delta: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(delta).sum(axis=tuple(range(1, delta.ndim)), keepdims=True))

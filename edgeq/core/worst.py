@@ -1,4 +1,4 @@
-"""Of several candidates a row the one that is worst for the defender (MEASURES: *Straight-through*)."""
+"""Of several candidates a row the one that is worst for the defender (docs/concepts.md, *Both clamps*)."""
 
 from __future__ import annotations
 
@@ -6,22 +6,30 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgeq.core.diagnostics import Diagnostics
+from edgeq.core.goal import UNTARGETED, Goal
 from edgeq.core.protocols import Crafted, Target
 
 
-def worst(made: Sequence[Crafted], target: Target | None, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates ``(n, h, w, c) uint8`` and their losses ``(n,) float32``: what fools ``target``, and of equals the higher loss.
+def worst(made: Sequence[Crafted], target: Target | None, labels: np.ndarray, goal: Goal = UNTARGETED) -> Crafted:
+    """Row by row what reaches the ``goal`` on ``target``, and of equals the higher loss, the earlier where they are equal too.
 
-    So a row counts as right on ``target`` only if it withstands all. ``labels``: ``(n,) int64``. Where there
-    is only one, ``target`` is not asked and may be None.
+    So a row stands on ``target`` only if it withstands all. ``made``: of the same ``n`` rows; ``labels``: ``(n,) int64``. Where there is
+    only one, ``target`` is not asked and may be None.
     """
-    candidates, loss = made[0].candidates, made[0].loss
+    kept = made[0]
     if len(made) == 1 or target is None:
-        return candidates, loss
-    fooled = target.answer(candidates).fooled(labels)
+        return kept
+    reached = goal.reached(target.answer(kept.candidates), labels)
     for other in made[1:]:
-        also = target.answer(other.candidates).fooled(labels)
-        worse = (also & ~fooled) | ((also == fooled) & (other.loss > loss))
-        candidates = np.where(worse[:, None, None, None], other.candidates, candidates)
-        fooled, loss = fooled | also, np.where(worse, other.loss, loss)
-    return candidates, loss
+        also = goal.reached(target.answer(other.candidates), labels)
+        worse = (also & ~reached) | ((also == reached) & (other.loss > kept.loss))
+        image = worse[:, None, None, None]
+        kept = Crafted(
+            np.where(image, other.candidates, kept.candidates),
+            np.where(image, other.iterates, kept.iterates),
+            np.where(worse, other.loss, kept.loss),
+            Diagnostics.where(worse, other.diagnostics, kept.diagnostics),
+        )
+        reached |= also
+    return kept

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgeq.core.objective import Objective, evaluate
-from edgeq.core.protocols import Differentiable, Target
+from edgeq.core import plugins
+from edgeq.core.gradient import value_and_grad
+from edgeq.core.protocols import Differentiable, Objective, Target
 from edgeq.core.rows import Rows
 from edgeq.estimators._estimate import Estimate, Loss
 from edgeq.measure.figures import share as as_share
@@ -167,16 +168,17 @@ def align(
     estimators: Mapping[str, Asked],
     images: Callable[[slice], np.ndarray],
     rows: Rows,
-    objective: Objective,
+    objective: str,
     seed: int,
     progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """Everything about gradients at the clean images, JSON-able. ``sources``: name -> gradients; ``estimators``: name -> what was asked;
-    ``images``: a slice of the rows -> ``(m, h, w, c) uint8``.
+    ``images``: a slice of the rows -> ``(m, h, w, c) uint8``; ``objective``: a name of :mod:`edgeq.objectives`.
 
     ``gradients``: exact zeros of each, and where it is a source how many of its own components the rule of ``EXPLODES`` would call
     exploding; ``cosines``: of each pair, rows in which either is zero, or no number, counted ``apart``; ``differences``: of each estimator.
     """
+    loss: Objective = plugins.load("objective", objective)()
     zeros = {name: _Zeros() for name in (*sources, *estimators)}
     differences = {name: _Differences() for name in estimators}
     pairs = {(a, b): _Pair() for a, b in combinations(zeros, 2) if _paired(estimators, a, b)}
@@ -190,11 +192,11 @@ def align(
         size = clean[0].size
         x, found = clean.astype(np.float32) / np.float32(255), dict[str, Found]()
         for name, source in sources.items():
-            found[name] = source.value_and_grad(x, some, objective)[1].reshape(len(clean), -1) / np.float32(255), None
+            found[name] = value_and_grad(source, loss, x, some)[1].reshape(len(clean), -1) / np.float32(255), None
             progress("gradients", part.stop, len(rows))
         scales = {name: _scale(gradient) for name, (gradient, _) in found.items()}
         for name, asked in estimators.items():
-            estimate = _estimate(asked, clean, some, objective, seed, shown(name, part.start))
+            estimate = _estimate(asked, clean, some, loss, seed, shown(name, part.start))
             found[name] = estimate.slope, estimate.pixels
             differences[name].add(estimate, scales.get(asked.reference or ""))
         for name, (gradient, _) in found.items():
@@ -260,7 +262,7 @@ def _estimate(asked: Asked, clean: np.ndarray, rows: Rows, objective: Objective,
 
         def loss(images: np.ndarray, index: np.ndarray, some: Rows = some) -> np.ndarray:
             # in float64: the loss of a confident row is far below the rounding of its float32 logits
-            return evaluate(objective, asked.target.answer(images).logits().astype(np.float64), some.labels[index])
+            return objective(asked.target.answer(images).logits().astype(np.float64), some.labels[index])[0]
 
         parts.append(asked.method.estimate(loss, clean[part], some.ids, seed))
         progress(part.stop)

@@ -48,7 +48,7 @@ class Attack:
         """``(n, h, w, c) uint8``: candidates crafted on ``side``."""
         if self.value.needs == "gradients":
             made = [self.value.craft(source, clean, rows, threat, seed) for source in self.sources[side]]
-            return worst(made, self.targets[side], rows.labels)[0]
+            return worst(made, self.targets[side], rows.labels).candidates
         candidates = clean.copy()
         for done in scheduler.run(self.value, self.targets[side], rows, lambda i: clean[i], threat, seed, self.max_queries):
             candidates[done.index] = done.candidates

@@ -90,7 +90,8 @@ class Queries:
 
 @dataclass(frozen=True)
 class Line:
-    """One target under one cell. ``before_grid``: a float network that saw iterates which no sensor gives."""
+    """One target under one cell. ``reached``: rows that can be attacked and are given the wanted class, None for the untargeted goal;
+    ``before_grid``: a float network that saw iterates which no sensor gives."""
 
     target: str
     n: int
@@ -105,6 +106,7 @@ class Line:
     queries: Queries | None
     floor: Floor | None
     mcnemar: Pair | None
+    reached: Share | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class CellFigures:
     kind: str
     crafted_on: str
     access: str
+    goal: str
     eps: float | None
     pixels: float | None
     reference: str

@@ -63,7 +63,8 @@ def summarise(run: Reader) -> Summary:
     # the float iterates have no clean images of their own: those are the base target's
     clean |= {s.id: clean[s.members[0]] for s in shown if s.derived == "before-grid" and s.members[0] in clean}
     shown = [s for s in shown if s.id in clean]
-    classes = len(np.unique(run.labels()[run.labels() >= 0]))
+    labels = run.labels()
+    classes = len(np.unique(labels[labels >= 0]))
     constant = {id: _constant(run, id, clean[id].label, classes) for id in names}
     seen = {c.cell: {s.id: run.outcomes(c.cell, s.id) for s in shown} for c in cells}
     attacks = [c for c in cells if c.adversarial]
@@ -76,7 +77,7 @@ def summarise(run: Reader) -> Summary:
         reference = real(cell.crafted_on, specs) if real(cell.crafted_on, specs) in names else next(iter(names), "")
         floor, norms = noise.get((cell.norm, cell.eps)), run.norms(cell.cell)
         lines = tuple(
-            _line(s, cell, reference, specs, clean, seen[cell.cell], floor, norms, queries[cell.cell])
+            _line(s, cell, reference, specs, clean, seen[cell.cell], floor, norms, queries[cell.cell], labels)
             for s in shown
             if (seen[cell.cell][s.id].correct >= 0).any()
         )
@@ -131,7 +132,7 @@ def _target(t: RunTarget, called: Mapping[str, str]) -> TargetFigures:
 
 def _figures(cell: Cell, reference: str, crafted: int, zeros: tuple[ZeroGradient, ...], lines: tuple[Line, ...]) -> CellFigures:
     eps, pixels = _radius(cell)
-    head = (cell.cell, cell.attack, cell.params, cell.norm, cell.kind, cell.crafted_on, cell.access)
+    head = (cell.cell, cell.attack, cell.params, cell.norm, cell.kind, cell.crafted_on, cell.access, str(cell.goal))
     return CellFigures(*head, eps, pixels, reference, crafted, zeros, lines)
 
 
@@ -222,6 +223,7 @@ def _line(
     noise: ByTarget | None,
     norms: tuple[np.ndarray, np.ndarray],
     queries: np.ndarray,
+    labels: np.ndarray,
 ) -> Line:
     """One target under one attack at one radius (MEASURES: *Fooled*, *Robust accuracy*, *Norms*, *Noise floor*)."""
     id, before_grid = spec.id, spec.derived == "before-grid"
@@ -252,7 +254,18 @@ def _line(
         queries=Queries(spread(queries[broken].astype(float)), spread(queries[done & (queries >= 0)].astype(float))) if asked else None,
         floor=floor,
         mcnemar=pair,
+        reached=_reached(spec, cell, mine, labels),
     )
+
+
+def _reached(spec: TargetSpec, cell: Cell, seen: Outcomes, labels: np.ndarray) -> Share | None:
+    """The wanted class alone at the top, of the rows that can be attacked."""
+    classes = None if spec.signature is None else spec.signature.classes
+    if not cell.goal.targeted or (cell.goal.rule == "next" and classes is None):
+        return None
+    wanted = cell.goal.wanted(labels, classes)
+    open_ = (seen.label != -1) & cell.goal.attackable(labels)
+    return share((open_ & (seen.label == wanted) & (seen.tied == 0)).sum(), open_.sum())
 
 
 def _disagreement(a: Outcomes, b: Outcomes) -> Share:

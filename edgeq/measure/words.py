@@ -54,7 +54,9 @@ def threat_model(summary: Summary) -> list[str]:
     if cells:
         limits = " or ".join(dict.fromkeys(radius(c) for c in cells))
         lines.append(f"After preprocessing the attacker may change every pixel in whole steps of 0..255, by at most {limits}.")
-        lines.append("Any wrong class counts as success.")
+        goals = list(dict.fromkeys(c.goal for c in cells))
+        wanted = _and([f"class {g.removeprefix('class:')}" if g.startswith("class") else "the class after the true one" for g in goals])
+        lines.append("Any wrong class counts as success." if goals == ["untargeted"] else f"The attacker wants {wanted} alone at the top.")
     groups: dict[tuple[str, str, str], list[CellFigures]] = {}
     for cell in cells:
         groups.setdefault((cell.crafted_on, cell.access, cell.kind), []).append(cell)

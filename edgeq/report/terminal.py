@@ -55,6 +55,10 @@ def render(summary: Summary, console: Console) -> None:
             console.print(_line(summary, line), no_wrap=True, overflow="ignore", crop=False, highlight=False)
         if not cell.targets:
             say("nothing is answered yet", "dim")
+        for line in cell.targets:
+            if line.reached is not None:
+                rows = f"{line.reached.k} of {line.reached.of} rows"
+                say(f"{plain(summary.name(line.target), 50)}: {cell.goal} reached on {rows} ({share(line.reached)})")
         for part in Text(plain(zero_gradients(cell), 1000)).wrap(console, 80) if cell.zero_gradients else ():
             say(part.plain.rstrip(), "dim")
     _white_box(summary, say)

@@ -32,6 +32,8 @@ def asked(run: Run, cells: list[Cell]) -> tuple[Plan, dict[int, Any]]:
         for c in cells:
             if c.kind != "clean" and (attacks[c.cell].needs not in needs[c.kind] or c.norm not in attacks[c.cell].norms):
                 raise ValueError(f"{c.attack} is no {c.kind} attack in {c.norm}")
+            if c.kind in needs and attacks[c.cell].needs != "nothing":
+                c.goal.check(attacks[c.cell])
             if c.adversarial and c.crafted_on not in able:
                 raise ValueError(f"{c.crafted_on} is attacked, and does not run")
             if c.kind == "query" and c.access not in access.LEVELS:

@@ -12,6 +12,8 @@ from typing import Any, get_args
 import numpy as np
 
 from edgeq.core.cell import KINDS, Cell
+from edgeq.core.errors import EdgeqError
+from edgeq.core.goal import Goal
 from edgeq.core.signature import Signature
 from edgeq.core.threat import LARGEST
 from edgeq.pipeline.codes import PixelCodes
@@ -27,10 +29,12 @@ SCHEMA = (
     "CREATE TABLE targets (id TEXT PRIMARY KEY, network TEXT, artifact TEXT, runtime TEXT, role TEXT, derived TEXT, members TEXT,"
     " agree INTEGER, status TEXT, reason TEXT, signature TEXT, codes TEXT, identity TEXT)",
     "CREATE TABLE rows (idx INTEGER PRIMARY KEY, id INTEGER UNIQUE, name TEXT, label INTEGER, image BLOB)",
-    "CREATE TABLE cells (cell INTEGER PRIMARY KEY, attack TEXT, params TEXT, norm TEXT, eps REAL, crafted_on TEXT, access TEXT, kind TEXT)",
+    "CREATE TABLE cells (cell INTEGER PRIMARY KEY, attack TEXT, params TEXT, norm TEXT, eps REAL, crafted_on TEXT, access TEXT, kind TEXT,"
+    " goal TEXT)",
     "CREATE TABLE candidates (cell INTEGER, idx INTEGER, queries INTEGER, loss REAL, l2 REAL, linf INTEGER, delta BLOB,"
     " PRIMARY KEY (cell, idx))",
-    "CREATE TABLE zeros (cell INTEGER, idx INTEGER, clamp TEXT, count INTEGER, of INTEGER, PRIMARY KEY (cell, idx, clamp)) WITHOUT ROWID",
+    "CREATE TABLE diagnostics (cell INTEGER, idx INTEGER, clamp TEXT, zero INTEGER, of INTEGER, first INTEGER, evaluations INTEGER,"
+    " trace BLOB, PRIMARY KEY (cell, idx, clamp))",
     "CREATE TABLE answers (cell INTEGER, target TEXT, idx INTEGER, correct INTEGER, tied INTEGER, label INTEGER, scores BLOB,"
     " PRIMARY KEY (cell, target, idx)) WITHOUT ROWID",
 )
@@ -123,13 +127,19 @@ def _target(
     return RunTarget(spec, _text(status), _text(reason), an_object(identity))
 
 
-def _cell(cell: int, attack: str, params: str, norm: str, eps: float, crafted_on: str, access: str, kind: str) -> Cell:
+def _cell(
+    cell: int, attack: str, params: str, norm: str, eps: float, crafted_on: str, access: str, kind: str, goal: str = "untargeted"
+) -> Cell:
     fields_ = an_object(params)
     if norm not in ("linf", "l2", "") or kind not in KINDS:
         raise ValueError("a cell of no known kind")
     if not 0 <= eps <= LARGEST or fields_ is None or not (norm or kind == "clean"):
         raise ValueError("a cell of no possible radius or parameters")
-    return Cell(int(cell), _text(attack), fields_, norm, float(eps), _text(crafted_on), _text(access), kind)  # type: ignore[arg-type]
+    try:
+        wanted = Goal.parse(_text(goal))
+    except EdgeqError as error:
+        raise ValueError(str(error)) from None
+    return Cell(int(cell), _text(attack), fields_, norm, float(eps), _text(crafted_on), _text(access), kind, wanted)  # type: ignore[arg-type]
 
 
 def _artifact(sha256: str, name: str, file: str, bytes: int) -> Artifact:
@@ -146,7 +156,7 @@ TABLES: dict[type, Table] = {
     Cell: Table(
         "cells",
         _names(Cell),
-        lambda c: (c.cell, c.attack, json.dumps(c.params), c.norm, c.eps, c.crafted_on, c.access, c.kind),
+        lambda c: (c.cell, c.attack, json.dumps(c.params), c.norm, c.eps, c.crafted_on, c.access, c.kind, str(c.goal)),
         _cell,
     ),
 }

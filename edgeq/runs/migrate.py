@@ -9,6 +9,7 @@ import json
 import sqlite3
 from typing import Any
 
+from edgeq.core.cell import Cell
 from edgeq.runs.format import APPLICATION, SCHEMA, TABLES, VERSION, RunTarget, an_object, parse
 from edgeq.targets.spec import KERAS, Artifact
 
@@ -57,6 +58,11 @@ def _target(files: dict[str, tuple[str, str]], name: str, artifact: str, status:
     return record
 
 
+def cells(db: sqlite3.Connection) -> list[Cell]:
+    rows = db.execute("SELECT cell, attack, params, norm, eps, crafted_on, access, kind FROM cells ORDER BY rowid").fetchall()
+    return [TABLES[Cell].record(*row) for row in rows]
+
+
 def plan(value: Any) -> Any:
     """A plan of one target and at most one source, as one of several."""
     if not isinstance(value, dict) or "target" not in value:
@@ -68,10 +74,10 @@ def plan(value: Any) -> Any:
 
 def upgrade(db: sqlite3.Connection) -> None:
     """Rewrites the small tables in the transaction that is open: a kill leaves the old run or the new one."""
-    records: list[Any] = [*artifacts(db), *targets(db)]
+    records: list[Any] = [*artifacts(db), *targets(db), *cells(db)]
     stored = db.execute("SELECT value FROM meta WHERE key = 'plan'").fetchone()
-    db.execute("DROP TABLE artifacts")
-    db.execute("DROP TABLE targets")
+    for kind in (Artifact, RunTarget, Cell):
+        db.execute(f"DROP TABLE {TABLES[kind].name}")
     for statement in SCHEMA:
         if statement not in SCHEMA_1:
             db.execute(statement)

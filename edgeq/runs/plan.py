@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from edgeq.core import plugins
 from edgeq.core.cell import CLEAN, Cell, CellKind
 from edgeq.core.errors import EdgeqError
+from edgeq.core.goal import Goal
 from edgeq.core.threat import Norm, Threat, parse_eps
 from edgeq.targets.access import Level
 from edgeq.targets.spec import is_float
@@ -32,6 +33,7 @@ class Plan:
     clamp: Clamp = "both"  # of the file's own gradients: what a clamp lets pass backwards
     eps: tuple[str, ...] = ("8/255",)
     norm: Norm = "linf"
+    goal: str = "untargeted"  # or a wanted class: class:3, next
     n: int | None = 500
     seed: int = 0
     max_queries: int | None = None
@@ -110,6 +112,13 @@ def cells(plan: Plan, gradients_of: Sequence[str], queries_to: Sequence[str], se
                 f"--eps {text}: below one pixel no integer input differs from the clean one; use 1/255 or more, "
                 "or make the float network the --target"
             )
+    goal = Goal.parse(plan.goal)
+    for _, attack in attacks:
+        try:
+            if attack.needs != "nothing":
+                goal.check(attack)
+        except ValueError as error:
+            raise EdgeqError(f"--goal {plan.goal}: {error}") from None
     planned = [CLEAN]
     for threat in plan.threats:
         if threat.reaches_integers:
@@ -123,7 +132,7 @@ def cells(plan: Plan, gradients_of: Sequence[str], queries_to: Sequence[str], se
             access = (seen if attack.needs == "scores" else attack.needs) if query else "gradients"
             for on in queries_to if query else gradients_of:
                 kind: CellKind = "query" if query else "gradient"
-                planned.append(Cell(len(planned), name, asdict(attack), threat.norm, threat.eps, on, access, kind))
+                planned.append(Cell(len(planned), name, asdict(attack), threat.norm, threat.eps, on, access, kind, goal))
     return planned
 
 

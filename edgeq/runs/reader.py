@@ -151,17 +151,31 @@ class Reader:
         return [t for t in records if t.runs or not running]
 
     def cells(self) -> list[Cell]:
+        if self._version == 1:
+            with self._errors():
+                return migrate.cells(self._db)
         return self._records(Cell)
 
     def zeros(self, cell: int) -> list[ZeroGradients]:
         """A line a clamp, over the rows that were crafted with it."""
-        sql = "SELECT clamp, SUM(count = of), SUM(count), SUM(of) FROM zeros WHERE cell = ? GROUP BY clamp ORDER BY clamp"
+        sql = "SELECT clamp, SUM(zero = of), SUM(zero), SUM(of) FROM diagnostics WHERE cell = ? AND of > 0 GROUP BY clamp ORDER BY clamp"
         lines: list[ZeroGradients] = []
         if self._version > 1:
             with self._errors():
                 rows = self._db.execute(sql, (cell,)).fetchall()
                 lines = [ZeroGradients(str(clamp), int(whole), int(zero), int(of)) for clamp, whole, zero, of in rows]
         return lines or self._zeros_1(cell)
+
+    def traces(self, cell: int, clamp: str = "") -> dict[int, np.ndarray]:
+        """Row number -> ``(evaluations,) float32``: the loss at each point whose gradient was taken, in order."""
+        if self._version == 1:
+            return {}
+        sql = "SELECT idx, evaluations, trace FROM diagnostics WHERE cell = ? AND clamp = ? AND trace IS NOT NULL ORDER BY idx"
+        with self._errors():
+            rows = self._db.execute(sql, (cell, clamp)).fetchall()
+            if any(not 0 <= n <= LIMIT // 4 for _, n, _ in rows):
+                raise ValueError("a trace of no possible length")
+            return {int(i): np.frombuffer(unpack(blob, 4 * n), np.float32) for i, n, blob in rows}
 
     def _zeros_1(self, cell: int) -> list[ZeroGradients]:
         """What format 1 kept a batch: ``{"cell/start": {clamp: [rows, components, of]}}``."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from edgeq.core.answer import Answer
 from edgeq.core.cell import CLEAN, Batch, Cell
+from edgeq.core.diagnostics import Diagnostics
 from edgeq.core.errors import EdgeqError
 from edgeq.runs import migrate
 from edgeq.runs.beside import connect_to_read, connect_to_write, write_lock
@@ -205,9 +206,8 @@ class Run(Reader):
                 queries = 0 if batch.queries is None else batch.queries
                 loss = np.nan if batch.loss is None else batch.loss
                 self.add_candidates(batch.cell, batch.index, batch.candidates, batch.clean, queries, loss)
-            for zeros in batch.zeros:
-                lines = ((batch.cell, i, zeros.clamp, k, zeros.of) for i, k in zip(batch.index.tolist(), zeros.count.tolist(), strict=True))
-                self._write("INSERT OR REPLACE INTO zeros VALUES (?, ?, ?, ?, ?)", lines)
+            for clamp, told in batch.diagnostics.items():
+                self._write("INSERT OR REPLACE INTO diagnostics VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _diagnostics(batch, clamp, told))
             for target, answer in batch.answers.items():
                 self.add_answers(batch.cell, target, batch.index, answer, labels[batch.index])
 
@@ -216,3 +216,19 @@ class Run(Reader):
         with self.transaction():
             self._write("DELETE FROM answers WHERE target = ?", [(name,)])
             self._write("DELETE FROM targets WHERE id = ?", [(name,)])
+
+
+def _diagnostics(batch: Batch, clamp: str, told: Diagnostics) -> Iterator[tuple[Any, ...]]:
+    """A row each: what was zero of the first gradient, or of the differences of scores, and of how many; queries to the first success;
+    the losses."""
+    nothing = [None] * len(batch.index)
+
+    def column(values: np.ndarray | None) -> list[Any]:
+        return nothing if values is None else values.tolist()
+
+    size = None if batch.clean is None or told.zero_pixels is None else batch.clean[0].size
+    zero, of = (told.zero_pixels, [size] * len(nothing)) if size else (told.zero_differences, column(told.differences))
+    traces = nothing if told.trace is None else [pack(trace.astype(np.float32)) for trace in told.trace]
+    evaluations = nothing if told.trace is None else [told.trace.shape[1]] * len(nothing)
+    rows = zip(batch.index.tolist(), column(zero), of, column(told.first), evaluations, traces, strict=True)
+    return ((batch.cell, idx, clamp, *rest) for idx, *rest in rows)

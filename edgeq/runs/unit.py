@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.core import scheduler
-from edgeq.core.cell import Batch, Unit, Zeros
-from edgeq.core.objective import Objective
-from edgeq.core.protocols import Differentiable
+from edgeq.core.cell import Batch, Unit
 from edgeq.core.rows import Rows
 from edgeq.core.worst import worst
 from edgeq.targets.opener import Bench
@@ -66,34 +64,20 @@ def _by_queries(task: Task, bench: Bench, index: np.ndarray) -> Iterator[Batch]:
     cell = task.unit.cell
     assert cell.threat is not None
     target = bench.seen(cell.crafted_on, cell.access)
-    for done in scheduler.run(task.attack, target, task.rows, task.images, cell.threat, task.seed, task.max_queries):
-        yield Batch(cell.cell, index[done.index], done.candidates, task.images(done.index), done.queries, done.margin)
+    for done in scheduler.run(task.attack, target, task.rows, task.images, cell.threat, task.seed, task.max_queries, goal=cell.goal):
+        clean, told = task.images(done.index), {"": done.diagnostics}
+        yield Batch(cell.cell, index[done.index], done.candidates, clean, done.queries, done.margin, told)
 
 
 def _at_once(task: Task, bench: Bench, index: np.ndarray) -> Batch:
     cell = task.unit.cell
     assert cell.threat is not None
     clean = task.images(np.arange(len(index)))
-    sources = bench.sources(cell.crafted_on) if task.attack.needs == "gradients" else {}
-    watched = {clamp: _Watched(source) for clamp, source in sources.items()}
-    made = [task.attack.craft(source, clean, task.rows, cell.threat, task.seed) for source in watched.values() or (None,)]
+    sources: dict[str, Any] = bench.sources(cell.crafted_on) if task.attack.needs == "gradients" else {"": None}
+    made = [task.attack.craft(source, clean, task.rows, cell.threat, task.seed, cell.goal) for source in sources.values()]
     judge = bench.target(cell.crafted_on) if len(made) > 1 else None
-    candidates, loss = worst(made, judge, task.rows.labels)
-    zeros = tuple(Zeros(clamp, w.zeros, clean[0].size) for clamp, w in watched.items() if w.zeros is not None)
+    kept = worst(made, judge, task.rows.labels, cell.goal)
     shown = (spec.id for spec in bench.specs.values() if spec.derived == "before-grid" and spec.members == (cell.crafted_on,))
     floats = {id: sources[""].answer_float(made[0].iterates) for id in shown}
-    return Batch(cell.cell, index, candidates, clean, np.zeros(len(index), np.int64), loss, zeros, floats)
-
-
-class _Watched:
-    """A source of gradients that counts where the first one it gives is exactly zero."""
-
-    def __init__(self, source: Differentiable) -> None:
-        self._source = source
-        self.zeros: np.ndarray | None = None
-
-    def value_and_grad(self, x: np.ndarray, rows: Rows, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-        loss, gradient = self._source.value_and_grad(x, rows, objective)
-        if self.zeros is None:
-            self.zeros = (gradient == 0).reshape(len(x), -1).sum(1)
-        return loss, gradient
+    told = {clamp: one.diagnostics for clamp, one in zip(sources, made, strict=True)}
+    return Batch(cell.cell, index, kept.candidates, clean, np.zeros(len(index), np.int64), kept.loss, told, floats)

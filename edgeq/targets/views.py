@@ -47,6 +47,14 @@ class Seen(Answer):
             margin[where[~self.real.answer(self.images[where]).fooled(labels[where])]] = 0
         return margin
 
+    def lead(self, wanted: np.ndarray) -> np.ndarray:
+        """As :meth:`Answer.lead`, and 0 where only the view answers ``wanted``."""
+        lead = super().lead(wanted)
+        where = np.flatnonzero(lead > 0)
+        if len(where):
+            lead[where[self.real.answer(self.images[where]).lead(wanted[where]) <= 0]] = 0
+        return lead
+
 
 class View:
     """A target of which ``look`` is what an attack sees. An image costs one query, however many files it is shown to."""

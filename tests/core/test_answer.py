@@ -1,7 +1,6 @@
 import numpy as np
 
 from edgeq.core.answer import Answer
-from edgeq.core.objective import evaluate
 
 
 def test_fooled_is_strict_and_on_raw_scores():
@@ -33,10 +32,10 @@ def test_a_label_is_its_own_argmax():
     assert answer.lsb == 0
 
 
-def test_objectives_grow_as_the_true_class_loses():
-    logits = np.array([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0]], np.float32)
-    labels = np.array([0, 0])
-    np.testing.assert_allclose(evaluate("margin", logits, labels), [-1, 1])
-    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(evaluate("ce", logits, labels), -np.log(p[:, 0]), rtol=1e-6)
-    np.testing.assert_array_equal(logits[0], [2, 1, 0])
+def test_the_lead_of_a_wanted_class_is_strict_and_its_margin_turned_round():
+    answer = Answer("probs", np.array([[127, 127, -128], [126, 127, -128], [127, 0, 0]], np.int8), 1 / 256, -128)
+    np.testing.assert_array_equal(answer.lead(np.array([1, 1, 2])), [0, 1, -127])
+    assert answer.classes == 3
+    label = Answer("label", np.array([3, 1]))
+    np.testing.assert_array_equal(label.lead(np.array([3, 2])), [1, -1])
+    assert label.classes is None

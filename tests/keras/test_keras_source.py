@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from edgeq import data
-from edgeq.core import objective
 from edgeq.core.errors import EdgeqError
+from edgeq.core.gradient import value_and_grad
 from edgeq.core.rows import Rows
 from edgeq.keras import engine, source
+from edgeq.objectives.ce import CE
+from edgeq.objectives.margin import Margin
 
 pytest.importorskip("tf_keras")
 pytestmark = pytest.mark.tensorflow
@@ -28,24 +30,24 @@ def digits():
     return images, Rows(np.arange(80), dataset.labels[:80])
 
 
-@pytest.mark.parametrize("name", ["ce", "margin"])
-def test_loss_is_the_objective_of_the_logits(network, digits, name) -> None:
+@pytest.mark.parametrize("objective", [CE(), Margin()])
+def test_loss_is_the_objective_of_the_logits(network, digits, objective) -> None:
     x = digits[0] / np.float32(255)
-    loss, _ = network.value_and_grad(x, digits[1], name)
-    wanted = objective.evaluate(name, network.answer_float(x).raw, digits[1].labels)
+    loss, _ = value_and_grad(network, objective, x, digits[1])
+    wanted = objective(network.answer_float(x).raw, digits[1].labels)[0]
     assert np.allclose(loss, wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["ce", "margin"])
-def test_gradient_agrees_with_finite_differences(digits_models, digits, name) -> None:
+@pytest.mark.parametrize("objective", [CE(), Margin()])
+def test_gradient_agrees_with_finite_differences(digits_models, digits, objective) -> None:
     network = source.open(digits_models.keras, GREY, batch=32)
     rng = np.random.default_rng(1)
     x = np.clip(digits[0][:32] / np.float32(255), 0.05, 0.95)
     rows = digits[1][np.arange(32)]
-    _, gradient = network.value_and_grad(x, rows, name)
+    _, gradient = value_and_grad(network, objective, x, rows)
     direction = rng.standard_normal(x.shape).astype(np.float32)
     step = np.float32(3e-4)
-    up, down = (network.value_and_grad(x + sign * step * direction, rows, name)[0] for sign in (1, -1))
+    up, down = (value_and_grad(network, objective, x + sign * step * direction, rows)[0] for sign in (1, -1))
     measured, predicted = (up - down) / (2 * step), (gradient * direction).sum(axis=(1, 2, 3))
     # a ReLU that changes side within the step makes single rows differ; a wrong formula makes all of them
     error = np.abs(measured - predicted) / (np.abs(predicted) + 0.1 * np.abs(predicted).mean())
@@ -53,25 +55,36 @@ def test_gradient_agrees_with_finite_differences(digits_models, digits, name) ->
     assert (error < 0.2).mean() > 0.8
 
 
+@pytest.mark.parametrize("objective", [CE(), Margin()])
+def test_the_plain_objective_equals_its_fused_twin(network, digits, objective) -> None:
+    x, labels = digits[0] / np.float32(255), digits[1].labels
+    loss, gradient = value_and_grad(network, objective, x, digits[1])
+    logits, pullback = network.logits(x)
+    np.testing.assert_allclose(logits, network.answer_float(x).raw, rtol=1e-4, atol=1e-4)  # TensorFlow fuses layers where nobody looks
+    value, slope = objective(logits, labels)
+    np.testing.assert_allclose(value, loss, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(pullback(slope), gradient, rtol=1e-3, atol=1e-4 * np.abs(gradient).max())
+
+
 def test_a_row_does_not_see_the_others(network, digits) -> None:
     x = digits[0] / np.float32(255)
-    loss, gradient = network.value_and_grad(x, digits[1], "ce")
+    loss, gradient = value_and_grad(network, CE(), x, digits[1])
     for count in (1, 7, 33):
-        fewer = network.value_and_grad(x[:count], digits[1][np.arange(count)], "ce")
+        fewer = value_and_grad(network, CE(), x[:count], digits[1][np.arange(count)])
         assert np.array_equal(fewer[0], loss[:count])
         assert np.array_equal(fewer[1], gradient[:count])
     rng = np.random.default_rng(0)
     kept = rng.random(len(x)) < 0.5
     order = np.where(kept, np.arange(len(x)), rng.permutation(len(x)))
-    mixed = network.value_and_grad(x[order], digits[1][order], "ce")
+    mixed = value_and_grad(network, CE(), x[order], digits[1][order])
     assert np.array_equal(mixed[0][kept], loss[kept])
     assert np.array_equal(mixed[1][kept], gradient[kept])
 
 
 def test_nor_does_it_see_its_place_where_matrix_products_do_not(network, digits) -> None:
     x, order = digits[0] / np.float32(255), np.random.default_rng(0).permutation(80)
-    loss, gradient = network.value_and_grad(x, digits[1], "ce")
-    mixed = network.value_and_grad(x[order], digits[1][order], "ce")
+    loss, gradient = value_and_grad(network, CE(), x, digits[1])
+    mixed = value_and_grad(network, CE(), x[order], digits[1][order])
     tf, row = engine.tensorflow(), np.random.default_rng(1).normal(size=(1, 64)).astype(np.float32)
     if len(np.unique(tf.matmul(tf.repeat(row, network.batch, axis=0), row.reshape(64, 1) * row), axis=0)) == 1:
         assert np.array_equal(mixed[0], loss[order])
@@ -95,7 +108,7 @@ def test_answers_are_logits_of_the_real_values_in_the_table(network, digits) -> 
 def test_the_softmax_does_not_flatten_the_gradient(network, digits) -> None:
     """Through a saturated softmax, probabilities near 1 would leave nothing of it in float32."""
     x = digits[0] / np.float32(255)
-    _, gradient = network.value_and_grad(x, digits[1], "margin")
+    _, gradient = value_and_grad(network, Margin(), x, digits[1])
     assert (np.abs(gradient).max(axis=(1, 2, 3)) > 1e-2).all()
 
 
@@ -104,9 +117,9 @@ def test_the_table_scales_the_gradient(digits_models, digits) -> None:
     x, rows = np.clip(digits[0][:20] / np.float32(255), 0.3, 0.6), digits[1][np.arange(20)]
     plain = source.open(digits_models.keras, GREY, batch=32)
     half = source.open(digits_models.keras, GREY / 2 + 40, batch=32)
-    loss, gradient = plain.value_and_grad(x, rows, "ce")
+    loss, gradient = value_and_grad(plain, CE(), x, rows)
     inner = (x * 255 - 40) / 127.5
-    loss2, gradient2 = half.value_and_grad(inner.astype(np.float32), rows, "ce")
+    loss2, gradient2 = value_and_grad(half, CE(), inner.astype(np.float32), rows)
     assert np.allclose(loss, loss2, rtol=1e-3, atol=1e-4)
     assert np.allclose(gradient / 2, gradient2, rtol=1e-2, atol=1e-3 * np.abs(gradient).max())
 

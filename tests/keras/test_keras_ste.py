@@ -6,12 +6,18 @@ import random_graphs
 import tiny_tflite
 
 from edgeq import runtimes
+from edgeq.attacks.pgd import PGD
 from edgeq.core.errors import EdgeqError
+from edgeq.core.goal import Goal
+from edgeq.core.gradient import value_and_grad
 from edgeq.core.rows import Rows
+from edgeq.core.threat import Threat
 from edgeq.integer import read_tflite
 from edgeq.integer.graph import Graph, Op, Tensor
 from edgeq.integer.rounding import RUNTIMES
 from edgeq.integer.simulate import simulate
+from edgeq.objectives.ce import CE
+from edgeq.objectives.margin import Margin
 from edgeq.pipeline.codes import codes_for
 from edgeq.pipeline.preprocess import Preprocess
 
@@ -82,7 +88,7 @@ def test_the_gradient_is_the_float_networks_where_nothing_is_cut():
     graph, weights = dense_graph()
     images = np.random.default_rng(0).integers(0, 256, (6, 2, 2, 1)) / np.float32(255)
     rows = Rows(np.arange(6), np.array([0, 1, 2, 0, 1, 2]))
-    loss, gradient = source_of(graph).value_and_grad(images, rows, "margin")
+    loss, gradient = value_and_grad(source_of(graph), Margin(), images, rows)
     logits = source_of(graph).answer_float(images).raw
     others = logits.copy()
     others[np.arange(6), rows.labels] = -np.inf
@@ -92,6 +98,54 @@ def test_the_gradient_is_the_float_networks_where_nothing_is_cut():
         best = np.flatnonzero(others[row] == others[row].max())
         want = [0.01 * (weights[k].astype(float) - weights[rows.labels[row]]) for k in best]
         assert any(np.allclose(gradient[row].ravel(), w, rtol=1e-4) for w in want) or len(best) > 1
+
+
+class Plain:
+    """A source without its fused twins."""
+
+    def __init__(self, source):
+        self.batch, self.logits = source.batch, source.logits
+
+
+@pytest.mark.parametrize("objective", [CE(), Margin()])
+def test_the_fused_twin_equals_the_plain_objective(objective):
+    graph, _ = dense_graph()
+    source, n = source_of(graph), 21  # of batches of 8, the last one padded
+    images = np.random.default_rng(1).integers(0, 256, (n, 2, 2, 1), dtype=np.uint8)
+    rows, x = Rows(np.arange(n), np.arange(n) % 3), images / np.float32(255)
+    loss, gradient = value_and_grad(source, objective, x, rows)
+    loss2, gradient2 = value_and_grad(Plain(source), objective, x, rows)
+    np.testing.assert_allclose(loss2, loss, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient2, gradient, rtol=1e-5, atol=1e-6)
+    attack = PGD(steps=6, step=0.3, objective="ce" if objective == CE() else "margin")
+    fused, plain = (attack.craft(s, images, rows, Threat("linf", 6 / 255), 0) for s in (source, Plain(source)))
+    np.testing.assert_array_equal(fused.candidates, plain.candidates)
+    assert (fused.candidates != images).any()
+
+
+def test_a_pullback_can_be_called_again_and_does_not_see_the_other_rows():
+    graph, weights = dense_graph()
+    source = source_of(graph)
+    x = np.random.default_rng(2).integers(0, 256, (11, 2, 2, 1)) / np.float32(255)
+    logits, pullback = source.logits(x)
+    np.testing.assert_array_equal(logits, source.answer_float(x).raw)
+    for k in range(3):  # the Jacobian, row by row: 0.01 * weight a unit, where nothing is cut
+        gradient = pullback(np.eye(3, dtype=np.float32)[np.full(11, k)])
+        np.testing.assert_allclose(gradient.reshape(11, 4), np.tile(0.01 * weights[k], (11, 1)), rtol=1e-4, atol=1e-7)
+    alone, back = source.logits(x[3:4])
+    np.testing.assert_array_equal(alone, logits[3:4])
+    np.testing.assert_array_equal(back(np.eye(3, dtype=np.float32)[2:]), gradient[3:4])
+
+
+def test_a_wanted_class_is_approached():
+    graph, _ = dense_graph(scale=0.002)
+    source, n = source_of(graph), 9
+    images = np.random.default_rng(3).integers(60, 200, (n, 2, 2, 1), dtype=np.uint8)
+    rows, goal = Rows(np.arange(n), np.arange(n) % 3), Goal("next")
+    made = PGD(steps=6, step=0.3, objective="margin").craft(source, images, rows, Threat("linf", 60 / 255), 0, goal)
+    before, after = (goal.margin(source.answer_float(i / np.float32(255)), rows.labels) for i in (images, made.candidates))
+    assert (after > before).all()
+    assert (after > 0).sum() > (before > 0).sum()
 
 
 def test_float_logits_of_a_file_whose_weights_alone_are_integers():
@@ -110,7 +164,7 @@ def test_float_logits_of_a_file_whose_weights_alone_are_integers():
     x, want = pixels / np.float32(255), pixels.reshape(3, 4) / 255 @ (0.01 * weights.T)
     np.testing.assert_allclose(source.answer_float(x).raw, want, atol=1e-6)
     p = np.exp(want) / np.exp(want).sum(1, keepdims=True)
-    gradient = source.value_and_grad(x, rows, "ce")[1]
+    gradient = value_and_grad(source, CE(), x, rows)[1]
     np.testing.assert_allclose(gradient.reshape(3, 4), (p - np.eye(3)) @ (0.01 * weights), atol=1e-6)
 
 
@@ -130,7 +184,7 @@ def test_a_clamp_stops_the_gradient_or_lets_it_through_and_a_relu_always_stops_i
     rows = Rows(np.arange(3), np.array([0, 1, 2]))
 
     def gradient(graph, clamp):
-        return source_of(graph, clamp=clamp).value_and_grad(images, rows, "ce")[1]
+        return value_and_grad(source_of(graph, clamp=clamp), CE(), images, rows)[1]
 
     narrow, _ = dense_graph(scale=0.0001)  # every score beyond +-127 steps
     assert not gradient(narrow, "clipped").any()

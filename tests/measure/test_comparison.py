@@ -135,9 +135,9 @@ def test_of_two_sources_the_worst_candidate_is_kept(toys) -> None:
     class Painted:
         needs = "gradients"
 
-        def craft(self, source, clean, rows, threat, seed):
+        def craft(self, source, clean, rows, threat, seed, goal=None):
             made = np.where(source["white"][:, None, None, None], 255, source["level"]).astype(np.uint8)
-            return Crafted(np.broadcast_to(made, clean.shape).copy(), clean, np.full(n, source["loss"], np.float32), np.zeros((1, n)), [])
+            return Crafted(np.broadcast_to(made, clean.shape).copy(), clean, np.full(n, source["loss"], np.float32))
 
     odd, first = np.arange(n) % 2 == 1, np.arange(n) < 10
     sources = [{"white": odd, "level": 1, "loss": 1.0}, {"white": first, "level": 2, "loss": 2.0}]

@@ -13,6 +13,7 @@ from random_graphs import random_graph
 
 from edgeq.core.answer import Answer
 from edgeq.core.errors import EdgeqError
+from edgeq.core.goal import Goal
 from edgeq.targets import access, views
 
 
@@ -52,6 +53,16 @@ def test_a_label_shows_no_score_and_a_tie_at_the_top_is_no_success():
     with pytest.raises(TypeError, match="no logits"):
         answer.logits()
     assert answer.margin(np.array([1, 0, 0])).tolist() == [0, 1, -1]  # row 0 is named 0 and merely ties with 1
+
+
+def test_a_wanted_class_counts_only_where_the_files_own_output_names_it_strictly():
+    goal, labels = Goal("class", 1), np.array([0, 0, 0])
+    real = Fixed(SCORES)
+    answer = views.View(real, Fixed(LOGITS, "logits").answer).answer(IMAGES)
+    assert goal.margin(answer, labels).tolist() == [0, 10, -10]
+    assert real.asked == 2
+    assert goal.reached(views.labels(Fixed(SCORES)).answer(IMAGES), labels).tolist() == [False, True, False]
+    assert Goal("class", 0).margin(views.labels(Fixed(SCORES)).answer(IMAGES), np.array([1, 1, 1])).tolist() == [0, -1, 1]
 
 
 def test_another_network_is_no_view_of_this_one():

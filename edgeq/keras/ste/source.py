@@ -10,13 +10,13 @@ import numpy as np
 
 from edgeq.core.answer import Answer
 from edgeq.core.errors import EdgeqError
-from edgeq.core.objective import Objective
-from edgeq.core.rows import Rows
+from edgeq.core.protocols import Fused, Objective, Pullback
 from edgeq.integer.engines import refused
 from edgeq.integer.graph import Graph, Op, Tensor
 from edgeq.integer.ops import Call
 from edgeq.integer.rounding import SIMULATED
-from edgeq.keras import engine, losses
+from edgeq.keras import engine
+from edgeq.keras.gradients import Gradients
 from edgeq.keras.ste.clamp import CLAMPS
 from edgeq.keras.ste.codes import grid
 from edgeq.keras.ste.real import REAL, dequantised
@@ -118,7 +118,6 @@ class SteSource:
         self.name, self.batch, self.graph = f"ste of {runtime}", batch, graph
         given, answer = graph.tensors[graph.input], graph.tensors[logits_of(graph)]
         self._scale, self._zero = grid(answer)
-        self._shape = given.shape
         table = tf.constant(codes.table.astype(np.float32))
         pixels = np.arange(256.0)
         centred = pixels - pixels.mean()
@@ -137,38 +136,17 @@ class SteSource:
         def forward(x: Any) -> Any:
             return (network(enter(x)) - self._zero) * self._scale
 
-        image, truth = tf.TensorSpec((batch, *self._shape), tf.float32), tf.TensorSpec((batch,), tf.int64)
+        self._gradients = Gradients(forward, given.shape, batch)
 
-        def both(name: Objective) -> Any:
-            @tf.function(input_signature=[image, truth], autograph=False)
-            def run(x: Any, y: Any) -> tuple[Any, Any]:
-                with tf.GradientTape() as tape:
-                    tape.watch(x)
-                    loss = losses.objective(name, forward(x), y)
-                return loss, tape.gradient(loss, x)
+    def logits(self, x: np.ndarray) -> tuple[np.ndarray, Pullback]:
+        """``(n, classes) float32`` logits of ``x (n, h, w, c) float32`` in [0, 1], rounded to pixels as the sensor does; and their
+        pullback, straight through every rounding."""
+        return self._gradients.logits(x)
 
-            return run
-
-        self._steps = {name: both(name) for name in ("ce", "margin")}
-        self._forward = tf.function(forward, input_signature=[image], autograph=False)
-
-    def value_and_grad(self, x: np.ndarray, rows: Rows, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-        """Per-row loss ``(n,) float32`` and gradient ``(n, h, w, c) float32``; ``x`` float32 in [0, 1], any ``n``."""
-        loss, gradient = np.empty(len(x), np.float32), np.empty(x.shape, np.float32)
-        for start in range(0, len(x), self.batch):
-            part = slice(start, min(start + self.batch, len(x)))
-            labels = np.zeros(self.batch, np.int64)
-            labels[: part.stop - start] = rows.labels[part]
-            value, slope = self._steps[objective](self._padded(x[part]), labels)
-            loss[part], gradient[part] = value.numpy()[: part.stop - start], slope.numpy()[: part.stop - start]
-        return loss, gradient
+    def fused(self, objective: Objective) -> Fused | None:
+        """Of cross-entropy and margin; see :class:`~edgeq.core.protocols.Fuses`."""
+        return self._gradients.fused(objective)
 
     def answer_float(self, x: np.ndarray) -> Answer:
         """Logits of ``(n, h, w, c) float32`` images in [0, 1], rounded to pixels as the sensor does."""
-        parts = [self._forward(self._padded(x[i : i + self.batch])).numpy()[: len(x) - i] for i in range(0, len(x), self.batch)]
-        return Answer("logits", np.concatenate(parts))
-
-    def _padded(self, x: np.ndarray) -> np.ndarray:
-        if len(x) == self.batch:
-            return np.ascontiguousarray(x, np.float32)
-        return np.concatenate([x, np.zeros((self.batch - len(x), *self._shape), np.float32)]).astype(np.float32)
+        return Answer("logits", self._gradients.values(x))
