@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import platform
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import click
@@ -37,7 +36,7 @@ def command(as_json: bool) -> None:
 
 def gather() -> dict[str, Any]:
     """All facts, as JSON takes them."""
-    from edgeq.runtimes import cpu
+    from edgeq.core import cpu
 
     packages = {extra: {p: _version(p) for p in names} for extra, names in PACKAGES.items()}
     return {
@@ -64,39 +63,21 @@ def _runtimes(packages: dict[str, dict[str, str | None]]) -> dict[str, str | Non
     """None where the runtime has just run a small file in a child process, else why not."""
     from edgeq import runtimes
 
+    found: dict[str, Any] = {}
     with scratch() as folder:
-        small = folder / "small.tflite"
-        small.write_bytes((resources.files("edgeq.runtimes") / "small.tflite").read_bytes())
-        found: dict[str, Any] = runtimes.probe_all([n for n in runtimes.NAMES if n != "ort"], small)
-        found["ort"] = _ort(folder)
-        reasons = {n: str(e).partition(": ")[2] if isinstance(e, EdgeqError) else None for n, e in found.items()}
+        for form in (".tflite", ".onnx"):
+            small = folder / f"small{form}"
+            small.write_bytes((resources.files("edgeq.runtimes") / small.name).read_bytes())
+            found |= runtimes.probe_all([n for n in runtimes.listed(form) if n not in found], small)
+    reasons = {n: str(found[n]).partition(": ")[2] if isinstance(found[n], EdgeqError) else None for n in runtimes.listed()}
     # importing TensorFlow takes seconds, so the Keras runtime is believed
     missing = [p for p, version in packages["keras"].items() if version is None]
     return reasons | {"keras": f"{missing[0]} is not installed" if missing else None}
 
 
-def _ort(folder: Path) -> Any:
-    """Runs the smallest of classifiers in ONNX Runtime: the error, or None."""
-    from edgeq import runtimes
-
-    file = folder / "small.onnx"
-    try:
-        from onnx import TensorProto, helper
-    except ModuleNotFoundError:
-        return EdgeqError(f'{file}: ONNX Runtime is not installed; pip install "edgeq[onnx]"')
-    ends = [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 2, 1]),
-        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4]),
-    ]
-    nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("Softmax", ["flat"], ["y"])]
-    graph = helper.make_graph(nodes, "small", ends[:1], ends[1:])
-    file.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString())
-    return runtimes.probe_all(["ort"], file)["ort"]
-
-
 def _notes() -> list[str]:
-    """What of this processor changes results."""
-    from edgeq.runtimes import cpu
+    """What of this processor changes results, and which plugins of other packages are not used."""
+    from edgeq.core import cpu, plugins
 
     notes = ["XNNPACK and ONNX Runtime choose their kernels by the processor: their scores here are not an ARM phone's bit by bit."]
     if platform.machine() not in ("x86_64", "AMD64"):
@@ -108,7 +89,7 @@ def _notes() -> list[str]:
         )
     else:
         notes.append("VNNI here: ONNX Runtime's uint8 x int8 products do not saturate, unlike on older x86 (onnxruntime issue 14642).")
-    return notes
+    return notes + plugins.problems()
 
 
 def _advice(packages: dict[str, dict[str, str | None]]) -> list[str]:

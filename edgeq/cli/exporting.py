@@ -156,8 +156,8 @@ def _targets(
     found: dict[str, Any] = {KERAS: None} | ({FLOAT: None} if low_bit else {})
     output = "logits" if low_bit or not shipped.integer else network.signature.kind
     main, signatures = None, {}
-    files = [(folder / tflite, [r for r in runtimes.NAMES if r not in ("ort", "tflm-exact")])]
-    for file, names in [*files, *([(folder / onnx, ["ort"])] if onnx else [])]:
+    files = [(folder / tflite, runtimes.listed(".tflite"))]
+    for file, names in [*files, *([(folder / onnx, runtimes.listed(".onnx"))] if onnx else [])]:
         for name, answer in runtimes.probe_all(names, file, output=output).items():
             if isinstance(answer, Signature):
                 codes = codes_for(answer.input, prepare, file.name)

@@ -38,8 +38,7 @@ def gather(file: Path, preprocess: str | None = None, output: str | None = None)
     model = read(file)
     description = describe(model)
     facts: dict[str, Any] = description.to_json()
-    names = ("ort",) if description.format == "onnx" else tuple(n for n in runtimes.NAMES if n != "ort")
-    found = {} if description.problem else runtimes.probe_all(names, file, output)
+    found = {} if description.problem else runtimes.probe_all(runtimes.listed(f".{description.format}"), file, output)
     signature = next((s for s in found.values() if isinstance(s, Signature)), None)
     arena: int | None = None
     if isinstance(found.get("tflm"), Signature):

@@ -31,10 +31,10 @@ def device(name: str, target: str) -> Device:
     profile, file = load(name), Path(target)
     arena = None
     if profile.runtime == "tflm" and file.suffix == ".tflite" and file.is_file():
-        from edgeq.runtimes import tflm
+        from edgeq import runtimes
 
         try:
-            arena = tflm.arena_bytes(file)
+            arena = runtimes.arena_bytes(file)
         except EdgeqError:
             arena = None  # the run itself will say why TFLM does not take the file
     if file.is_file():

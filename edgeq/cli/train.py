@@ -109,7 +109,7 @@ def train(
     from edgeq.keras import quantizers
     from edgeq.measure.intervals import wilson
 
-    plugins.choose("network", net, plugins.names("network"))
+    plugins.choose("network", net, plugins.names(plugins.NETWORKS))
     for option, number in (("--rate", rate), ("--width", width)):
         if number is not None and not 0 < number < np.inf:  # NaN passes click's ranges
             raise EdgeqError(f"{option} {number:g}: it takes a number above 0")
@@ -198,7 +198,7 @@ def _preprocess(net: str, shape: tuple[int, ...], override: str | None) -> Any:
     from edgeq.core import plugins
     from edgeq.pipeline.preprocess import resolve
 
-    size = inspect.signature(plugins.load("network", net)).parameters["input_shape"].default if max(shape[:2]) > 64 else shape
+    size = inspect.signature(plugins.load(plugins.NETWORKS, net)).parameters["input_shape"].default if max(shape[:2]) > 64 else shape
     found, sentence = resolve(tuple(size[:2]), shape[2], shape, override=override, stated=RAW, where=f"{net} (raw pixels)")
     console.say(sentence)
     return dataclasses.replace(found, mean=(0.0,), std=(1.0,))

@@ -123,11 +123,12 @@ def fit(
 
 def network(name: str, width: float, classes: int, shape: tuple[int, ...], seed: int, **options: Any) -> Any:
     """A fresh network of :mod:`edgeq.keras.nets`; :class:`EdgeqError` where the name or the size does not fit."""
-    build, keras = plugins.load("network", name), engine.tensorflow().keras
+    build, keras = plugins.load(plugins.NETWORKS, name), engine.tensorflow().keras
     keras.utils.set_random_seed(seed)
     keras.backend.reset_uids()  # names of layers go into files, and must not depend on what was built before
     try:
-        return build(width=width, classes=classes, input_shape=shape, **options)
+        h, w, c = shape
+        return build(width=width, classes=classes, input_shape=(h, w, c), **options)
     except (ValueError, TypeError) as error:
         raise EdgeqError(f"{name} cannot be built for images of {shape}: {scan.sentence(error)}") from None
 
@@ -231,7 +232,7 @@ def pin_input(quantised: Any) -> None:
 
 def foldable(model: Any, name: str, width: float, classes: int, shape: tuple[int, ...]) -> Any:
     """The same function as the network ``name`` in the order of layers that TF-MOT folds (``pool_last``), with the weights of ``model``."""
-    if "pool_last" not in inspect.signature(plugins.load("network", name)).parameters:
+    if "pool_last" not in inspect.signature(plugins.load(plugins.NETWORKS, name)).parameters:
         return model
     twin = network(name, width, classes, shape, 0, pool_last=True)
     twin.set_weights(model.get_weights())

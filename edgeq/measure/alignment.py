@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgeq.core.estimate import Estimate, Loss
 from edgeq.core.objective import Objective, evaluate
 from edgeq.core.protocols import Differentiable, Target
 from edgeq.core.rows import Rows
-from edgeq.estimators._estimate import Estimate, Loss
 from edgeq.measure.summary import share
 
 CHUNK = 128  # rows decoded and differentiated at once

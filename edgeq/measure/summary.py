@@ -11,7 +11,7 @@ from edgeq.core.answer import Answer
 from edgeq.measure import words
 from edgeq.measure.constant import Constant, sentence
 from edgeq.measure.intervals import mcnemar, wilson
-from edgeq.runtimes import STAND_INS, real
+from edgeq.runtimes import real
 
 FORMAT = 1
 BEFORE_GRID = " (before the grid)"  # ends the name of a target that saw a float source's iterates
@@ -42,7 +42,7 @@ def summarise(run: OpenRun) -> dict[str, Any]:
     """
     cells, targets = [c for c in run.cells() if c.cell != 0], run.targets()
     answering = [t.name for t in targets if t.status == "runs"]
-    running = [name for name in answering if name not in STAND_INS]  # what those find is shown as their interpreter answers it
+    running = [name for name in answering if real(name) == name]  # what those find is shown as their interpreter answers it
     names = [name for name in running if not name.endswith(BEFORE_GRID)]
     clean = {name: run.outcomes(0, name) for name in running}
     # the float iterates have no clean images of their own: those are the base target's
@@ -83,7 +83,7 @@ def summarise(run: OpenRun) -> dict[str, Any]:
         "lowest": _lowest(measured, _sources(run)),
         "access": run.meta("access"),
         "file_worth": _file_worth(attacks, names, _sources(run), clean, seen),
-        "confirmed": [_confirmed(run, name) for name in answering if name in STAND_INS and real(name) in names],
+        "confirmed": [_confirmed(run, name) for name in answering if real(name) != name and real(name) in names],
     }
     # what a board left out of its CSV file is no unfinished run
     ours = [t.name for t in targets if t.name in names and not (isinstance(t.identity, dict) and t.identity.get("engine") == "answers.csv")]
@@ -178,7 +178,7 @@ def _head(cell: Any) -> dict[str, Any]:
 
 def _target(target: Any) -> dict[str, Any]:
     keys = ("name", "artifact", "status", "reason", "signature", "identity")
-    stands_for = STAND_INS.get(target.name)
+    stands_for = real(target.name) if real(target.name) != target.name else None
     return {**{key: getattr(target, key) for key in keys}, "before_grid": target.name.endswith(BEFORE_GRID), "stands_for": stands_for}
 
 

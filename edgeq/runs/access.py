@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from edgeq import runtimes
+from edgeq.core import cpu
 from edgeq.core.answer import Answer, Kind
 from edgeq.core.errors import EdgeqError
 from edgeq.core.files import scratch
 from edgeq.core.protocols import Target
 from edgeq.integer import read, strip
-from edgeq.integer.rounding import SIMULATED
 from edgeq.runs.plan import Level
-from edgeq.runtimes import cpu
 
 LEVELS: tuple[Level, ...] = ("label", "scores", "logits", "gradients")
 """From the least to the most that an attacker may see."""
@@ -47,7 +46,7 @@ def hindrance(level: str, target: Path, runtime: str, kind: Kind) -> str | None:
 def _no_gradients(target: Path, runtime: str) -> str | None:
     from edgeq.keras.ste.source import check
 
-    if runtimes.real(runtime) not in SIMULATED:
+    if not runtimes.simulated(runtime):
         return f"no gradient goes through the roundings of {runtime}"
     check(read.graph(target))
     missing = [name for name in ("tensorflow", "tf_keras") if find_spec(name) is None]

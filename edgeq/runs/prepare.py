@@ -88,9 +88,9 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     signature = next((s for s in signatures.values() if isinstance(s, Signature)), None)
     if signature is None:
         raise next(error for error in signatures.values() if isinstance(error, EdgeqError))
-    for name in runtimes.STAND_INS:  # was asked for by name: the interpreter alone would be another run
-        if isinstance(error := signatures.get(name), EdgeqError):
-            raise error
+    for name, answer in signatures.items():  # a stand-in was asked for by name: the interpreter alone would be another run
+        if runtimes.real(name) != name and isinstance(answer, EdgeqError):
+            raise answer
 
     spec, names, where = metadata.stated(target)
     names = list(data.read_names(plan.class_names)) if plan.class_names else names
@@ -174,7 +174,7 @@ def _settle(plan: Plan, target: Path, main: str, kind: Kind) -> tuple[Plan, Leve
         attacks = (*transfer, access.attack_for(level)) if level not in (None, "gradients") else ("pgd",)
     seen: Level = level or ("label" if kind == "label" else "scores")
     if level == "gradients":  # who holds the file sees its logits too
-        queries = plan.attacks and any(plugins.load("attack", text.split(":")[0]).needs == "scores" for text in attacks)
+        queries = plan.attacks and any(plugins.load(plugins.ATTACKS, text.split(":")[0]).needs == "scores" for text in attacks)
         seen = "logits" if queries and access.hindrance("logits", target, main, kind) is None else "scores"
     stated = None
     if level is not None:
@@ -195,7 +195,7 @@ def _candidates(plan: Plan, target: Path, artifacts: list[Artifact]) -> dict[str
             raise EdgeqError(f"{target}: only the runtime ort runs an .onnx file; pass the .tflite beside it for the others")
         return {"ort": target}
     sibling = _sibling(target)
-    names = plan.runtimes or tuple(n for n in runtimes.NAMES if n != "ort" or sibling)
+    names = plan.runtimes or (*runtimes.listed(".tflite"), *(runtimes.listed(".onnx") if sibling else ()))
     names = tuple(dict.fromkeys((*names, *(runtimes.real(n) for n in names))))  # a stand-in is confirmed on what it stands in for
     for name in names:
         if name == KERAS:

@@ -14,14 +14,14 @@ OWN = {"rays": {"steps": 150}}
 
 
 def small(name):
-    cls = plugins.load("attack", name)
+    cls = plugins.load(plugins.ATTACKS, name)
     known = {f.name for f in dataclasses.fields(cls)}
     return cls(**{k: v for k, v in {**CHEAP, **OWN.get(name, {})}.items() if k in known})
 
 
-NAMES = plugins.names("attack")
-CASES = [(name, norm) for name in NAMES for norm in plugins.load("attack", name).norms]
-QUERY = [name for name in NAMES if plugins.load("attack", name).needs in ("scores", "label")]
+NAMES = plugins.names(plugins.ATTACKS)
+CASES = [(name, norm) for name in NAMES for norm in plugins.load(plugins.ATTACKS, name).norms]
+QUERY = [name for name in NAMES if plugins.load(plugins.ATTACKS, name).needs in ("scores", "label")]
 EPS = {"linf": (1 / 255, 8 / 255), "l2": (0.05, 1.0)}
 
 

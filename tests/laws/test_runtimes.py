@@ -119,7 +119,7 @@ def test_a_row_asked_alone_equals_the_row_asked_after_others(file: str, files: d
         used.close()
     if path.suffix == ".tflite" and file not in ("uint8", "float32"):  # TFLM has no such QUANTIZE
         pytest.importorskip("tflite_micro")
-        from edgeq.runtimes._micro import Micro
+        from edgeq.runtimes.tflm import Micro
 
         codes = codes_of(signature).encode(images).reshape(len(images), -1)
         out = np.empty((len(images), signature.classes or 1), signature.output.dtype)
