@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgeq.attacks._ascent import ascend
-from edgeq.core.protocols import Crafted, Differentiable
+from edgeq.core.protocols import Crafted, Differentiable, GradientAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -34,4 +34,4 @@ class BIM:
         return ascend(source, clean, rows, threat, seed, steps=self.steps, step=self.step)
 
 
-plugin = BIM
+plugin: type[GradientAttack] = BIM

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgeq.attacks._ascent import ascend
-from edgeq.core.protocols import Crafted, Differentiable
+from edgeq.core.protocols import Crafted, Differentiable, GradientAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -27,4 +27,4 @@ class FGSM:
         return ascend(source, clean, rows, threat, seed, steps=1, step=1.0)
 
 
-plugin = FGSM
+plugin: type[GradientAttack] = FGSM

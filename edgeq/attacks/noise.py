@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgeq.core import rng
-from edgeq.core.protocols import Crafted, Differentiable
+from edgeq.core.protocols import Crafted, Differentiable, GradientAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -37,4 +37,4 @@ class Noise:
 
 
 _DRAW = 3  # rng stream
-plugin = Noise
+plugin: type[GradientAttack] = Noise

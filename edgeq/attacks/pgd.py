@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeq.attacks._ascent import ascend
 from edgeq.core.objective import Objective
-from edgeq.core.protocols import Crafted, Differentiable
+from edgeq.core.protocols import Crafted, Differentiable, GradientAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -50,4 +50,4 @@ class PGD:
         )
 
 
-plugin = PGD
+plugin: type[GradientAttack] = PGD

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeq.core import rng
 from edgeq.core.answer import Answer
+from edgeq.core.protocols import QueryAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -107,4 +108,4 @@ class RayS:
         return np.where(at == state.block[:, None], -state.signs, state.signs)
 
 
-plugin = RayS
+plugin: type[QueryAttack] = RayS

@@ -10,6 +10,7 @@ import numpy as np
 from edgeq.core import rng
 from edgeq.core.answer import Answer
 from edgeq.core.objective import evaluate
+from edgeq.core.protocols import QueryAttack
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 from edgeq.estimators import spsa
@@ -88,4 +89,4 @@ class SPSA:
         return state.step >= self.steps
 
 
-plugin = SPSA
+plugin: type[QueryAttack] = SPSA

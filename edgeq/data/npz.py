@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeq.core import zips
 from edgeq.core.errors import EdgeqError
+from edgeq.core.plugin_types import OpenDataset
 from edgeq.data._images import Images, whole_labels
 
 MAX_BYTES = 8 << 30  # one array
@@ -195,4 +196,4 @@ def _factor(pixels: np.ndarray, where: str, notes: list[str]) -> float:
     return 1.0
 
 
-plugin = open_npz
+plugin: OpenDataset = open_npz

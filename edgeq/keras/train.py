@@ -177,7 +177,7 @@ def quantise(model: Any, images: np.ndarray, seed: int) -> Any:
 
 def lower(model: Any, scheme: Scheme, ends: Ends, images: np.ndarray, seed: int) -> Any:
     """``model`` with ``scheme`` around its layers, its weights kept, its steps and clips set by ``(n, h, w, c) uint8`` images."""
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.lowbit import wrap
 
     engine.tensorflow().keras.utils.set_random_seed(seed)
     quantised = wrap.wrap(model, scheme, ends)
@@ -190,7 +190,7 @@ def settle(model: Any) -> None:
 
     And behind them once more, for one-bit steps of DoReFa, which follow their weights; else that changes nothing.
     """
-    from edgeq.keras.quantizers import settle
+    from edgeq.keras.lowbit import settle
 
     settle.settle(model)
 
@@ -200,7 +200,7 @@ def watch(model: Any, images: np.ndarray) -> Callable[[bool], None]:
 
     Dead: it has one value, whatever the image; ``(n, h, w, c) uint8``, of which 64, evenly spread, are tried.
     """
-    from edgeq.keras.quantizers import trained
+    from edgeq.keras.lowbit import trained
 
     pulse, before = trained.Pulse(model, images[:: max(1, len(images) // 64)][:64]), set[str]()
 
@@ -256,7 +256,7 @@ def restore(path: Path) -> tuple[Any, dict[str, Any]]:
         raise EdgeqError(
             f"{path}: {name or 'its .edgeq.json'} does not tell what network this is; train it with edgeq train --quant"
         ) from None
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.lowbit import wrap
 
     held = saved_model.numbers(saved_model.checkpoint(path))
     with rebuild.bounded(path, engine.tensorflow().keras.layers.Layer, 4 * held):  # the network is made up to four times on the way
