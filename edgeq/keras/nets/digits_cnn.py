@@ -1,4 +1,4 @@
-"""A small CNN for the 8x8 digits: two convolutions and a dense layer, 16 kB of weights as int8."""
+"""edgeq's own small CNN for the 8x8 digits: two convolutions and a dense layer, 16 kB of weights as int8."""
 
 from __future__ import annotations
 
