@@ -1,4 +1,4 @@
-"""``npz:PATH``: an ``.npz`` of numpy (NEP 1) with ``x_test`` and ``y_test`` (``x_train`` ..), or ``images`` and ``labels``. Never unpickled."""
+"""``npz:PATH``: numpy's ``.npz`` (NEP 1) with ``x_test`` and ``y_test`` (``x_train`` ..), or ``images`` and ``labels``. Never unpickled."""
 
 from __future__ import annotations
 

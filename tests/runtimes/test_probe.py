@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_onnx
 import tiny_tflite
 
 from edgeq import runtimes
@@ -140,6 +141,8 @@ def test_importing_the_package_loads_no_interpreter() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_small_file_of_the_doctor_is_reproducible() -> None:
-    shipped = Path(runtimes.__file__).with_name("small.tflite")
-    assert shipped.read_bytes() == tiny_tflite.classifier(h=4, w=4, classes=4)
+def test_the_small_files_of_the_doctor_are_reproducible() -> None:
+    shipped = Path(runtimes.__file__).parent
+    assert (shipped / "small.tflite").read_bytes() == tiny_tflite.classifier(h=4, w=4, classes=4)
+    pytest.importorskip("onnx")
+    assert (shipped / "small.onnx").read_bytes() == tiny_onnx.smallest()

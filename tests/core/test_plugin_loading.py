@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgeq import runtimes
@@ -124,7 +127,7 @@ def test_a_plugin_that_cannot_be_loaded_is_named_and_the_others_work(package, so
 
 def test_a_plugin_whose_options_cannot_be_read_is_named(package) -> None:
     odd = GOOD.replace("note: str | None = None", "note: list = None")
-    package("bar", "[edgeq.attacks]\nfoo = odd_plugin:Nudge\nbare = odd_plugin:Bare\n", {"odd_plugin": odd + "\nclass Bare(Nudge): pass\n"})
+    package("bar", "[edgeq.attacks]\nfoo = odd_plugin:Nudge\n", {"odd_plugin": odd})
     with pytest.raises(EdgeqError, match="the attack foo of package bar cannot be used: its option note is none of bool, int, float, str"):
         plugins.build(plugins.ATTACKS, "foo")
 
@@ -147,18 +150,30 @@ from edgeq.runtimes.litert_reference import plugin as reference
 
 plugin = replace(reference, name="slow", rank=5)
 wrong = replace(reference, name="other")
+
+class Away(type(reference)):
+    modules = ("no_such_engine",)
+    missing = "the engine is away; pip install it"
+
+away = Away("away", "BUILTIN_REF", 5)
 '''
 
 
 def test_another_package_adds_a_runtime_that_workers_find(package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tiny_tflite
 
-    package("slowly", "[edgeq.runtimes]\nslow = slow_runtime:plugin\nmisnamed = slow_runtime:wrong\n", {"slow_runtime": RUNTIME})
+    package(
+        "slowly",
+        "[edgeq.runtimes]\nslow = slow_runtime:plugin\nmisnamed = slow_runtime:wrong\naway = slow_runtime:away\n",
+        {"slow_runtime": RUNTIME},
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "slowly"))  # of workers
     path = tmp_path / "m.tflite"
     path.write_bytes(tiny_tflite.classifier())
-    assert runtimes.listed(".tflite")[0] == "slow"
+    assert runtimes.listed(".tflite")[:2] == ("away", "slow")
     assert runtimes.probe("slow", path) == runtimes.probe("litert-reference", path)
+    with pytest.raises(EdgeqError, match=r"m\.tflite: the engine is away; pip install it$"):
+        runtimes.probe("away", path)
     with pytest.raises(EdgeqError, match="the runtime misnamed calls itself other"):
         runtimes.probe("misnamed", path)
 
@@ -187,3 +202,29 @@ def test_the_own_reader_of_entry_points_is_a_short_cut_only(package) -> None:
     assert plugins._any_offers(tuple(sys.path))
     assert [p.name for p in importlib.metadata.entry_points(group="edgeq.estimators")] == ["x"]
     assert "x" in plugins.names(plugins.ESTIMATORS)
+
+
+def test_the_example_of_the_docs_works_as_it_stands(package) -> None:
+    import toys
+
+    from edgeq.core.threat import Threat
+
+    text = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
+    source = next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "class Corners" in block)
+    project = tomllib.loads(next(block for block in re.findall(r"```toml\n(.*?)```", text, re.S)))["project"]
+    points = project["entry-points"]["edgeq.attacks"]
+    package("corner_attacks", "[edgeq.attacks]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()), {"corner_attacks": source})
+    rows, clean = toys.rows_and_images(9)
+    threat = Threat("linf", 4 / 255)
+    for share in (0.5, 1.0):
+        _, attack = plugins.build(plugins.ATTACKS, f"corners:share={share}")
+        made = attack.craft(toys.LinearSource(toys.LinearTarget()), clean, rows, threat, 0)
+        assert threat.contains(made.candidates, clean).all()
+        change = made.candidates.astype(int) - clean
+        inside = (clean >= 4) & (clean <= 251)
+        assert np.abs(change[inside]).mean() == pytest.approx(4 * share, rel=0.15)
+        assert {*np.unique(change[inside])} <= {-4, 0, 4}
+        one = attack.craft(toys.LinearSource(toys.LinearTarget()), clean[3:4], rows[np.array([3])], threat, 0)
+        assert np.array_equal(one.candidates, made.candidates[3:4])
+    with pytest.raises(EdgeqError, match="share must be above 0"):
+        plugins.build(plugins.ATTACKS, "corners:share=2")
