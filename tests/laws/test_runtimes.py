@@ -22,6 +22,7 @@ from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.integer.read import read
+from edgeq.integer.rounding import SIMULATED
 from edgeq.pipeline.codes import PixelCodes, codes_for
 from edgeq.pipeline.preprocess import Preprocess
 from edgeq.runtimes._probe import signature_of
@@ -185,6 +186,12 @@ def test_a_stand_in_is_what_it_stands_in_for(name: str, file: str, folder: Path)
         target.close()
     assert np.array_equal(*raw)
     assert len(np.unique(raw[0], axis=0)) > 20
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_says_that_it_is_simulated_is(name: str) -> None:
+    assert FOUND[name].simulated == runtimes.simulated(name)
+    assert not FOUND[name].simulated or runtimes.real(name) in SIMULATED
 
 
 @pytest.mark.parametrize("form", [".tflite", ".onnx"])
