@@ -69,7 +69,7 @@ def _runtimes(packages: dict[str, dict[str, str | None]]) -> dict[str, str | Non
             small = folder / f"small{form}"
             small.write_bytes((resources.files("edgeq.runtimes") / small.name).read_bytes())
             found |= runtimes.probe_all([n for n in runtimes.listed(form) if n not in found], small)
-    reasons = {n: str(found[n]).partition(": ")[2] if isinstance(found[n], EdgeqError) else None for n in runtimes.listed()}
+    reasons = {n: str(found[n]).partition(": ")[2] if isinstance(found[n], EdgeqError) else None for n in runtimes.listed() if n in found}
     # importing TensorFlow takes seconds, so the Keras runtime is believed
     missing = [p for p, version in packages["keras"].items() if version is None]
     return reasons | {"keras": f"{missing[0]} is not installed" if missing else None}

@@ -91,10 +91,10 @@ def load(kind: Kind[T], name: str) -> T:
 
 
 def working(kind: Kind[T]) -> dict[str, T]:
-    """All plugins of a kind that can be loaded, by name. :func:`problems` says why others cannot."""
+    """All plugins of a kind, by name, without those of other packages that cannot be loaded: :func:`problems` says why."""
     found = {}
     for name in names(kind):
-        with contextlib.suppress(EdgeqError):
+        with contextlib.nullcontext() if name in _files(kind) else contextlib.suppress(EdgeqError):
             found[name] = load(kind, name)
     return found
 
