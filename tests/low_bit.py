@@ -15,7 +15,8 @@ from edgeq.integer.graph import Graph
 from edgeq.integer.simulate import simulate
 from edgeq.keras import engine, train
 from edgeq.keras.freeze import freeze
-from edgeq.keras.quantizers import parse, trained
+from edgeq.keras.lowbit import trained
+from edgeq.keras.quantizers import parse
 
 SHAPES = {"digits_cnn": (8, 8, 1), "resnet8": (16, 16, 3), "b19_cifar10": (16, 16, 3), "mixed": (11, 15, 3), "largest": (9, 9, 1)}
 WIDTHS = {"digits_cnn": 0.25, "resnet8": 0.15, "b19_cifar10": 0.05}

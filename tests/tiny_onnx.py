@@ -80,3 +80,13 @@ def classifier(
     answer = helper.make_tensor_value_info("answer", kind, [batch, classes])
     graph = helper.make_graph(nodes, "tiny", [image], [answer], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="tiny").SerializeToString()
+
+
+def smallest() -> bytes:
+    """A softmax over the four pixels of a 2x2 image: what ``edgeq doctor`` tries runtimes of ``.onnx`` files with."""
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", *s]) for n, s in (("x", (2, 2, 1)), ("y", (4,)))]
+    nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("Softmax", ["flat"], ["y"])]
+    graph = helper.make_graph(nodes, "small", ends[:1], ends[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()

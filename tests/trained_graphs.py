@@ -14,7 +14,7 @@ def cuts(d: np.ndarray, b: np.ndarray, low: int, high: int) -> np.ndarray:
 
 
 def settled(rng: np.random.Generator, d: np.ndarray, low: int, high: int, reach: float) -> np.ndarray:
-    """Thresholds as :mod:`edgeq.keras.quantizers.settle` leaves them: in the middle between integers."""
+    """Thresholds as :mod:`edgeq.keras.lowbit.settle` leaves them: in the middle between integers."""
     b = np.rint(rng.uniform(-reach, reach, len(d)) * d * (high - low)) + np.where(d % 2 == 0, 0.5, 0)
     return cuts(d, b, low, high)
 

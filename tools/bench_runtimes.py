@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from edgeq import runtimes
+from edgeq.core import cpu, plugins
 from edgeq.pipeline import codes as pixel_codes
 from edgeq.pipeline import metadata, preprocess
-from edgeq.runtimes import cpu, litert
+from edgeq.runtimes._litert import LiteRT, quiet
 
 BATCHES = (1, 4, 8, 16, 32, 64, 128, 256)
 
@@ -46,10 +47,12 @@ class Bare:
     def __init__(self, content: bytes, name: str, batch: int, threads: int, workers: int, seconds: float) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+        runtime = plugins.load(plugins.RUNTIMES, name)
+        assert isinstance(runtime, LiteRT)
         self.batch, self.interpreters = batch, []
         for _ in range(workers):
             interpreter = Interpreter(
-                model_content=content, num_threads=threads, experimental_op_resolver_type=OpResolverType[litert.KERNELS[name]]
+                model_content=content, num_threads=threads, experimental_op_resolver_type=OpResolverType[runtime.resolver]
             )
             given = interpreter.get_input_details()[0]
             shape = [batch, *given["shape"][1:]]
@@ -114,7 +117,7 @@ def bench_litert(name: str, path: str, text: str | None, seconds: float, rounds:
     loops: dict[str, Callable[[], int]] = {}
     for batch in BATCHES if name != "litert-reference" else (1, 4):
         for threads, workers in {(1, 1), (cores, 1), (1, cores)}:
-            with litert.quiet():
+            with quiet():
                 try:
                     loops[f"batch {batch}, {workers} x {threads} threads"] = Bare(content, name, batch, threads, workers, seconds)
                 except (RuntimeError, ValueError):  # this file keeps its batch

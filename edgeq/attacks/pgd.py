@@ -32,8 +32,8 @@ class PGD:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1 or not self.step > 0:
             raise ValueError("steps and restarts must be at least 1 and step above 0")
-        if self.objective not in plugins.names("objective"):
-            raise ValueError(f"objective must be one of {', '.join(plugins.names('objective'))}")
+        if self.objective not in plugins.names(plugins.OBJECTIVES):
+            raise ValueError(f"objective must be one of {', '.join(plugins.names(plugins.OBJECTIVES))}")
 
     def evaluations(self) -> int:
         return evaluations(self.steps, self.restarts)
@@ -48,7 +48,7 @@ class PGD:
             goal,
             steps=self.steps,
             step=fixed(self.step),
-            objective=plugins.load("objective", self.objective)(),
+            objective=plugins.load(plugins.OBJECTIVES, self.objective)(),
             random_start=True,
             restarts=self.restarts,
         )

@@ -57,7 +57,8 @@ def measure(
     ``inside``: images on which all ops' outputs are compared; 0 for none. Raises :class:`EdgeqError` where no runtime runs the file.
     """
     with contextlib.ExitStack() as stack:
-        files = {name: folder / tflite for name in runtimes.NAMES if name != "ort"} | ({"ort": folder / onnx} if onnx else {})
+        files = dict.fromkeys(runtimes.listed(".tflite"), folder / tflite)
+        files |= dict.fromkeys(runtimes.listed(".onnx"), folder / onnx) if onnx else {}
         opened = _open(files, "logits" if shipped.trained is not None or not shipped.integer else network.signature.kind, prepare, stack)
         running = {name: value for name, value in opened.items() if isinstance(value, Opened)}
         if not running:

@@ -59,7 +59,7 @@ def train(
 
     Raises :class:`EdgeqError`, also for a training that diverged; then nothing is saved.
     """
-    plugins.choose("network", net, plugins.names("network"))
+    plugins.choose("network", net, plugins.names(plugins.NETWORKS))
     for option, number in (("--rate", rate), ("--width", width)):
         if number is not None and not 0 < number < np.inf:  # NaN passes click's ranges
             raise EdgeqError(f"{option} {number:g}: it takes a number above 0")
@@ -134,7 +134,7 @@ def _lesson(
 
 def _preprocess(net: str, shape: tuple[int, ...], override: str | None, reporter: Reporter) -> Preprocess:
     """The data's own size up to 64 pixels, else the network's; raw pixels whatever is said of mean and std."""
-    size = inspect.signature(plugins.load("network", net)).parameters["input_shape"].default if max(shape[:2]) > 64 else shape
+    size = inspect.signature(plugins.load(plugins.NETWORKS, net)).parameters["input_shape"].default if max(shape[:2]) > 64 else shape
     prepare, sentence = resolve((size[0], size[1]), shape[2], shape, override=override, stated=RAW, where=f"{net} (raw pixels)")
     reporter.say(sentence)
     return replace(prepare, mean=(0.0,), std=(1.0,))

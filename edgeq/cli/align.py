@@ -111,7 +111,7 @@ def align(*, estimates: tuple[str, ...], access: str, objective: str, attack: st
     from edgeq.measure.constant import sentence
     from edgeq.measure.figures import Alike
 
-    methods = [plugins.build("estimator", text) for text in dict.fromkeys(estimates)]
+    methods = [plugins.build(plugins.ESTIMATORS, text) for text in dict.fromkeys(estimates)]
     if twice := {name for name, _ in methods if [n for n, _ in methods].count(name) > 1}:
         raise EdgeqError(f"--estimates {','.join(estimates)}: names {min(twice)} twice; run once for each")
     crafter, threats = _crafter(attack), [Threat("linf", parse_eps(text)) for text in dict.fromkeys(eps)]
@@ -161,7 +161,7 @@ def align(*, estimates: tuple[str, ...], access: str, objective: str, attack: st
 def _crafter(text: str) -> tuple[str, Any]:
     from edgeq.core import plugins
 
-    name, value = plugins.build("attack", text)
+    name, value = plugins.build(plugins.ATTACKS, text)
     if value.needs != "gradients" or "linf" not in value.norms:
         raise EdgeqError(f"--attack {text}: crafts without gradients or has no linf form; take pgd, bim or fgsm")
     return name, value

@@ -113,7 +113,7 @@ def compare(
         raise EdgeqError(f"--eps {eps}: below one pixel no integer input differs from the clean one; use 1/255 or more")
     if limits["max_robust_drop"] is not None and attack is None:
         raise EdgeqError("--max-robust-drop: needs an attack to measure by; add --attack pgd or --attack spsa")
-    asked = plugins.build("attack", attack) if attack else None
+    asked = plugins.build(plugins.ATTACKS, attack) if attack else None
     # what crafts is settled here; noise is all that the plan needs to know of
     settings, names = _settings(Plan((), **options, seed=seed, eps=(eps,), attacks=("noise",)), a, b, runtimes)
     first = settings[0]

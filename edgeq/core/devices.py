@@ -10,10 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
-from edgeq.core.plugins import choose
 
-RUNTIMES = ("litert-xnnpack", "litert-builtin", "litert-reference", "tflm", "ort")
 MAX_BYTES = 1 << 16
 
 
@@ -54,7 +53,7 @@ def load(name: str | Path) -> Device:
     path = Path(name)
     if path.suffix != ".toml":
         known = {p.stem: p for p in _folder().glob("*.toml")}
-        path = known[choose("device", str(name), sorted(known))]
+        path = known[plugins.choose("device", str(name), sorted(known))]
     return _read(path)
 
 
@@ -111,8 +110,8 @@ def _read(path: Path) -> Device:
         _check(path, field.name, str(field.type), values, required=field.name not in ("flash_bytes", "notes"))
     if values["name"] != path.stem:
         raise EdgeqError(f"{path}: its name is {values['name']!r}; a profile is named like its file")
-    if values["runtime"] not in RUNTIMES:
-        raise EdgeqError(f"{path}: runtime {values['runtime']!r} is none of " + ", ".join(RUNTIMES))
+    if values["runtime"] not in (known := plugins.names(plugins.RUNTIMES)):
+        raise EdgeqError(f"{path}: runtime {values['runtime']!r} is none of " + ", ".join(known))
     return Device(**{**values, "formats": tuple(values["formats"])})
 
 

@@ -18,9 +18,20 @@ from edgeq.core.threat import Threat
 class Dataset(Protocol):
     """Labelled images that are decoded one at a time, so that memory does not grow with their number."""
 
-    names: Sequence[str]  # relative path or index: what a row's id is made of
-    labels: np.ndarray  # (n,) int64, 0-based
-    classes: Sequence[str] | None  # class names in label order, where known
+    @property
+    def names(self) -> Sequence[str]:
+        """Relative path or index of each image: what a row's id is made of."""
+        ...
+
+    @property
+    def labels(self) -> np.ndarray:
+        """``(n,) int64``, 0-based."""
+        ...
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        """Class names in label order, where known."""
+        ...
 
     def image(self, index: int) -> np.ndarray:
         """``(h, w, c) uint8``, c 1 or 3 (RGB), at the size it is stored in."""
@@ -115,6 +126,7 @@ class Crafted:
 class GradientAttack(Protocol):
     """A plain loop over a :class:`Differentiable`. Every row runs its full budget."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # its options
     needs: ClassVar[str]  # "gradients", or "nothing": a baseline that looks at no network
     norms: ClassVar[tuple[str, ...]]
     targeted: ClassVar[bool]  # serves a wanted class, too
@@ -141,6 +153,7 @@ is over.
 class QueryAttack(Protocol):
     """An ask/tell value, vectorised over rows. ``State`` is a frozen dataclass of arrays whose first axis is the rows."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # its options
     needs: ClassVar[str]  # "scores" or "label"
     norms: ClassVar[tuple[str, ...]]
     targeted: ClassVar[bool]  # serves a wanted class, too; the scheduler refuses one where it does not

@@ -36,7 +36,9 @@ def open(
     if split not in ("train", "test"):
         raise EdgeqError(f"there is no split {split!r}; choose train or test")
     name, path = _parse(spec)
-    data: Images = plugins.load("data set", name)(spec, path, split, label_column=label_column, classes=classes)
+    data = plugins.load(plugins.DATA_SETS, name)(spec, path, split, label_column=label_column, classes=classes)
+    if not isinstance(data, Images):
+        raise EdgeqError(f"{spec}: the data set {name} returns {type(data).__name__}; it should return edgeq.data.Images")
     if class_map is not None:
         data = with_map(data, class_map, class_names)
     elif class_names is not None:
@@ -70,7 +72,7 @@ def decode(dataset: Images, indices: Sequence[int] | np.ndarray, prepare: Callab
 
 def _parse(spec: str) -> tuple[str, str]:
     name, _, path = spec.partition(":")
-    known = plugins.names("data set")
+    known = plugins.names(plugins.DATA_SETS)
     if name not in known:
         place = Path(spec).expanduser()
         if place.is_dir():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
+from edgeq.core.plugin_types import OpenDataset
 from edgeq.data._archive import keras_cache, official_files
 from edgeq.data._images import Images, whole_labels
 from edgeq.data._pickle import read_dict
@@ -78,4 +79,4 @@ def _cached_or_downloaded(spec: str, path: str, split: str) -> dict[str, bytes]:
     return official_files(f"{spec} ({place})", str(place), BATCHES[split], MAX_BYTES)
 
 
-plugin = open_cifar10
+plugin: OpenDataset = open_cifar10

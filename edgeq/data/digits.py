@@ -11,6 +11,7 @@ from importlib import resources
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
+from edgeq.core.plugin_types import OpenDataset
 from edgeq.core.rows import row_id
 from edgeq.data._images import Images
 
@@ -40,4 +41,4 @@ def in_test(labels: np.ndarray) -> np.ndarray:
     return chosen
 
 
-plugin = open_digits
+plugin: OpenDataset = open_digits

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from edgeq.core.errors import EdgeqError
+from edgeq.core.plugin_types import OpenDataset
 from edgeq.data._images import Images
 from edgeq.data._tree import Files, open_tree
 
@@ -53,4 +54,4 @@ def _walk(root: Path) -> dict[str, int]:
     return sizes
 
 
-plugin = open_folder
+plugin: OpenDataset = open_folder

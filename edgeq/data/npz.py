@@ -1,4 +1,4 @@
-"""``npz:PATH``: arrays saved by numpy, ``x_test`` and ``y_test`` (``x_train`` ..), or ``images`` and ``labels``. Never unpickled."""
+"""``npz:PATH``: numpy's ``.npz`` (NEP 1) with ``x_test`` and ``y_test`` (``x_train`` ..), or ``images`` and ``labels``. Never unpickled."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeq.core import zips
 from edgeq.core.errors import EdgeqError
+from edgeq.core.plugin_types import OpenDataset
 from edgeq.data._images import Images, whole_labels
 
 MAX_BYTES = 8 << 30  # one array
@@ -195,4 +196,4 @@ def _factor(pixels: np.ndarray, where: str, notes: list[str]) -> float:
     return 1.0
 
 
-plugin = open_npz
+plugin: OpenDataset = open_npz

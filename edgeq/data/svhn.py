@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
+from edgeq.core.plugin_types import OpenDataset
 from edgeq.data._archive import keras_cache, official_files
 from edgeq.data._images import Images, whole_labels
 from edgeq.data._matlab import read_arrays
@@ -44,4 +45,4 @@ def open_svhn(spec: str, path: str, split: str, label_column: str | None = None,
     return Images(spec, names, labels % 10, tuple("0123456789"), read, lambda: [pixels.tobytes("F")])
 
 
-plugin = open_svhn
+plugin: OpenDataset = open_svhn

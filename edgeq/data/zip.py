@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgeq.core import zips
 from edgeq.core.errors import EdgeqError
+from edgeq.core.plugin_types import OpenDataset
 from edgeq.data._images import Images
 from edgeq.data._tree import Files, open_tree
 
@@ -59,4 +60,4 @@ def _leads_outside(name: str) -> bool:
     return "\\" in name or name.startswith("/") or name[1:2] == ":" or (".." in name and ".." in name.split("/"))
 
 
-plugin = open_zip
+plugin: OpenDataset = open_zip

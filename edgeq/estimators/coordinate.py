@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.core import rng
-from edgeq.estimators._estimate import Estimate, Loss
+from edgeq.core.estimate import Estimate, Estimator, Loss
 
 _PIXELS = 2  # rng stream
 
@@ -64,4 +64,4 @@ class Coordinate:
         return Estimate((difference / span).astype(np.float32), pixels, difference, span)
 
 
-plugin = Coordinate
+plugin: type[Estimator] = Coordinate

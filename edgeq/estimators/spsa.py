@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.core import rng
+from edgeq.core.estimate import Estimate, Estimator, Loss
 from edgeq.core.threat import Threat
-from edgeq.estimators._estimate import Estimate, Loss
 
 _SIGNS = 0  # rng stream
 
@@ -83,4 +83,4 @@ class SPSA:
         return Estimate(gradient(found, drawn, high, low).astype(np.float32), None, difference, np.broadcast_to(length, difference.shape))
 
 
-plugin = SPSA
+plugin: type[Estimator] = SPSA

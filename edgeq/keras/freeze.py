@@ -20,7 +20,7 @@ from edgeq.keras import engine
 from edgeq.keras.fold import affine
 from edgeq.keras.freeze_parts import KINDS, Builder, along, laid_out, moved, passes
 from edgeq.keras.freeze_weights import freeze_weights
-from edgeq.keras.quantizers.trained import Grid, before, grid, inner, kernel, unit
+from edgeq.keras.lowbit.trained import Grid, before, grid, inner, kernel, unit
 
 NEVER = 2**40  # a threshold beyond every accumulator
 POINT: Mapping[str, Any] = {"stride": (1, 1), "dilation": (1, 1), "padding": "valid", "multiplier": 1}
@@ -172,7 +172,7 @@ def thresholds(gain: np.ndarray, offset: np.ndarray, g: Grid) -> np.ndarray:
     """``(out, high - low) int64``, ascending: the least ``A`` for which ``gain * A + offset`` is rounded to ``low + 1``, ``low + 2`` ...
 
     ``gain``: (out,), not negative. An offset that float32 holds only nearly counts as the half of an integer, in units of the
-    accumulator, that it was settled on (:mod:`edgeq.keras.quantizers.settle`).
+    accumulator, that it was settled on (:mod:`edgeq.keras.lowbit.settle`).
     """
     levels = np.arange(g.low + 1, g.high + 1)
     edges = np.zeros(len(levels)) if g.ties == "sign" else levels - 0.5

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.integer.graph import Graph, Op, Tensor
-from edgeq.keras.quantizers.trained import inner
+from edgeq.keras.lowbit.trained import inner
 
 KINDS = {"Conv2D": "conv", "DepthwiseConv2D": "depthwise", "Dense": "dense"}
 

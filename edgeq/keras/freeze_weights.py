@@ -14,7 +14,7 @@ from edgeq.core.errors import EdgeqError
 from edgeq.integer.graph import Graph
 from edgeq.keras.fold import affine
 from edgeq.keras.freeze_parts import KINDS, Builder, along, laid_out, moved, passes
-from edgeq.keras.quantizers.trained import before, inner, kernel
+from edgeq.keras.lowbit.trained import before, inner, kernel
 
 
 def freeze_weights(model: Any, b: Builder) -> Graph:

@@ -134,11 +134,12 @@ def fit(
 
 def network(name: str, width: float, classes: int, shape: tuple[int, ...], seed: int, **options: Any) -> Any:
     """A fresh network of :mod:`edgeq.keras.nets`; :class:`EdgeqError` where the name or the size does not fit."""
-    build, keras = plugins.load("network", name), engine.tensorflow().keras
+    build, keras = plugins.load(plugins.NETWORKS, name), engine.tensorflow().keras
     keras.utils.set_random_seed(seed)
     keras.backend.reset_uids()  # names of layers go into files, and must not depend on what was built before
     try:
-        return build(width=width, classes=classes, input_shape=shape, **options)
+        h, w, c = shape
+        return build(width=width, classes=classes, input_shape=(h, w, c), **options)
     except (ValueError, TypeError) as error:
         raise EdgeqError(f"{name} cannot be built for images of {shape}: {scan.sentence(error)}") from None
 
@@ -187,7 +188,7 @@ def quantise(model: Any, images: np.ndarray, seed: int) -> Any:
 
 def lower(model: Any, scheme: Scheme, ends: Ends, images: np.ndarray, seed: int) -> Any:
     """``model`` with ``scheme`` around its layers, its weights kept, its steps and clips set by ``(n, h, w, c) uint8`` images."""
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.lowbit import wrap
 
     engine.tensorflow().keras.utils.set_random_seed(seed)
     quantised = wrap.wrap(model, scheme, ends)
@@ -200,7 +201,7 @@ def settle(model: Any) -> None:
 
     And behind them once more, for one-bit steps of DoReFa, which follow their weights; else that changes nothing.
     """
-    from edgeq.keras.quantizers import settle
+    from edgeq.keras.lowbit import settle
 
     settle.settle(model)
 
@@ -210,7 +211,7 @@ def watch(model: Any, images: np.ndarray) -> Callable[[bool], None]:
 
     Dead: it has one value, whatever the image; ``(n, h, w, c) uint8``, of which 64, evenly spread, are tried.
     """
-    from edgeq.keras.quantizers import trained
+    from edgeq.keras.lowbit import trained
 
     pulse, before = trained.Pulse(model, images[:: max(1, len(images) // 64)][:64]), set[str]()
 
@@ -242,7 +243,7 @@ def pin_input(quantised: Any) -> None:
 
 def foldable(model: Any, name: str, width: float, classes: int, shape: tuple[int, ...]) -> Any:
     """The same function as the network ``name`` in the order of layers that TF-MOT folds (``pool_last``), with the weights of ``model``."""
-    if "pool_last" not in inspect.signature(plugins.load("network", name)).parameters:
+    if "pool_last" not in inspect.signature(plugins.load(plugins.NETWORKS, name)).parameters:
         return model
     twin = network(name, width, classes, shape, 0, pool_last=True)
     twin.set_weights(model.get_weights())
@@ -266,7 +267,7 @@ def restore(path: Path) -> tuple[Any, dict[str, Any]]:
         raise EdgeqError(
             f"{path}: {name or 'its .edgeq.json'} does not tell what network this is; train it with edgeq train --quant"
         ) from None
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.lowbit import wrap
 
     held = saved_model.numbers(saved_model.checkpoint(path))
     with rebuild.bounded(path, engine.tensorflow().keras.layers.Layer, 4 * held):  # the network is made up to four times on the way

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgeq.core import plugins
+from edgeq.core.estimate import Estimate, Loss
 from edgeq.core.gradient import value_and_grad
 from edgeq.core.protocols import Differentiable, Objective, Target
 from edgeq.core.rows import Rows
-from edgeq.estimators._estimate import Estimate, Loss
 from edgeq.measure.figures import share as as_share
 
 CHUNK = 128  # rows decoded and differentiated at once
@@ -178,7 +178,7 @@ def align(
     ``gradients``: exact zeros of each, and where it is a source how many of its own components the rule of ``EXPLODES`` would call
     exploding; ``cosines``: of each pair, rows in which either is zero, or no number, counted ``apart``; ``differences``: of each estimator.
     """
-    loss: Objective = plugins.load("objective", objective)()
+    loss: Objective = plugins.load(plugins.OBJECTIVES, objective)()
     zeros = {name: _Zeros() for name in (*sources, *estimators)}
     differences = {name: _Differences() for name in estimators}
     pairs = {(a, b): _Pair() for a, b in combinations(zeros, 2) if _paired(estimators, a, b)}

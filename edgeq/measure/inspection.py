@@ -75,7 +75,7 @@ def inspect(file: Path, preprocess: str | None = None, output: str | None = None
     """
     model = read(file)
     about = describe(model)
-    names = ("ort",) if about.format == "onnx" else tuple(name for name in runtimes.NAMES if name != "ort")
+    names = runtimes.listed(f".{about.format}")
     probed = {} if about.problem else runtimes.probe_all(names, file, output)
     signatures = {name: answer for name, answer in probed.items() if isinstance(answer, Signature)}
     signature = next(iter(signatures.values()), None)

@@ -7,15 +7,14 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from edgeq import __version__, runtimes
+from edgeq.core import cpu, plugins
 from edgeq.core.errors import EdgeqError
 from edgeq.core.files import scratch
 from edgeq.core.signature import Signature
 from edgeq.integer.engines import PROCESSORS
-from edgeq.runtimes import cpu
 
 PACKAGES = {
     "base": ("numpy", "click", "ai-edge-litert", "pillow", "rich", "jinja2"),
@@ -82,31 +81,16 @@ def _version(package: str) -> str | None:
 
 def _runtimes(packages: Packages) -> dict[str, str | None]:
     """None where the runtime has just run a small file in a child process, else why not."""
+    probed: dict[str, Signature | EdgeqError] = {}
     with scratch() as folder:
-        small = folder / "small.tflite"
-        small.write_bytes((resources.files("edgeq.runtimes") / "small.tflite").read_bytes())
-        probed = runtimes.probe_all([name for name in runtimes.NAMES if name != "ort"], small) | {"ort": _ort(folder)}
-        reasons = {name: str(answer).partition(": ")[2] if isinstance(answer, EdgeqError) else None for name, answer in probed.items()}
+        for form in (".tflite", ".onnx"):
+            small = folder / f"small{form}"
+            small.write_bytes((resources.files("edgeq.runtimes") / small.name).read_bytes())
+            probed |= runtimes.probe_all([name for name in runtimes.listed(form) if name not in probed], small)
+    reasons = {name: str(a).partition(": ")[2] if isinstance(a := probed[name], EdgeqError) else None for name in runtimes.listed()}
     # importing TensorFlow takes seconds, so the Keras runtime is believed
     missing = [package for package, version in packages["keras"].items() if version is None]
     return reasons | {"keras": f"{missing[0]} is not installed" if missing else None}
-
-
-def _ort(folder: Path) -> Signature | EdgeqError:
-    """Runs the smallest of classifiers in ONNX Runtime."""
-    file = folder / "small.onnx"
-    try:
-        from onnx import TensorProto, helper
-    except ModuleNotFoundError:
-        return EdgeqError(f'{file}: ONNX Runtime is not installed; pip install "edgeq[onnx]"')
-    ends = [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 2, 1]),
-        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4]),
-    ]
-    nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("Softmax", ["flat"], ["y"])]
-    graph = helper.make_graph(nodes, "small", ends[:1], ends[1:])
-    file.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString())
-    return runtimes.probe_all(["ort"], file)["ort"]
 
 
 def _x86() -> bool:
@@ -119,7 +103,7 @@ def _avx2() -> bool | None:
 
 
 def _notes() -> list[str]:
-    """What of this processor changes results."""
+    """What of this processor changes results, and which plugins of other packages are not used."""
     notes = ["XNNPACK and ONNX Runtime choose their kernels by the processor: their scores here are not an ARM phone's bit by bit."]
     if not _x86():
         notes.append("TFLite Micro's wheel exists for Linux on x86-64 only; litert-reference comes nearest to it here.")
@@ -135,4 +119,4 @@ def _notes() -> list[str]:
         False: ", which this processor is not: they say nothing of its kernels.",
         None: "; this system does not say whether its processor is one.",
     }
-    return [*notes, f"Proofs of portability and certificates speak of {PROCESSORS}{here[_avx2()]}"]
+    return [*notes, f"Proofs of portability and certificates speak of {PROCESSORS}{here[_avx2()]}", *plugins.problems()]

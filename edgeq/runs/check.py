@@ -28,7 +28,7 @@ def asked(run: Run, cells: list[Cell]) -> tuple[Plan, dict[int, Any]]:
     able = {id for id, spec in records.items() if spec.answers and (spec.artifact in files or spec.members)}
     try:
         plan = Plan.from_json(run.meta("plan"))
-        attacks = {c.cell: plugins.restore("attack", c.attack, c.params) for c in cells if c.kind != "clean"}
+        attacks = {c.cell: plugins.restore(plugins.ATTACKS, c.attack, c.params) for c in cells if c.kind != "clean"}
         for c in cells:
             if c.kind != "clean" and (attacks[c.cell].needs not in needs[c.kind] or c.norm not in attacks[c.cell].norms):
                 raise ValueError(f"{c.attack} is no {c.kind} attack in {c.norm}")

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.cell import Cell
+from edgeq.core.gradient import value_and_grad
 from edgeq.core.protocols import Target
 from edgeq.core.rows import Rows
+from edgeq.objectives.ce import CE
 from edgeq.targets.opener import Bench
 
 

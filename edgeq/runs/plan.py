@@ -77,7 +77,7 @@ class Plan:
 
     @property
     def follows_gradients(self) -> bool:
-        return any(plugins.load("attack", text.split(":")[0]).needs == "gradients" for text in self.attacks)
+        return any(plugins.load(plugins.ATTACKS, text.split(":")[0]).needs == "gradients" for text in self.attacks)
 
     @property
     def own_gradients(self) -> bool:
@@ -98,7 +98,7 @@ def cells(plan: Plan, gradients_of: Sequence[str], queries_to: Sequence[str], se
     ``gradients_of``: the ids of what lends gradients; an attack that follows them has a cell on each. ``queries_to``: the ids of the
     targets that query attacks run on, a cell each; ``seen``: what they see of it, a level of the access ladder.
     """
-    attacks = [plugins.build("attack", text) for text in dict.fromkeys(plan.attacks)]
+    attacks = [plugins.build(plugins.ATTACKS, text) for text in dict.fromkeys(plan.attacks)]
     for name, attack in attacks:
         if attack.needs == "gradients" and not gradients_of:
             raise EdgeqError(f"{name} follows gradients, {_why_none(plan)}")
@@ -156,4 +156,4 @@ def _why_none(plan: Plan) -> str:
 
 def needing(level: str) -> list[str]:
     """The attacks that are made for ``level`` of the access ladder."""
-    return [name for name in plugins.names("attack") if plugins.load("attack", name).needs == level]
+    return [name for name, attack in plugins.working(plugins.ATTACKS).items() if attack.needs == level]

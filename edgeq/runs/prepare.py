@@ -220,7 +220,7 @@ def _settle(plan: Plan, mains: Sequence[tuple[Path, TargetSpec]]) -> tuple[Plan,
         attacks = (*transferred, access.attack_for(level)) if level not in (None, "gradients") else ("pgd",)
     seen: Level = level or ("label" if any(kind == "label" for *_, kind in kinds) else "scores")
     if level == "gradients":  # who holds the file sees its logits too
-        queries = plan.attacks and any(plugins.load("attack", text.split(":")[0]).needs == "scores" for text in attacks)
+        queries = plan.attacks and any(plugins.load(plugins.ATTACKS, text.split(":")[0]).needs == "scores" for text in attacks)
         seen = "logits" if queries and all(access.hindrance("logits", *facts) is None for facts in kinds) else "scores"
     stated = None
     if level is not None:

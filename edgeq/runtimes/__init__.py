@@ -1,12 +1,11 @@
-"""Real interpreters as targets. A file is opened, tried and asked in worker processes alone, so that one that crashes an interpreter,
-hangs it or fills the memory gives a sentence, not a dead shell.
+"""Real interpreters as targets, one a file. A model file is opened, tried and asked in worker processes alone, so that one that crashes
+an interpreter, hangs it or fills the memory gives a sentence, not a dead shell.
 
-``NAMES`` are the runtimes of model files; the float Keras network is :mod:`edgeq.keras`'s.
+What is special about a runtime, its file says (:class:`edgeq.core.runtime.Runtime`). The float Keras network is :mod:`edgeq.keras`'s.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,17 +13,31 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.core import cpu, plugins
 from edgeq.core.errors import EdgeqError
+from edgeq.core.runtime import Codes, Opened, Runtime
 from edgeq.core.signature import Signature
-from edgeq.runtimes import cpu
-from edgeq.runtimes._lanes import Codes, Lanes
+from edgeq.runtimes._lanes import Lane, Lanes
 from edgeq.runtimes._process import START, Answering, LostError, Worker, WorkerError, shared_bytes
 
-__all__ = ["LostError", "WorkerError", "arena_bytes", "check_name", "integer_kernels", "open", "probe", "probe_all", "real"]
+__all__ = [
+    "Codes",
+    "Lane",
+    "Lanes",
+    "LostError",
+    "Opened",
+    "WorkerError",
+    "arena_bytes",
+    "check_name",
+    "integer_kernels",
+    "listed",
+    "open",
+    "probe",
+    "probe_all",
+    "real",
+    "simulated",
+]
 
-NAMES = ("litert-xnnpack", "litert-builtin", "litert-reference", "tflm", "ort")
-STAND_INS = {"tflm-exact": "tflm"}
-"""Runtimes that are asked for by name only, and the interpreter whose answers they compute: what they find is confirmed on it."""
 MEMORY = 2**26  # bytes of images that a worker is sent at once, unless it has as many lanes
 OUTPUTS = ("probs", "logits", "label")
 
@@ -35,7 +48,7 @@ def probe(name: str, path: str | Path, timeout: float = START, output: str | Non
     ``timeout``: seconds; ``output``: ``probs``, ``logits`` or ``label`` where the file does not say. Raises :class:`EdgeqError` with the
     reason why it cannot run, as one sentence; :class:`LostError` where that says nothing of the file.
     """
-    return Signature.from_json(_asked(name, path, timeout, output)[0]["signature"])
+    return Signature.from_json(_asked(name, path, timeout, output)["signature"])
 
 
 def probe_all(names: Sequence[str], path: str | Path, output: str | None = None, timeout: float = 60) -> dict[str, Signature | EdgeqError]:
@@ -51,25 +64,37 @@ def probe_all(names: Sequence[str], path: str | Path, output: str | None = None,
         return dict(zip(names, pool.map(one, names), strict=True))
 
 
+def listed(form: str = "") -> tuple[str, ...]:
+    """The runtimes that are tried where none is named, in their order, those of them that run files of ``form``: ".tflite" or ".onnx".
+
+    What another package offers and cannot be loaded is left out; :func:`edgeq.core.plugins.problems` names it.
+    """
+    return tuple(r.name for r in _ordered() if r.listed and (not form or form in r.forms))
+
+
 def real(name: str) -> str:
-    """The interpreter that ``name`` is, or stands in for."""
-    return STAND_INS.get(name, name)
+    """The runtime that ``name`` is, or stands in for."""
+    return next((r.stands_in_for for r in _ordered() if r.name == name and r.stands_in_for), name)
+
+
+def simulated(name: str) -> bool:
+    """Whether the integer simulator knows the rounding of ``name``, as that of :func:`real`."""
+    return any(r.simulated for r in _ordered() if r.name == name)
 
 
 def open(
     name: str, path: str | Path, signature: Signature, codes: Codes, *, batch: int = 256, threads: int | None = None
-) -> Lanes | Answering:
+) -> Opened | Answering:
     """The file ``path``, already probed, in the runtime ``name``: a :class:`~edgeq.core.protocols.Target` in a worker, or several.
 
     ``codes``: the pixel-to-input map. ``batch``: images asked at once, at most, where that is enough to fill the lanes.
-    ``threads``: lanes (for ``tflm`` processes); by default as many as there are cores. Answers depend on neither.
+    ``threads``: lanes, or processes of one lane where the engine holds Python's lock; by default as many as there are cores. Answers
+    depend on neither.
     """
-    threads = threads or cpu.count()
-    if name == "tflm-exact":  # numpy on a graph that edgeq has read and checked
-        from edgeq.runtimes import exact
-
-        return exact.open(path, signature, codes, batch=batch, threads=threads)
-    processes = threads if name == "tflm" else 1  # its interpreter holds Python's lock
+    threads, runtime = threads or cpu.count(), _load(name)
+    if runtime.in_process:
+        return runtime.open(path, signature, codes, batch=batch, threads=threads)
+    processes = threads if runtime.holds_lock else 1
     lanes = threads // processes
     fits = MEMORY // int(np.prod(signature.input.shape))
     share = max(lanes, min(fits, -(-max(batch, lanes) // processes)))
@@ -89,10 +114,7 @@ def open(
 
 def arena_bytes(path: str | Path, timeout: float = START) -> int:
     """Bytes of tensor arena that TFLite Micro uses for the file, measured on this host: an upper estimate for a 32-bit device."""
-    found = re.findall(r"Arena allocation total (\d+) bytes", _asked("tflm", path, timeout, None, measure=True)[1])
-    if not found:
-        raise EdgeqError(f"{path}: tflm does not say how much arena it uses")
-    return int(found[-1])
+    return int(_asked("tflm", path, timeout, None, measure=True)["measured"]["arena_bytes"])
 
 
 def integer_kernels(path: str | Path, timeout: float = START) -> tuple[dict[str, int], dict[str, int]]:
@@ -100,24 +122,35 @@ def integer_kernels(path: str | Path, timeout: float = START) -> tuple[dict[str,
 
     Ops that only move or convert data are in neither.
     """
-    reply = _asked("ort", path, timeout, None, measure=True)[0]
-    return reply["integer"], reply["float"]
+    found = _asked("ort", path, timeout, None, measure=True)["measured"]
+    return found["integer"], found["float"]
 
 
 def check_name(name: str) -> str:
     """``name`` if it is a runtime; else :class:`EdgeqError` with the nearest name."""
-    from edgeq.core.plugins import choose
+    known = plugins.names(plugins.RUNTIMES)
+    return name if name in known else plugins.choose("runtime", name, [r.name for r in _ordered()])
 
-    return choose("runtime", name, [*NAMES, *STAND_INS])
+
+def _load(name: str) -> Runtime:
+    runtime = plugins.load(plugins.RUNTIMES, name)
+    if runtime.name != name:
+        raise EdgeqError(f"the runtime {name} calls itself {runtime.name}; its package should offer it under that name")
+    return runtime
 
 
-def _asked(name: str, path: str | Path, timeout: float, output: str | None, measure: bool = False) -> tuple[dict[str, Any], str]:
-    """What a worker says of a file, and all that its interpreter printed."""
-    check_name(name)
+def _ordered() -> list[Runtime]:
+    """All runtimes that can be loaded, as they are tried and listed."""
+    return sorted(plugins.working(plugins.RUNTIMES).values(), key=lambda r: (r.rank, r.name))
+
+
+def _asked(name: str, path: str | Path, timeout: float, output: str | None, measure: bool = False) -> dict[str, Any]:
+    """What a worker says of a file."""
+    _load(check_name(name))
     if output is not None and output not in OUTPUTS:
         raise EdgeqError(f"--output {output}: choose one of " + ", ".join(OUTPUTS))
     worker = Worker({"task": "probe", "name": name, "path": str(path), "output": output, "measure": measure})
     try:
-        return worker.receive(timeout, "finish one image")[0], worker.chatter()
+        return worker.receive(timeout, "finish one image")[0]
     finally:
         worker.close()

@@ -19,18 +19,6 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 
 
-class Codes(Protocol):
-    """Pixels to input codes; :class:`edgeq.pipeline.codes.PixelCodes`."""
-
-    def encode(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """``(m, h, w, c) uint8`` to the input's dtype, into ``out`` (which may be a strided view)."""
-        ...
-
-    def to_json(self) -> dict[str, Any]:
-        """All that another process needs to know of it."""
-        ...
-
-
 class Lane(Protocol):
     """One worker. Only one thread uses it at a time."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from edgeq.integer.model import Model, Op
-from edgeq.runtimes._micro import arenas
 
 BASE = 3 * 2**27  # bytes of memory that every worker may take: Python, numpy and an engine are a quarter of it
 LANE = 2**24  # bytes more for a lane: a thread's stack, and the allocator's share
@@ -16,17 +15,19 @@ PROBED = 64  # images a file is tried on while it is opened, at most
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BATCH_MATMUL")  # ops whose weights may come out of another op
 
 
-def memory(name: str, model: Model, threads: int) -> int:
-    """Bytes of memory that ``name`` may take with the file open in so many lanes: below a GiB for a small file in two.
+def activations(model: Model) -> int:
+    """Bytes of all activations that a file declares for one image, in 4-byte numbers."""
+    return sum(4 * t.elements for t in model.tensors if t.data is None)
 
-    Copies of the file, which every lane packs anew, and 16 times the declared activations a lane: a lane takes several images at once,
-    quantised values are widened, and a convolution's windows unrolled.
+
+def memory(size: int, activations: int, lanes: int) -> int:
+    """Bytes of memory that most engines may take with a file open in so many lanes: below a GiB for a small file in two.
+
+    Copies of the file, of ``size`` bytes, which every lane packs anew, and 16 times the declared ``activations`` a lane: a lane takes
+    several images at once, quantised values are widened, and a convolution's windows unrolled.
     """
-    if name == "tflm":
-        return BASE + 8 * model.size + sum(arenas(model))
-    activations = sum(4 * t.elements for t in model.tensors if t.data is None)
-    declared = min(16 * threads * activations, MOST + 16 * threads * model.size)
-    return BASE + threads * LANE + (8 + 4 * threads) * model.size + declared
+    declared = min(16 * lanes * activations, MOST + 16 * lanes * size)
+    return BASE + lanes * LANE + (8 + 4 * lanes) * size + declared
 
 
 def reading(size: int) -> float:

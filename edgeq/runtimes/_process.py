@@ -119,8 +119,8 @@ class Worker:
         del self._held[:size]
         if "error" in reply:
             raise WorkerError(reply["error"])
-        if "refused" in reply:  # TFLite Micro says why on stderr only
-            reason = condense(self.chatter() if self.name == "tflm" else "") or condense(reply["refused"]) or "no reason given"
+        if "refused" in reply:
+            reason = condense(self.chatter() if reply.get("silent") else "") or condense(reply["refused"]) or "no reason given"
             raise WorkerError(f"{self.path}: {self.name} cannot run it: {reason}")
         return reply, payload
 

@@ -8,7 +8,6 @@ what was asked for, or ``{"error": sentence}``, or ``{"refused": message}`` wher
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import mmap
@@ -21,61 +20,39 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
+from edgeq.core.runtime import Runtime
 from edgeq.core.signature import Signature
 from edgeq.integer import model as models
 from edgeq.integer.read import format_of, read
 from edgeq.pipeline.codes import PixelCodes
 from edgeq.runtimes import _limits
-from edgeq.runtimes._lanes import Codes, Lanes
-from edgeq.runtimes._micro import Micro
 from edgeq.runtimes._probe import signature_of
 from edgeq.runtimes._process import output_offset
 
 Reply = tuple[dict[str, Any], bytes]
 Serve = Callable[[dict[str, Any]], Reply]
 
-_A = {"tflite": "a .tflite", "onnx": "an .onnx"}
-_LITERT = ("ai_edge_litert.interpreter", "edgeq.runtimes.litert")
-_MODULES = {  # what a runtime needs, its own module last
-    "ort": ("onnx", "onnxruntime", "edgeq.runtimes.ort"),
-    "tflm": ("tflite_micro.python.tflite_micro.runtime", "edgeq.runtimes.tflm"),
-    "tflm-exact": ("edgeq.runtimes.exact",),
-}
 
-
-def opened(name: str, path: str, signature: Signature, codes: Codes, *, batch: int, threads: int) -> Lanes:
-    """The file in the runtime ``name``, in this process."""
-    where = (path,) if name in _MODULES else (name, path)
-    module = importlib.import_module(_MODULES.get(name, _LITERT)[-1])
-    lanes: Lanes = module.open(*where, signature, codes, batch=batch, threads=threads)
-    return lanes
-
-
-def probe(request: dict[str, Any]) -> tuple[Reply, None]:
-    """What the file is, once it has answered a black and a random image; with ``measure`` what else can be told."""
-    name, path = request["name"], request["path"]
+def probe(runtime: Runtime, request: dict[str, Any]) -> tuple[Reply, None]:
+    """What the file is, once it has answered a black and a random image; with ``measure`` what else the engine tells of it."""
+    path = request["path"]
     signature = signature_of(read(path), request["output"])
     images = np.random.default_rng(0).integers(0, 256, (2, *signature.input.shape), np.uint8)
     images[0] = 0
     pixels = np.arange(256)[:, None].astype(signature.input.dtype)  # as they are, wrapped into the input's type
-    lanes = opened(name, path, signature, PixelCodes(pixels, None, pixels.astype(np.float32)), batch=256, threads=1)
-    lanes.answer(images)
-    reply: dict[str, Any] = {"signature": signature.to_json()}
-    if request["measure"] and name == "ort":
-        from edgeq.runtimes import ort
-
-        reply["integer"], reply["float"] = ort.kernels(path)
-    elif request["measure"]:  # TFLite Micro, which tells on stderr
-        Micro(path).interpreter.print_allocations()
-    return (reply, b""), None
+    opened = runtime.open(path, signature, PixelCodes(pixels, None, pixels.astype(np.float32)), batch=256, threads=1)
+    opened.fill(images, np.empty((2, signature.classes or 1), signature.output.dtype))
+    measured = runtime.measure(path) if request["measure"] else {}
+    return ({"signature": signature.to_json(), "measured": measured}, b""), None
 
 
-def answers(request: dict[str, Any]) -> tuple[Reply, Serve]:
+def answers(runtime: Runtime, request: dict[str, Any]) -> tuple[Reply, Serve]:
     """Opens the file with its lanes; then ``{"n": m}`` answers the first ``m`` images of the shared memory."""
     signature = Signature.from_json(request["signature"])
     codes = PixelCodes.from_json(request["codes"])
-    lanes = opened(request["name"], request["path"], signature, codes, batch=request["batch"], threads=request["threads"])
+    opened = runtime.open(request["path"], signature, codes, batch=request["batch"], threads=request["threads"])
     share, width, dtype = request["share"], signature.classes or 1, np.dtype(signature.output.dtype)
     size = int(np.prod(signature.input.shape))
     memory = mmap.mmap(int(sys.argv[2]), 0)
@@ -83,19 +60,19 @@ def answers(request: dict[str, Any]) -> tuple[Reply, Serve]:
     raw = np.frombuffer(memory, dtype, share * width, output_offset(share * size)).reshape(share, width)
 
     def serve(asked: dict[str, Any]) -> Reply:
-        lanes.fill(images[: asked["n"]], raw[: asked["n"]])
+        opened.fill(images[: asked["n"]], raw[: asked["n"]])
         return {}, b""
 
     seconds = _seconds(serve)
-    return ({"identity": lanes.identity(), "chunk": lanes.chunk, "batch": lanes.batch, "seconds": seconds}, b""), serve
+    return ({"identity": opened.identity(), "chunk": opened.chunk, "batch": opened.batch, "seconds": seconds}, b""), serve
 
 
-def tensors(request: dict[str, Any]) -> tuple[Reply, Serve]:
+def tensors(runtime: Runtime, request: dict[str, Any]) -> tuple[Reply, Serve]:
     """Opens the file so that it keeps its inner tensors, and tries it; then each request is answered with those of the image in memory."""
     from edgeq.runtimes.tensors import kept
 
     signature = Signature.from_json(request["signature"])
-    inner = kept(request["name"], request["path"], signature, PixelCodes.from_json(request["codes"]))
+    inner = kept(runtime, request["path"], signature, PixelCodes.from_json(request["codes"]))
     image = np.frombuffer(mmap.mmap(int(sys.argv[2]), 0), np.uint8).reshape(1, *signature.input.shape)
 
     def serve(_: dict[str, Any]) -> Reply:
@@ -123,25 +100,25 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.readline() or "{}")
     name, path = request["name"], request["path"]
     serve: Serve | None = None
-    bound = 0
+    bound, silent = 0, False
 
     def start(request: dict[str, Any]) -> Reply:
-        nonlocal serve, bound
+        nonlocal serve, bound, silent
+        runtime = plugins.load(plugins.RUNTIMES, name)
+        silent = runtime.silent
         data = models.file_bytes(path)
-        wanted = "onnx" if name == "ort" else "tflite"
-        if (found := format_of(path, data)) != wanted:
-            raise EdgeqError(f"{path}: {name} runs {_A[wanted]} file, and this is {_A[found]} file")
-        for module in _MODULES.get(name, _LITERT):  # before the clock runs
-            with contextlib.suppress(ImportError):  # said by who needs it
-                importlib.import_module(module)
+        if (form := f".{format_of(path, data)}") not in runtime.forms:
+            raise EdgeqError(f"{path}: {name} runs {' or '.join(map(_a, runtime.forms))} file, and this is {_a(form)} file")
+        _import(runtime, path)  # before the clock runs
         threads, write = request.get("threads", 1), request.get("measure", False)
         bound = _limits.limit(_limits.BASE + 8 * len(data), write)
         _cpu(_limits.reading(len(data)))
         del data
         model = read(path)
-        bound = _limits.limit(_limits.memory(name, model, threads), write)
+        declared = model.size, _limits.activations(model), threads
+        bound = _limits.limit(runtime.memory(*declared) or _limits.memory(*declared), write)
         _cpu(_limits.opening(model, threads))
-        reply, serve = {"probe": probe, "answer": answers, "tensors": tensors}[request["task"]](request)
+        reply, serve = {"probe": probe, "answer": answers, "tensors": tensors}[request["task"]](runtime, request)
         return reply
 
     def reply_to(work: Serve, request: dict[str, Any]) -> None:
@@ -152,8 +129,8 @@ def main() -> None:
         except MemoryError:
             reply, payload = {"error": f"{path}: {name} needs more than {bound / 2**30:.2g} GiB of memory on it"}, b""
         except Exception as error:  # whatever the interpreter raised is its reason
-            silent = f"{type(error).__name__} without a reason; it may want more than its {bound / 2**30:.2g} GiB of memory"
-            reply, payload = {"refused": str(error) or silent}, b""
+            nothing = f"{type(error).__name__} without a reason; it may want more than its {bound / 2**30:.2g} GiB of memory"
+            reply, payload = {"refused": str(error) or nothing, "silent": silent}, b""
         sys.stderr.flush()
         replies.write(json.dumps(reply).encode() + b"\n" + payload)
         replies.flush()
@@ -164,6 +141,21 @@ def main() -> None:
         _cpu(request["cpu"])
         reply_to(serve, request)
     os._exit(0)  # an interpreter of a damaged file may crash when it is torn down; all is said
+
+
+def _import(runtime: Runtime, path: str) -> None:
+    """The modules that a runtime needs, or a sentence."""
+    for module in runtime.modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError:
+            raise EdgeqError(f"{path}: {runtime.missing}") from None
+        except ImportError as error:
+            raise EdgeqError(f"{path}: {runtime.name} cannot be imported ({error}); install it again") from None
+
+
+def _a(form: str) -> str:
+    return f"{'an' if form[1] in 'aeiou' else 'a'} {form}"
 
 
 def _cpu(seconds: float) -> None:

@@ -1,23 +1,114 @@
-"""TFLite Micro, the interpreter of microcontrollers, on this host: one image at a time."""
+"""TFLite Micro, the interpreter of microcontrollers (tensorflow/tflite-micro), on this host: one image at a time."""
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from edgeq.core import cpu
+from edgeq.core.errors import EdgeqError
+from edgeq.core.runtime import Codes, InnerTensors, Runtime
 from edgeq.core.signature import Signature
-from edgeq.integer import classifier
+from edgeq.integer.model import file_bytes
 from edgeq.integer.read import read
-from edgeq.runtimes import arena_bytes, cpu
-from edgeq.runtimes._lanes import Codes, Lanes
-from edgeq.runtimes._micro import Micro
-from edgeq.runtimes.litert import as_images
-
-__all__ = ["arena_bytes", "open"]
+from edgeq.runtimes._lanes import Lanes
+from edgeq.runtimes._layout import as_images, layout_of
+from edgeq.runtimes._limits import BASE, activations
+from edgeq.runtimes._process import unnamed
 
 CHUNK = 32  # images encoded at once
+MOST = 2**28  # bytes of an arena; microcontrollers have a hundredth
+_ENGINE = "tflite_micro.python.tflite_micro.runtime"
+
+
+@dataclass(frozen=True)
+class TFLM(Runtime):
+    """One lane a process; refusals are told on stderr only."""
+
+    name = "tflm"
+    forms = (".tflite",)
+    modules = (_ENGINE,)
+    missing = 'TFLite Micro is not installed; pip install "edgeq[tflm]" (Linux on x86-64 only)'
+    rank = 40
+    simulated = True
+    holds_lock = True
+    silent = True
+
+    def open(self, path: str | Path, signature: Signature, codes: Codes, *, batch: int, threads: int) -> Lanes:
+        import importlib.metadata
+
+        model = read(path)
+        identity = {
+            "engine": "TFLite Micro",
+            "version": importlib.metadata.version("tflite-micro"),
+            "kernels": "reference",
+            "cpu": cpu.describe(),
+            "argmax": "lowest index",
+            **({"state": "reset before every image"} if model.variables else {}),
+        }
+        return Lanes(self.name, signature, [_Lane(path, signature, codes, layout_of(model))], CHUNK, batch, identity)
+
+    def memory(self, size: int, activations: int, lanes: int) -> int:
+        return BASE + 8 * size + sum(arenas(size, activations))
+
+    def measure(self, path: str | Path) -> dict[str, Any]:
+        """``arena_bytes``: of the tensor arena on this host, an upper estimate for a 32-bit device."""
+        micro = Micro(path)
+        said = re.findall(r"Arena allocation total (\d+) bytes", _printed(micro.interpreter.print_allocations))
+        if not said:
+            raise EdgeqError(f"{path}: tflm does not say how much arena it uses")
+        return {"arena_bytes": int(said[-1])}
+
+    def tensors(self, path: str | Path, signature: Signature, codes: Codes) -> InnerTensors:
+        micro, layout = Micro(path, keep=True), layout_of(read(path))
+        space = np.empty(micro.shape, signature.input.dtype)
+        out = np.empty((1, signature.classes or 1), signature.output.dtype)
+
+        def run(image: np.ndarray, wanted: list[int]) -> dict[int, np.ndarray]:
+            codes.encode(image, as_images(space, signature.input.shape, layout))
+            micro.run(space, out)
+            return {i: micro.interpreter.GetTensor(i, 0)["tensor_data"].copy() for i in wanted}
+
+        return run
+
+
+class Micro:
+    """The interpreter of one file, with an arena that is large enough. Always one image at a time."""
+
+    def __init__(self, path: str | Path, keep: bool = False) -> None:
+        """``keep``: no activation's memory is used again, so that all of them can be read afterwards."""
+        runtime = importlib.import_module(_ENGINE)
+        content, model = file_bytes(path), read(path)
+        config = runtime.InterpreterConfig.kPreserveAllTensors if keep else runtime.InterpreterConfig.kAllocationRecording
+        for arena in arenas(model.size, activations(model)):
+            try:  # the argument's name is spelt like this
+                self.interpreter: Any = runtime.Interpreter.from_bytes(content, arena_size=arena, intrepreter_config=config)
+                break
+            except RuntimeError as error:  # too small, or refused: TFLM's own words tell them apart on stderr only
+                refusal = error
+        else:
+            raise refusal
+        self.shape = tuple(int(d) for d in self.interpreter.get_input_details(0)["shape"])
+        if self.shape[0] != 1:
+            raise EdgeqError(f"{path}: takes {self.shape[0]} images at once, and tflm runs one at a time; export it with a batch of 1")
+
+    def run(self, codes: np.ndarray, out: np.ndarray) -> None:
+        """``codes``: images in the input's dtype and layout; ``out``: ``(j, k)`` in the output's dtype."""
+        interpreter = self.interpreter
+        codes = codes.reshape(-1, *self.shape)
+        flat = out.reshape(len(codes), -1)
+        for image, scores in zip(codes, flat, strict=True):
+            interpreter.reset()  # or a stateful network would answer by the images it saw before
+            interpreter.set_input(image, 0)
+            interpreter.invoke()
+            scores[...] = interpreter.get_output(0).reshape(-1)
 
 
 class _Lane:
@@ -34,16 +125,25 @@ class _Lane:
     def close(self) -> None: ...
 
 
-def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int = 256, threads: int | None = None) -> Lanes:
-    """The ``.tflite`` file as a target of one lane: the interpreter holds Python's lock, so other lanes are other processes."""
-    model = read(path)
-    _, layout = classifier.image_layout(model.tensors[model.inputs[0]].shape) or ((), "nhwc")
-    identity = {
-        "engine": "TFLite Micro",
-        "version": importlib.metadata.version("tflite-micro"),
-        "kernels": "reference",
-        "cpu": cpu.describe(),
-        "argmax": "lowest index",
-        **({"state": "reset before every image"} if model.variables else {}),
-    }
-    return Lanes("tflm", signature, [_Lane(path, signature, codes, layout)], CHUNK, batch, identity)
+def arenas(size: int, activations: int) -> tuple[int, int]:
+    """Bytes of a generous arena, every activation at once and the bookkeeping, and of one eight times as large for kernels with much
+    scratch; of a file of ``size`` bytes whose ``activations`` take so many bytes."""
+    least = min(activations + 4 * size + 2**20, MOST)
+    return least, min(8 * least, MOST)
+
+
+def _printed(work: Callable[[], None]) -> str:
+    """What native code prints on stderr meanwhile."""
+    kept = os.dup(2)
+    with os.fdopen(unnamed(0), "r+b") as file:
+        try:
+            os.dup2(file.fileno(), 2)
+            work()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        file.seek(0)
+        return file.read().decode("utf-8", "replace")
+
+
+plugin: Runtime = TFLM()

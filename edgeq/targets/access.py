@@ -9,11 +9,10 @@ from typing import Literal
 import numpy as np
 
 from edgeq import runtimes
+from edgeq.core import cpu
 from edgeq.core.answer import Kind
 from edgeq.core.errors import EdgeqError
 from edgeq.integer import read
-from edgeq.integer.rounding import SIMULATED
-from edgeq.runtimes import cpu
 from edgeq.targets.views import stripped
 
 Level = Literal["label", "scores", "logits", "gradients"]
@@ -40,7 +39,7 @@ def hindrance(level: str, target: Path, runtime: str, kind: Kind) -> str | None:
 def _no_gradients(target: Path, runtime: str) -> str | None:
     from edgeq.keras.ste.source import check
 
-    if runtimes.real(runtime) not in SIMULATED:
+    if not runtimes.simulated(runtimes.real(runtime)):
         return f"no gradient goes through the roundings of {runtime}"
     check(read.graph(target))
     missing = [name for name in ("tensorflow", "tf_keras") if find_spec(name) is None]

@@ -103,7 +103,7 @@ def _files(path: Path, asked: Sequence[str]) -> dict[str, Path]:
             raise EdgeqError(f"{path}: only the runtime ort runs an .onnx file; pass the .tflite beside it for the others")
         return {"ort": path}
     sibling = _sibling(path)
-    names = tuple(asked) or tuple(n for n in runtimes.NAMES if n != "ort" or sibling)
+    names = tuple(asked) or (*runtimes.listed(".tflite"), *(runtimes.listed(".onnx") if sibling else ()))
     names = tuple(dict.fromkeys((*names, *(runtimes.real(n) for n in names))))  # a stand-in is confirmed on what it stands in for
     for name in names:
         if name == KERAS:

@@ -84,8 +84,8 @@ def test_a_rows_estimate_is_its_own(method) -> None:
 
 
 def test_estimators_are_found_by_name_with_their_options() -> None:
-    assert plugins.build("estimator", "coordinate:pixels=8:step=2") == ("coordinate", Coordinate(8, 2))
-    assert plugins.build("estimator", "spsa:pairs=8") == ("spsa", SPSA(8))
+    assert plugins.build(plugins.ESTIMATORS, "coordinate:pixels=8:step=2") == ("coordinate", Coordinate(8, 2))
+    assert plugins.build(plugins.ESTIMATORS, "spsa:pairs=8") == ("spsa", SPSA(8))
     for wrong in ("coordinate:step=128", "coordinate:pixels=0", "spsa:step=0", "spsa:pairs=0", "sspa"):
         with pytest.raises(EdgeqError):
-            plugins.build("estimator", wrong)
+            plugins.build(plugins.ESTIMATORS, wrong)

@@ -11,12 +11,12 @@ import qdq_files
 import tiny_onnx
 from random_graphs import Builder, random_codes, random_graph
 
+from edgeq.core import cpu
 from edgeq.core.errors import EdgeqError
 from edgeq.integer import onnx_file, read, read_onnx
 from edgeq.integer.graph import Graph
 from edgeq.integer.simulate import simulate
 from edgeq.integer.write_onnx import write_onnx
-from edgeq.runtimes import cpu
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

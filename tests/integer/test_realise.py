@@ -133,7 +133,7 @@ def test_what_is_claimed_is_so_for_every_accumulator(seed: int, kind: str, packe
     st.sampled_from([(0, 1), (0, 3), (0, 15), (0, 63), (0, 255), (-1, 1), (-8, 7), (-31, 31), (-63, 63), (-128, 127)]),
 )
 def test_settled_layers_are_certified(seed: int, kind: str, w: int, size: int, levels: tuple[int, int]) -> None:
-    """What :mod:`edgeq.keras.quantizers.settle` promises: weights of up to 6 bits, steps of 8 accumulators and more."""
+    """What :mod:`edgeq.keras.lowbit.settle` promises: weights of up to 6 bits, steps of 8 accumulators and more."""
     rng = np.random.default_rng(seed)
     out, fan = 8, int(rng.integers(1, 64))
     most = max(1, 2 ** (w - 1) - (w >= 6))

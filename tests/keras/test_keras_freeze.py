@@ -18,9 +18,9 @@ pytest.importorskip("tensorflow_model_optimization")
 import low_bit
 
 from edgeq.keras.freeze import NEVER, freeze, thresholds
-from edgeq.keras.quantizers import trained
-from edgeq.keras.quantizers._layers import QuantizedPool
-from edgeq.keras.quantizers.trained import Grid
+from edgeq.keras.lowbit import trained
+from edgeq.keras.lowbit.layers import QuantizedPool
+from edgeq.keras.lowbit.trained import Grid
 
 pytestmark = pytest.mark.tensorflow
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from edgeq import data
 from edgeq.core.errors import EdgeqError
 from edgeq.keras import engine, train
 from edgeq.keras.load import concrete, freeze, load
-from edgeq.keras.quantizers import KNOWN, parse
+from edgeq.keras.quantizers import known, parse
 
 pytest.importorskip("tensorflow_model_optimization")
 pytestmark = pytest.mark.tensorflow
@@ -60,10 +62,10 @@ def test_lsq_weights(tf) -> None:
 
 
 def test_lsq_activations_count_the_features_of_one_image(tf) -> None:
-    from edgeq.keras.quantizers.lsq import activations
+    from edgeq.keras.quantizers.lsq import plugin
 
     x = np.float32([[0.0, 0.3, 5.0], [0.6, 0.2, 1.0]])
-    q = activations(2)
+    q = plugin.activations(2)
     y, dx, ds = value_and_gradients(tf, q, x, layer_of(q, x.shape, start=0.5))
     assert np.array_equal(y, np.float32([[0, 0.5, 1.5], [0.5, 0, 1]]))
     assert dx.tolist() == [[1, 1, 0], [1, 1, 1]]
@@ -71,10 +73,10 @@ def test_lsq_activations_count_the_features_of_one_image(tf) -> None:
 
 
 def test_pact(tf) -> None:
-    from edgeq.keras.quantizers.pact import activations
+    from edgeq.keras.quantizers.pact import plugin
 
     x = np.float32([-1.0, 0.4, 1.4, 2.9, 3.5, 8.0])
-    q = activations(2)
+    q = plugin.activations(2)
     y, dx, da = value_and_gradients(tf, q, x, layer_of(q, x.shape, start=3.0))
     assert y.tolist() == [0, 0, 1, 3, 3, 3]
     assert dx.tolist() == [0, 1, 1, 1, 0, 0]
@@ -85,16 +87,16 @@ def test_portable_steps_are_powers_of_two_and_halves_go_up(tf) -> None:
     from edgeq.keras.quantizers import portable
 
     x = np.float32([-40.0, -2.5, -0.25, 0.25, 1.0, 1.25])  # in steps of 0.5: -80, -5, -0.5, 0.5, 2, 2.5
-    q = portable.weights(6, None)
+    q = portable.plugin.weights(6, None)
     variables = layer_of(q, x.shape, start=0.4)  # rounded to 2^-1
     assert q.step(variables) == 0.5
     y, dx, _ = value_and_gradients(tf, q, x, variables)
     assert y.tolist() == [-15.5, -2.5, 0, 0.5, 1, 1.5]
     assert dx.tolist() == [0, 1, 1, 1, 1, 1]
-    q = portable.weights(6, -1)
+    q = portable.plugin.weights(6, -1)
     variables = layer_of(q, (3, 3, 2, 4), start=[0.1, 0.2, 0.5, 0.7], gain=np.float32([1, 1, 1, 1.1]))
     assert q.step(variables).tolist() == [0.125, 0.25, 0.5, 1]
-    assert (q.low, q.high, portable.activations(8).high, portable.signed(7, images=True).low) == (-31, 31, 255, -63)
+    assert (q.low, q.high, portable.plugin.activations(8).high, portable.plugin.branches(7).low) == (-31, 31, 255, -63)
 
 
 def test_dorefa(tf) -> None:
@@ -129,10 +131,10 @@ def test_binary(tf) -> None:
     from edgeq.keras.quantizers import binaryconnect, binarynet
 
     x = np.float32([-1.5, -0.4, 0.0, 0.9, 1.1])
-    y, dx = value_and_gradients(tf, binarynet.activations(1), x, {})
+    y, dx = value_and_gradients(tf, binarynet.plugin.activations(1), x, {})
     assert y.tolist() == [-1, -1, 1, 1, 1]
     assert dx.tolist() == [0, 1, 1, 1, 0]
-    q = binaryconnect.weights(1, None)
+    q = binaryconnect.plugin.weights(1, None)
     variables = layer_of(q, (3, 3, 2, 4))
     y, dx = value_and_gradients(tf, q, x, variables)
     h = np.sqrt(1.5 / (9 * (2 + 4)))
@@ -146,7 +148,7 @@ def test_binary(tf) -> None:
 def some(name: str, bits: int, axis: int | None = None):
     from importlib import import_module
 
-    return import_module(f"edgeq.keras.quantizers.{name}").weights(bits, axis)
+    return import_module(f"edgeq.keras.quantizers.{name}").plugin.weights(bits, axis)
 
 
 @pytest.mark.parametrize("axis", [None, -1])
@@ -177,7 +179,7 @@ def test_weights_have_the_methods_levels_and_training_uses_just_them(name, bits,
 def test_activations_have_two_to_the_b_levels(name, bits) -> None:
     from importlib import import_module
 
-    q = import_module(f"edgeq.keras.quantizers.{name}").activations(bits)
+    q = import_module(f"edgeq.keras.quantizers.{name}").plugin.activations(bits)
     x = np.linspace(-1, 4, 5000, dtype=np.float32)[None]
     variables = layer_of(q, x.shape)
     if variables:
@@ -190,7 +192,7 @@ def test_activations_have_two_to_the_b_levels(name, bits) -> None:
 
 
 def test_a_step_below_its_floor_is_the_same_clamped_step_in_training_and_export(tf) -> None:
-    from edgeq.keras.quantizers._base import FLOOR, Bounds
+    from edgeq.keras.quantizers._base import FLOOR, bounded
     from edgeq.keras.quantizers.lsq import LSQ
 
     q, x = LSQ(4), RNG.normal(size=50).astype(np.float32)
@@ -199,7 +201,7 @@ def test_a_step_below_its_floor_is_the_same_clamped_step_in_training_and_export(
     assert step == np.float32(0.5 * FLOOR)
     assert q.step(variables) == step
     assert np.array_equal(codes * step, q(x, True, weights=variables))
-    assert float(Bounds()(variables["gain"])) == FLOOR
+    assert float(bounded(variables["gain"])) == FLOOR
 
 
 # ---- spelling
@@ -256,7 +258,7 @@ def digits(n: int):
 
 
 def test_binarynet_learns() -> None:
-    from edgeq.keras.quantizers import trained
+    from edgeq.keras.lowbit import trained
 
     images, labels = digits(1200)
     model = train.lower(train.network("digits_cnn", 1.0, 10, (8, 8, 1), 0), parse("binarynet"), "int8", images, 0)
@@ -268,7 +270,7 @@ def test_binarynet_learns() -> None:
 
 
 def test_a_trained_network_reloads_bit_by_bit(low_bit_model) -> None:
-    from edgeq.keras.quantizers import trained
+    from edgeq.keras.lowbit import trained
 
     said = json.loads(Path(f"{low_bit_model}.edgeq.json").read_text())
     assert (said["quant"], said["ends"], said["preset"], said["epochs"], said["settled"]) == ("lsq:w3a3", "int8", None, 1, 1)
@@ -301,8 +303,8 @@ def test_gradients_reach_the_pixels_of_a_saved_network(tmp_path, tf) -> None:
 @pytest.mark.parametrize("ends", ["int8", "float"])
 @pytest.mark.parametrize(("name", "kernels", "grids"), [("resnet8", 10, 7 + 3 + 1), ("b19_cifar10", 9, 8), ("digits_cnn", 3, 2)])
 def test_every_network_is_quantised_where_it_should_be(name, kernels, grids, ends, tf) -> None:
-    from edgeq.keras.quantizers import trained
-    from edgeq.keras.quantizers._layers import WEIGHTS, QuantizedAdd
+    from edgeq.keras.lowbit import trained
+    from edgeq.keras.lowbit.layers import WEIGHTS, QuantizedAdd
 
     images = RNG.integers(0, 256, (16, 16, 16, 3)).astype(np.uint8)
     floating = train.foldable(train.network(name, 0.1, 4, (16, 16, 3), 0), name, 0.1, 4, (16, 16, 3))
@@ -322,7 +324,7 @@ def test_every_network_is_quantised_where_it_should_be(name, kernels, grids, end
 
 
 def test_weights_alone_leave_activations_float(tf) -> None:
-    from edgeq.keras.quantizers import trained
+    from edgeq.keras.lowbit import trained
 
     images, _ = digits(64)
     floating = train.network("digits_cnn", 0.5, 10, (8, 8, 1), 0)
@@ -336,7 +338,7 @@ def test_weights_alone_leave_activations_float(tf) -> None:
 
 
 def test_a_depthwise_kernel_has_a_step_for_each_of_its_channels(tf) -> None:
-    from edgeq.keras.quantizers import trained, wrap
+    from edgeq.keras.lowbit import trained, wrap
 
     layers, image = tf.keras.layers, tf.keras.Input((8, 8, 3))
     x = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(layers.Conv2D(5, 3)(image))
@@ -355,7 +357,7 @@ def fresh(text: str, images):
 
 
 def test_a_dead_clip_is_said_the_second_time_or_at_the_end() -> None:
-    from edgeq.keras.quantizers import trained
+    from edgeq.keras.lowbit import trained
 
     images, _ = digits(64)
     model = fresh("pact:w2a2", images)
@@ -375,7 +377,7 @@ def test_a_dead_clip_is_said_the_second_time_or_at_the_end() -> None:
 )
 @pytest.mark.parametrize(("quant", "what"), [("lsq:w4a4", "step"), ("pact:w4a4", "clip")])
 def test_a_step_or_clip_that_runs_away_is_said(quant, what, gain, said) -> None:
-    from edgeq.keras.quantizers import trained
+    from edgeq.keras.lowbit import trained
 
     images, _ = digits(64)
     model = fresh(quant, images)
@@ -393,7 +395,7 @@ def test_a_training_that_diverges_stops_at_once() -> None:
 
 
 def test_what_cannot_be_quantised_names_the_layer(tf) -> None:
-    from edgeq.keras.quantizers import wrap
+    from edgeq.keras.lowbit import wrap
 
     layers, image = tf.keras.layers, tf.keras.Input((8, 8, 1))
 
@@ -423,8 +425,11 @@ def test_a_sidecar_that_does_not_fit_is_refused(low_bit_model, tmp_path) -> None
         train.restore(path)
 
 
-def test_every_name_has_its_file() -> None:
-    import edgeq.keras.quantizers as package
-
-    files = {p.stem for p in Path(package.__path__[0]).glob("[a-z]*.py")} - {"wrap", "trained", "settle"}
-    assert files == {part for name in KNOWN for part in name.split("+")} | {"portable"}
+def test_spellings_and_bits_are_known_without_tensorflow() -> None:
+    assert known() == ["binaryconnect", "binarynet", "dorefa", "lsq", "pact", "pact+dorefa", "pact+lsq"]
+    code = (
+        "import sys; from edgeq.keras.quantizers import parse; from edgeq.core import plugins; plugins.working(plugins.QUANTISERS); "
+        "print(parse('pact+lsq:w4a4').notes, parse('dorefa:w4a4').notes[0][:20], 'tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "() DoReFa's 4-bit weigh False"

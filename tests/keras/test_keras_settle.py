@@ -17,7 +17,7 @@ pytest.importorskip("tensorflow_model_optimization")
 import low_bit
 
 from edgeq.keras.freeze import freeze
-from edgeq.keras.quantizers import settle, trained
+from edgeq.keras.lowbit import settle, trained
 
 pytestmark = pytest.mark.tensorflow
 

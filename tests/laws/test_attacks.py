@@ -16,15 +16,15 @@ LABELS_ALONE = {"steps": 150}  # a label a query says little
 
 
 def small(name):
-    cls = plugins.load("attack", name)
+    cls = plugins.load(plugins.ATTACKS, name)
     known = {f.name for f in dataclasses.fields(cls)}
     options = {**CHEAP, **(LABELS_ALONE if cls.needs == "label" else {})}
     return cls(**{k: v for k, v in options.items() if k in known})
 
 
-NAMES = plugins.names("attack")
-NEEDS = {name: plugins.load("attack", name).needs for name in NAMES}
-CASES = [(name, norm) for name in NAMES for norm in plugins.load("attack", name).norms]
+NAMES = plugins.names(plugins.ATTACKS)
+NEEDS = {name: plugins.load(plugins.ATTACKS, name).needs for name in NAMES}
+CASES = [(name, norm) for name in NAMES for norm in plugins.load(plugins.ATTACKS, name).norms]
 QUERY = [name for name in NAMES if NEEDS[name] in ("scores", "label")]
 GRADIENT = [(name, norm) for name, norm in CASES if NEEDS[name] == "gradients"]
 EPS = {"linf": (1 / 255, 8 / 255), "l2": (0.05, 1.0)}
@@ -142,7 +142,7 @@ def test_a_wanted_class_is_served_or_refused(name):
     """Rows whose true class is the wanted one keep their clean image, cost one query and do not count as reached."""
     rows, clean = toys.rows_and_images(60, seed=5)
     target, threat, goal = toys.LinearTarget(), Threat("linf", 12 / 255), Goal("class", 2)
-    if not plugins.load("attack", name).targeted:
+    if not plugins.load(plugins.ATTACKS, name).targeted:
         value = small(name)
         for refused in (lambda: attack(name, threat, rows, clean, goal=goal), lambda: value.start(clean, rows, threat, 0, goal)):
             with pytest.raises(ValueError, match="cannot be told which class to reach, so the goal class:2 is beyond it"):
@@ -214,7 +214,7 @@ def middle(n, classes=2):
 
 
 def crafted(name, target, source, rows, clean, threat):
-    value = plugins.load("attack", name)()
+    value = plugins.load(plugins.ATTACKS, name)()
     if name not in QUERY:
         return value.craft(source, clean, rows, threat, 0).candidates
     candidates = np.zeros_like(clean)
@@ -271,6 +271,6 @@ def test_the_optimum_on_a_quadratic_classifier(name, norm):
     before, optimum = (-np.square(at - bowl.peak).sum(axis=1) for at in (x, best))
     candidates = crafted(name, bowl, bowl, rows, clean, threat)
     share = (bowl.answer(candidates).raw[:, 1] - before) / (optimum - before)
-    once = name not in QUERY and plugins.load("attack", name)().evaluations() == 1
+    once = name not in QUERY and plugins.load(plugins.ATTACKS, name)().evaluations() == 1
     assert (share > (0.8 if once else 0.95)).all()
     assert (share <= 1.001).all()

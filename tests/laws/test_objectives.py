@@ -5,7 +5,7 @@ import pytest
 
 from edgeq.core import plugins
 
-NAMES = plugins.names("objective")
+NAMES = plugins.names(plugins.OBJECTIVES)
 N, K = 40, 5
 
 
@@ -18,7 +18,7 @@ def setting():
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("targeted", [False, True])
 def test_the_slope_is_the_derivative_of_the_loss(name, targeted):
-    objective = plugins.load("objective", name)()
+    objective = plugins.load(plugins.OBJECTIVES, name)()
     logits, labels, wanted = setting()
     wanted = wanted if targeted else None
     _, slope = objective(logits, labels, wanted)
@@ -31,7 +31,7 @@ def test_the_slope_is_the_derivative_of_the_loss(name, targeted):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_larger_is_worse_for_the_defender(name):
-    objective = plugins.load("objective", name)()
+    objective = plugins.load(plugins.OBJECTIVES, name)()
     logits, labels, wanted = setting()
     rows = np.arange(N)
     _, slope = objective(logits, labels)
@@ -43,7 +43,7 @@ def test_larger_is_worse_for_the_defender(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rows_stand_alone_in_the_dtype_of_the_logits_which_are_left_alone(name, dtype):
-    objective = plugins.load("objective", name)()
+    objective = plugins.load(plugins.OBJECTIVES, name)()
     logits, labels, wanted = setting()
     logits = np.ascontiguousarray(logits, dtype)
     for goal in (None, wanted):
@@ -60,7 +60,7 @@ def test_rows_stand_alone_in_the_dtype_of_the_logits_which_are_left_alone(name, 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_large_and_equal_logits_give_numbers(name):
-    objective = plugins.load("objective", name)()
+    objective = plugins.load(plugins.OBJECTIVES, name)()
     logits = np.array([[1e4, -1e4, 0], [7, 7, 7], [-1e4, 1e4, 1e4]], np.float32)
     for wanted in (None, np.array([1, 2, 1])):
         loss, slope = objective(logits, np.zeros(3, int), wanted)
@@ -71,6 +71,6 @@ def test_large_and_equal_logits_give_numbers(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_objective_is_a_value(name):
-    cls = plugins.load("objective", name)
+    cls = plugins.load(plugins.OBJECTIVES, name)
     assert cls() == cls()
     assert hash(cls()) == hash(cls())

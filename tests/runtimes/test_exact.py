@@ -16,7 +16,7 @@ from edgeq.integer.rounding import double_rounding, quantised_multiplier
 from edgeq.integer.simulate import simulate
 from edgeq.pipeline.codes import codes_for
 from edgeq.pipeline.preprocess import Preprocess
-from edgeq.runtimes import exact
+from edgeq.runtimes import _exact as exact
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_onnx
 import tiny_tflite
 
 from edgeq import runtimes
@@ -140,6 +141,19 @@ def test_importing_the_package_loads_no_interpreter() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_small_file_of_the_doctor_is_reproducible() -> None:
-    shipped = Path(runtimes.__file__).with_name("small.tflite")
-    assert shipped.read_bytes() == tiny_tflite.classifier(h=4, w=4, classes=4)
+def test_a_worker_imports_its_own_runtime_and_no_other() -> None:
+    code = (
+        "import sys, edgeq.runtimes._worker; from edgeq.core import plugins; plugins.load(plugins.RUNTIMES, 'litert-builtin'); "
+        "rooms = ('edgeq.runtimes.', 'edgeq.integer.s', 'edgeq.integer.onnx', 'importlib.metadata'); "
+        "print(sorted(m for m in sys.modules if m.startswith(rooms)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    own = ("_lanes", "_layout", "_limits", "_litert", "_probe", "_process", "_worker", "litert_builtin")
+    assert done.stdout.strip() == str([f"edgeq.runtimes.{name}" for name in own])
+
+
+def test_the_small_files_of_the_doctor_are_reproducible() -> None:
+    shipped = Path(runtimes.__file__).parent
+    assert (shipped / "small.tflite").read_bytes() == tiny_tflite.classifier(h=4, w=4, classes=4)
+    pytest.importorskip("onnx")
+    assert (shipped / "small.onnx").read_bytes() == tiny_onnx.smallest()

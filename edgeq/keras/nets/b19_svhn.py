@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgeq.core.plugin_types import Network
 from edgeq.keras.nets import _b19
 
 
@@ -12,4 +13,4 @@ def build(width: float = 1.0, classes: int = 10, input_shape: tuple[int, int, in
     return _b19.build((128, 128, 256, 128, 512, 512), "b19_svhn", width, classes, input_shape, pool_last)
 
 
-plugin = build
+plugin: Network = build

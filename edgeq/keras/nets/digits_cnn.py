@@ -1,9 +1,10 @@
-"""A small CNN for the 8x8 digits: two convolutions and a dense layer, 16 kB of weights as int8."""
+"""edgeq's own small CNN for the 8x8 digits: two convolutions and a dense layer, 16 kB of weights as int8."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from edgeq.core.plugin_types import Network
 from edgeq.keras import engine
 
 
@@ -18,4 +19,4 @@ def build(width: float = 1.0, classes: int = 10, input_shape: tuple[int, int, in
     return model(image, layers.Dense(classes, activation="softmax")(x), name="digits_cnn")
 
 
-plugin = build
+plugin: Network = build

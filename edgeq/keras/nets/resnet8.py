@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgeq.core.plugin_types import Network
 from edgeq.keras import engine
 
 
@@ -39,4 +40,4 @@ def build(width: float = 1.0, classes: int = 10, input_shape: tuple[int, int, in
     return keras.Model(image, layers.Dense(classes, activation="softmax", kernel_initializer="he_normal")(x), name="resnet8")
 
 
-plugin = build
+plugin: Network = build

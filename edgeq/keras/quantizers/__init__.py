@@ -1,6 +1,7 @@
 """Quantisers: how a network's weights and activations come to few levels, and how that is spelled. No TensorFlow up to here.
 
-One method, one file: forward formula, pseudo-gradient and paper on one page. :mod:`.wrap` puts them around a network's layers.
+One method, one file: forward formula, pseudo-gradient and paper on one page, and as its ``plugin`` the bits that it is defined for
+(:class:`edgeq.core.plugin_types.Quantiser`). :mod:`edgeq.keras.lowbit.wrap` puts them around a network's layers.
 """
 
 from __future__ import annotations
@@ -11,28 +12,12 @@ from typing import Literal
 
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
+from edgeq.core.plugin_types import Quantiser
 
 FLOAT = 32
 """The bits of what is not quantised: ``a32``."""
 
 
-@dataclass(frozen=True)
-class Method:
-    """The bits a method is defined for, lowest and highest, for weights and for activations; None: it does not quantise these."""
-
-    weights: tuple[int, int]
-    activations: tuple[int, int] | None
-
-
-METHODS = {
-    "binaryconnect": Method((1, 1), None),
-    "binarynet": Method((1, 1), (1, 1)),
-    "dorefa": Method((1, 8), (1, 8)),
-    "lsq": Method((2, 8), (1, 8)),  # at 1 bit its levels would be -1 and 0
-}
-PACT = {"pact": "dorefa", "pact+dorefa": "dorefa", "pact+lsq": "lsq"}
-"""PACT quantises activations; the weights beside it are DoReFa's, as in its paper, or LSQ's."""
-KNOWN = (*METHODS, *PACT)
 Ends = Literal["int8", "float"]
 
 
@@ -40,7 +25,7 @@ Ends = Literal["int8", "float"]
 class Scheme:
     """What is quantised, how, and to how many bits.
 
-    ``weights``: the method for weights, a key of ``METHODS``; ``activations``: "pact", or the same, or "" where ``a`` is 32.
+    ``weights``, ``activations``: names of quantisers; ``activations`` is "" where ``a`` is 32.
     ``w``, ``a``: bits. ``channel``: a step for each output channel instead of one a layer, which is what the papers have.
     """
 
@@ -51,11 +36,11 @@ class Scheme:
     channel: bool = False
 
     def __str__(self) -> str:
-        if self.weights in ("binaryconnect", "binarynet"):
-            return self.weights
         if self == PORTABLE:
             return "tfmot:portable"
-        method = f"pact+{self.weights}" if self.activations == "pact" else self.weights
+        if _one_bit(_method(self.weights)):
+            return self.weights
+        method = self.weights if self.activations in ("", self.weights) else f"{self.activations}+{self.weights}"
         return f"{method}:w{self.w}a{self.a}" + (":channel" if self.channel else "")
 
     @property
@@ -66,15 +51,20 @@ class Scheme:
     @property
     def notes(self) -> tuple[str, ...]:
         """What somebody who wants to ship it should know before training."""
-        if self.weights == "dorefa" and self.w == 8:
-            return ("DoReFa's 8-bit weights are odd multiples up to 255 of their step: no int8 kernel holds them; lsq:w8 fits",)
-        if self.weights == "dorefa" and self.w == 4:
-            return ("DoReFa's 4-bit weights are odd multiples up to 15 of their step: they fit int8, not packed INT4; lsq:w4 does",)
-        return ()
+        return _method(self.weights).notes(self.w)
 
 
 PORTABLE = Scheme("portable", "portable", 6, 8, True)
 """One function on every runtime, see :mod:`.portable`: 6-bit weights that int8 holds four times over, 8-bit activations."""
+
+
+def known() -> list[str]:
+    """How quantisers are spelled, without their bits: each by its name, and those of activations alone with others' weights
+    (``pact+lsq``)."""
+    methods = {name: method for name, method in plugins.working(plugins.QUANTISERS).items() if method.spelled}
+    alone = [name for name, method in methods.items() if method.weight_bits is None]
+    with_bits = [name for name, method in methods.items() if method.weight_bits and not _one_bit(method)]
+    return [*methods, *(f"{a}+{w}" for a in alone for w in with_bits)]
 
 
 def parse(text: str) -> Scheme:
@@ -85,38 +75,44 @@ def parse(text: str) -> Scheme:
     if text == "tfmot:portable":
         return PORTABLE
     name, *rest = text.split(":")
-    plugins.choose("quantiser", name, [*KNOWN, "float", "tfmot"])
+    plugins.choose("quantiser", name, [*known(), "float", "tfmot"])
     if name in ("float", "tfmot"):
         raise EdgeqError(f"{text}: write {'tfmot:int8 or tfmot:portable' if name == 'tfmot' else 'float alone'}")
     channel = rest[-1:] == ["channel"]
     bits = rest[:-1] if channel else rest
-    method = METHODS[PACT.get(name, name)]
-    if name.startswith("binary"):
+    first, _, second = name.partition("+")
+    alone = _method(first).weight_bits is None  # a quantiser of activations
+    weights = second or _method(first).beside if alone else first
+    (low, high), limits = _method(weights).weight_bits or (1, 8), _method(first).activation_bits
+    if _one_bit(_method(first)):
         if rest:
             raise EdgeqError(f"{text}: {name} has one width and one scale; write {name}")
-        return Scheme(name, name if method.activations else "", 1, 1 if method.activations else FLOAT)
+        return Scheme(name, name if limits else "", 1, 1 if limits else FLOAT)
     found = re.fullmatch(r"w(\d{1,3})a(\d{1,3})", bits[0]) if len(bits) == 1 else None
     if found is None:
         raise EdgeqError(f"{text}: the bits of weights and activations are missing or not understood; write {name}:w4a4 or {name}:w4a32")
     w, a = int(found[1]), int(found[2])
-    near = f"{name}:w{_nearest(w, method.weights)}a{_activations(name, a)}" + (":channel" if channel else "")
-    if name in PACT and a == FLOAT:
-        raise EdgeqError(
-            f"{text}: pact is a quantiser of activations; for weights alone write {PACT[name]}:w{_nearest(w, method.weights)}a32"
-        )
+    nearest_w = _nearest(w, (low, high))
+    if alone and a == FLOAT:
+        raise EdgeqError(f"{text}: {first} is a quantiser of activations; for weights alone write {weights}:w{nearest_w}a32")
+    floats = limits is None or (a > 20 and not alone)  # of 8 bits or fewer and 32, whichever is nearer
+    near = f"{name}:w{nearest_w}a{FLOAT if limits is None or floats else _nearest(a, limits)}" + (":channel" if channel else "")
     if near != text:
-        low, high = method.weights
+        takes = [f"{limits[0]} to {limits[1]}"] if limits else []
+        takes += ["32"] if not alone else []
         raise EdgeqError(
-            f"{text}: {name} takes weights of {low} to {high} bits and activations of 1 to 8"
-            + (" or 32" if name not in PACT else "") + f"; the nearest is {near}"
-        )  # fmt: skip
-    return Scheme(PACT.get(name, name), "" if a == FLOAT else name.partition("+")[0], w, a, channel)
+            f"{text}: {name} takes weights of {low} to {high} bits and activations of {' or '.join(takes)}; the nearest is {near}"
+        )
+    return Scheme(weights, "" if a == FLOAT else first, w, a, channel)
+
+
+def _method(name: str) -> Quantiser:
+    return plugins.load(plugins.QUANTISERS, name)
+
+
+def _one_bit(method: Quantiser) -> bool:
+    return method.weight_bits == (1, 1)
 
 
 def _nearest(bits: int, limits: tuple[int, int]) -> int:
     return min(max(bits, limits[0]), limits[1])
-
-
-def _activations(name: str, bits: int) -> int:
-    """8 or fewer, or 32: whichever is nearer."""
-    return FLOAT if bits > 20 and name not in PACT else _nearest(bits, (1, 8))

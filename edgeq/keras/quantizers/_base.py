@@ -8,8 +8,15 @@ import numpy as np
 
 from edgeq.keras import engine
 
-tf = engine.tensorflow()
-tfmot = engine.need("tensorflow_model_optimization")
+
+class _Late:
+    """TensorFlow, imported when something of it is first used: what bits a method is defined for is known without."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(engine.tensorflow(), name)
+
+
+tf: Any = _Late()
 FLOOR, CEILING = 1 / 64, 64.0
 """How far a learned step may go from its start, as a factor. At the floor it is held; above the ceiling the training has failed."""
 TINY = 1e-6  # the least step: that of a channel of zeros
@@ -25,20 +32,19 @@ def rounded(x: Any) -> Any:
     return straight(tf.round(x), x)
 
 
-class Bounds(tf.keras.constraints.Constraint):  # type: ignore[name-defined]
+def bounded(gain: Any) -> Any:
     """Holds a gain at ``FLOOR`` after each step of the optimiser, from where it can rise again."""
-
-    def __call__(self, gain: Any) -> Any:
-        return tf.maximum(gain, FLOOR)
+    return tf.maximum(gain, FLOOR)
 
 
-class Quantizer(tfmot.quantization.keras.quantizers.Quantizer):  # type: ignore[name-defined]
-    """A method says how a tensor parts into integer codes and a step (:meth:`split`); its value is their product.
+class Quantizer:
+    """What TF-MOT's wrapper calls. A method says how a tensor parts into integer codes and a step (:meth:`split`); its value is their
+    product.
 
     ``low``, ``high``: the least and largest code. ``sized``: it has a step or clip of its own, stored as ``start * gain``: the start is set
     once from data (:meth:`begin`), the gain starts at 1. ``learned``: the gain is trained; Adam's updates are relative to a step's size.
-    ``ties``: where a value between two codes goes, see :class:`.trained.Grid`. ``axis``: the tensor's channels, for one step a channel;
-    None for one step a tensor.
+    ``ties``: where a value between two codes goes, see :class:`edgeq.keras.lowbit.trained.Grid`. ``axis``: the tensor's channels, for one
+    step a channel; None for one step a tensor.
     """
 
     low: int
@@ -70,7 +76,7 @@ class Quantizer(tfmot.quantization.keras.quantizers.Quantizer):  # type: ignore[
         shape = () if self.axis is None else tuple(d if i in self._channels(tensor_shape) else 1 for i, d in enumerate(tensor_shape))
         keep = tf.keras.regularizers.L2(self.decay) if self.decay else None
         start = layer.add_weight(f"{name}_start", shape, initializer="ones", trainable=False)
-        gain = layer.add_weight(f"{name}_gain", shape, initializer="ones", trainable=self.learned, constraint=Bounds(), regularizer=keep)
+        gain = layer.add_weight(f"{name}_gain", shape, initializer="ones", trainable=self.learned, constraint=bounded, regularizer=keep)
         return {"start": start, "gain": gain}
 
     def __call__(self, inputs: Any, training: Any, weights: dict[str, Any], **kwargs: Any) -> Any:

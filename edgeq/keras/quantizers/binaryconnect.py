@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from edgeq.core.plugin_types import Quantiser
 from edgeq.keras.quantizers._base import Quantizer, straight, tf
 
 
@@ -36,5 +37,11 @@ class BinaryConnect(Quantizer):
         return {"bits": 1}
 
 
-def weights(bits: int, axis: int | None) -> Quantizer:
-    return BinaryConnect(bits)
+class Method(Quantiser):
+    weight_bits = (1, 1)
+
+    def weights(self, bits: int, axis: int | None) -> Quantizer:
+        return BinaryConnect(bits)
+
+
+plugin: Quantiser = Method()

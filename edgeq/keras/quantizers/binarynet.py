@@ -15,10 +15,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgeq.core.plugin_types import Quantiser
 from edgeq.keras.quantizers._base import Quantizer, straight, tf
-from edgeq.keras.quantizers.binaryconnect import weights
-
-__all__ = ["Sign", "activations", "weights"]
+from edgeq.keras.quantizers.binaryconnect import BinaryConnect
 
 
 class Sign(Quantizer):
@@ -32,5 +31,14 @@ class Sign(Quantizer):
         return {"bits": 1}
 
 
-def activations(bits: int) -> Quantizer:
-    return Sign(bits)
+class Method(Quantiser):
+    weight_bits = activation_bits = (1, 1)
+
+    def weights(self, bits: int, axis: int | None) -> Quantizer:
+        return BinaryConnect(bits)
+
+    def activations(self, bits: int) -> Quantizer:
+        return Sign(bits)
+
+
+plugin: Quantiser = Method()

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from edgeq.core.plugin_types import Quantiser
 from edgeq.keras.quantizers._base import TINY, Quantizer, rounded, straight, tf
 
 
@@ -64,9 +65,21 @@ class Activations(Quantizer):
         return {"bits": self.bits}
 
 
-def weights(bits: int, axis: int | None) -> Quantizer:
-    return Weights(bits, axis)
+class Method(Quantiser):
+    weight_bits = activation_bits = (1, 8)
+
+    def weights(self, bits: int, axis: int | None) -> Quantizer:
+        return Weights(bits, axis)
+
+    def activations(self, bits: int) -> Quantizer:
+        return Activations(bits)
+
+    def notes(self, bits: int) -> tuple[str, ...]:
+        if bits == 8:
+            return ("DoReFa's 8-bit weights are odd multiples up to 255 of their step: no int8 kernel holds them; lsq:w8 fits",)
+        if bits == 4:
+            return ("DoReFa's 4-bit weights are odd multiples up to 15 of their step: they fit int8, not packed INT4; lsq:w4 does",)
+        return ()
 
 
-def activations(bits: int) -> Quantizer:
-    return Activations(bits)
+plugin: Quantiser = Method()

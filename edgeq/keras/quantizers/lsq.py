@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from edgeq.core.plugin_types import Quantiser
 from edgeq.keras.quantizers._base import Quantizer, rounded, tf
 
 
@@ -51,9 +52,15 @@ class LSQ(Quantizer):
         return {**super().get_config(), "signed": self.signed, "images": self.images}
 
 
-def weights(bits: int, axis: int | None) -> Quantizer:
-    return LSQ(bits, axis)
+class Method(Quantiser):
+    weight_bits = (2, 8)  # at 1 bit its levels would be -1 and 0
+    activation_bits = (1, 8)
+
+    def weights(self, bits: int, axis: int | None) -> Quantizer:
+        return LSQ(bits, axis)
+
+    def activations(self, bits: int) -> Quantizer:
+        return LSQ(bits, signed=False, images=True)
 
 
-def activations(bits: int) -> Quantizer:
-    return LSQ(bits, signed=False, images=True)
+plugin: Quantiser = Method()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgeq.core.plugin_types import Quantiser
 from edgeq.keras.quantizers._base import Quantizer, rounded, tf
 
 
@@ -40,5 +41,12 @@ class PACT(Quantizer):
         return {"bits": self.bits}
 
 
-def activations(bits: int) -> Quantizer:
-    return PACT(bits)
+class Method(Quantiser):
+    activation_bits = (1, 8)
+    beside = "dorefa"
+
+    def activations(self, bits: int) -> Quantizer:
+        return PACT(bits)
+
+
+plugin: Quantiser = Method()

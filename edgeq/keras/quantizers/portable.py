@@ -17,7 +17,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from edgeq.keras.quantizers._base import rounded, straight, tf
+from edgeq.core.plugin_types import Quantiser
+from edgeq.keras.quantizers._base import Quantizer, rounded, straight, tf
 from edgeq.keras.quantizers.lsq import LSQ
 
 
@@ -31,12 +32,18 @@ class Portable(LSQ):
         return straight(tf.floor(x + 0.5), x)
 
 
-signed = Portable
+class Method(Quantiser):
+    weight_bits, activation_bits = (6, 6), (8, 8)
+    spelled = False  # it is tfmot:portable
+
+    def weights(self, bits: int, axis: int | None) -> Quantizer:
+        return Portable(bits, axis)
+
+    def activations(self, bits: int) -> Quantizer:
+        return Portable(bits, signed=False, images=True)
+
+    def branches(self, bits: int) -> Quantizer:
+        return Portable(bits, images=True)
 
 
-def weights(bits: int, axis: int | None) -> LSQ:
-    return Portable(bits, axis)
-
-
-def activations(bits: int) -> LSQ:
-    return Portable(bits, signed=False, images=True)
+plugin: Quantiser = Method()

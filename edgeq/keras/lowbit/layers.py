@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from edgeq.keras import engine
-from edgeq.keras.quantizers._base import Quantizer, straight, tf, tfmot
+from edgeq.keras.quantizers._base import Quantizer, straight, tf
 
+tfmot = engine.need("tensorflow_model_optimization")
 Wrapper = engine.need("tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper").QuantizeWrapperV2
 WEIGHTS = {"Conv2D": ("kernel", -1), "Dense": ("kernel", -1), "DepthwiseConv2D": ("depthwise_kernel", -2)}
 """Layers with a kernel: its name and the axis of its channels."""
 HEADROOM = 1.25  # of a pool's range over the images it is set by
 
 
-class Config(tfmot.quantization.keras.QuantizeConfig):
+class Config(tfmot.quantization.keras.QuantizeConfig):  # type: ignore[name-defined]
     """Quantise the kernel called ``attribute``, or the output, or nothing of a layer."""
 
     def __init__(self, attribute: str = "", kernel: Quantizer | None = None, output: Quantizer | None = None) -> None:

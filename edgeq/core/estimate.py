@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -24,3 +25,15 @@ class Estimate:
     pixels: np.ndarray | None
     difference: np.ndarray
     length: np.ndarray
+
+
+class Estimator(Protocol):
+    """A frozen dataclass whose fields are its options: how to place the queries of a row, and what their answers say of the slope."""
+
+    def queries(self, size: int) -> int:
+        """What a row of ``size`` elements costs."""
+        ...
+
+    def estimate(self, loss: Loss, images: np.ndarray, ids: np.ndarray, seed: int) -> Estimate:
+        """``images``: ``(r, h, w, c) uint8``; ``ids``: ``(r,) int64``. A row's estimate depends on its id, not on the others."""
+        ...

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.keras.lowbit.layers import QuantizedAdd, QuantizedPool, Wrapper
 from edgeq.keras.quantizers._base import CEILING, FLOOR, Quantizer, tf
-from edgeq.keras.quantizers._layers import QuantizedAdd, QuantizedPool, Wrapper
 
 
 def inner(layer: Any) -> Any:

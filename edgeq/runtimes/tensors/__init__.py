@@ -8,18 +8,18 @@ deployed runtime's. ONNX Runtime runs an ``.onnx`` whose fused graph has other t
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
+from edgeq.core.runtime import Codes, Runtime
 from edgeq.core.signature import Signature
-from edgeq.integer import classifier, model, read_tflite, rounding, tflite_file
+from edgeq.integer import model, read_tflite, rounding, tflite_file
 from edgeq.integer.graph import Graph
 from edgeq.integer.simulate import simulate
-from edgeq.runtimes._lanes import Codes
+from edgeq.runtimes._layout import as_images, layout_of
 from edgeq.runtimes._process import START, LostError, Worker, allowance, patience
 
 RUNTIMES = rounding.RUNTIMES
@@ -88,18 +88,17 @@ def places(file: model.Model, graph: Graph) -> dict[int, int]:
 
 One = Callable[[np.ndarray], dict[int, np.ndarray]]
 """``(1, h, w, c) uint8``, one image -> index of a tensor -> its codes."""
-_Of = Callable[[np.ndarray, list[int]], dict[int, np.ndarray]]
 
 
-def kept(name: str, path: str | Path, signature: Signature, codes: Codes) -> One:
+def kept(runtime: Runtime, path: str | Path, signature: Signature, codes: Codes) -> One:
     """The inner tensors by an interpreter in this process: for workers."""
     file = tflite_file.read(str(path))
     wanted = [i for i in (*file.inputs, *(i for op in file.ops for i in op.outputs)) if i >= 0 and file.tensors[i].dtype in _NUMBERS]
     most = 2**20 + 16 * sum(file.tensors[i].elements for i in wanted)  # bytes
-    one = (_micro if name == "tflm" else _lite)(name, path, file, signature, codes)
+    inner = runtime.tensors(path, signature, codes)
 
     def run(image: np.ndarray) -> dict[int, np.ndarray]:
-        row = one(image, wanted)
+        row = inner(image, wanted)
         if sum(value.nbytes for value in row.values()) > most:
             raise EdgeqError(f"{path}: its inner tensors are larger on an image than the file states")
         return row
@@ -107,46 +106,9 @@ def kept(name: str, path: str | Path, signature: Signature, codes: Codes) -> One
     return run
 
 
-def _lite(name: str, path: str | Path, file: model.Model, signature: Signature, codes: Codes) -> _Of:
-    from edgeq.runtimes import litert
-
-    with warnings.catch_warnings():  # it warns of the memory this takes
-        warnings.simplefilter("ignore")
-        lane = litert._Lane(model.file_bytes(path), name, signature, codes, _layout(file), preserve=True)
-    out = np.empty((1, signature.classes or 1), signature.output.dtype)
-
-    def run(image: np.ndarray, wanted: list[int]) -> dict[int, np.ndarray]:
-        lane.run(image, out)
-        kept = {}
-        for i in wanted:
-            try:
-                kept[i] = lane.interpreter.get_tensor(i)  # a copy
-            except ValueError:  # it has no memory: the runtime folded it away
-                continue
-        return kept
-
-    return run
-
-
-def _micro(name: str, path: str | Path, file: model.Model, signature: Signature, codes: Codes) -> _Of:
-    from edgeq.runtimes._micro import Micro
-
-    micro = Micro(path, keep=True)
-    enter = _enter(file, signature, codes)
-    out = np.empty((1, signature.classes or 1), signature.output.dtype)
-
-    def run(image: np.ndarray, wanted: list[int]) -> dict[int, np.ndarray]:
-        micro.run(enter(image), out)
-        return {i: micro.interpreter.GetTensor(i, 0)["tensor_data"].copy() for i in wanted}
-
-    return run
-
-
 def _enter(file: model.Model, signature: Signature, codes: Codes) -> Callable[[np.ndarray], np.ndarray]:
     """Images to input codes in the file's own layout, ``(n, *shape)``."""
-    from edgeq.runtimes.litert import as_images
-
-    shape, layout = file.tensors[file.inputs[0]].shape[1:], _layout(file)
+    shape, layout = file.tensors[file.inputs[0]].shape[1:], layout_of(file)
 
     def enter(images: np.ndarray) -> np.ndarray:
         space = np.empty((len(images), *shape), signature.input.dtype)
@@ -154,8 +116,3 @@ def _enter(file: model.Model, signature: Signature, codes: Codes) -> Callable[[n
         return space
 
     return enter
-
-
-def _layout(file: model.Model) -> str:
-    _, layout = classifier.image_layout(file.tensors[file.inputs[0]].shape) or ((), "nhwc")
-    return layout

@@ -1,4 +1,4 @@
-"""``tflm-exact``: the answers of TensorFlow Lite Micro, bit by bit, without its interpreter and several times as fast.
+"""The kernels of ``tflm-exact``: the answers of TensorFlow Lite Micro, bit by bit, several times as fast as its interpreter.
 
 The simulator (:mod:`edgeq.integer.simulate`) with three short cuts: a convolution's windows stay in the cache, its two roundings are one
 ``floor`` (:mod:`edgeq.integer.line`), and an elementwise op is a table of all its 256 or 65,536 inputs, filled by the simulator itself.
@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 import edgeq
+from edgeq.core import cpu
 from edgeq.core.errors import EdgeqError
+from edgeq.core.runtime import Codes
 from edgeq.core.signature import Signature
 from edgeq.integer import read_tflite
 from edgeq.integer.engines import LAYERS, doubt
@@ -23,8 +25,7 @@ from edgeq.integer.line import line
 from edgeq.integer.ops import EXACT32, Call, Step, clamp_range, limits, linear, padding, quantisation
 from edgeq.integer.rounding import requantiser
 from edgeq.integer.simulate import EXACT, KERNELS, plan
-from edgeq.runtimes import cpu
-from edgeq.runtimes._lanes import Codes, Lanes
+from edgeq.runtimes._lanes import Lanes
 
 RUNTIME = "tflm"
 MOST, BYTES = 16, 2**23  # images a lane takes at once, and what their widest windows may take
@@ -57,11 +58,10 @@ def steps(graph: Graph) -> list[Step]:
     return found
 
 
-def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int = 256, threads: int | None = None) -> Lanes:
+def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int, threads: int) -> Lanes:
     """The ``.tflite`` file as a target; :class:`EdgeqError` where an op of it is not exact."""
     graph = read_tflite.read(path)
     check(graph)
-    threads = threads or cpu.count()
     chunk = max(1, min(MOST, batch // threads, BYTES // _widest(graph)))
     kernels = steps(graph)
     identity = {

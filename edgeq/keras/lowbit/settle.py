@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from edgeq.keras.fold import affine
-from edgeq.keras.quantizers._layers import QuantizedAdd, Wrapper
+from edgeq.keras.lowbit.layers import QuantizedAdd, Wrapper
+from edgeq.keras.lowbit.trained import before, grid, kernel, quantizers, unit
 from edgeq.keras.quantizers.portable import Portable
-from edgeq.keras.quantizers.trained import before, grid, kernel, quantizers, unit
 
 LEAST = 8  # a smaller D stays as it is: few thresholds, and weights of few bits, leave certificates room enough
 

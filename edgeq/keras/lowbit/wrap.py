@@ -19,18 +19,18 @@ never means less activation.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
 from edgeq.keras.fold import fold
+from edgeq.keras.lowbit.layers import WEIGHTS, Config, QuantizedAdd, QuantizedPool, Wrapper
+from edgeq.keras.lowbit.trained import PASSING, before, inner, quantizers, unit
 from edgeq.keras.quantizers import Ends, Scheme
 from edgeq.keras.quantizers._base import tf
-from edgeq.keras.quantizers._layers import WEIGHTS, Config, QuantizedAdd, QuantizedPool, Wrapper
 from edgeq.keras.quantizers.lsq import LSQ
-from edgeq.keras.quantizers.trained import PASSING, before, inner, quantizers, unit
 
 MOMENTUM = 0.9
 """Of the moving averages of batch normalisation: with Keras's 0.99 a fine-tuning of some hundred steps ends far from its averages."""
@@ -47,8 +47,8 @@ def wrap(model: Any, scheme: Scheme, ends: Ends = "int8") -> Any:
     holders = [layer.name for layer in model.layers if type(layer).__name__ in WEIGHTS]
     if len(holders) < 3:
         raise EdgeqError(f"{model.name}: it has {len(holders)} layers with weights; quantising between the first and the last needs three")
-    weights = import_module(f"edgeq.keras.quantizers.{scheme.weights}").weights
-    chosen = import_module(f"edgeq.keras.quantizers.{scheme.activations}") if scheme.activations else None
+    weights = plugins.load(plugins.QUANTISERS, scheme.weights).weights
+    chosen = plugins.load(plugins.QUANTISERS, scheme.activations) if scheme.activations else None
     twins: dict[str, Any] = {}
 
     def kernel_of(name: str, axis: int) -> Any:
@@ -80,8 +80,8 @@ def wrap(model: Any, scheme: Scheme, ends: Ends = "int8") -> Any:
                 return Wrapper(tf.keras.layers.Activation("linear", name=layer.name), Config(output=chosen.activations(1)))
             return Wrapper(type(layer).from_config(config), Config(output=chosen.activations(scheme.a)))
         if kind == "Add":
-            signed = getattr(chosen, "signed", LSQ)
-            return QuantizedAdd(signed(min(7, max(4, scheme.a + 1)), images=True), name=layer.name)
+            bits = min(7, max(4, scheme.a + 1))
+            return QuantizedAdd(chosen.branches(bits) or LSQ(bits, images=True), name=layer.name)
         if kind in POOLS:
             flat, whole = kind[0] == "G", tuple(layer.input_shape[1:3])
             size = whole if flat else tuple(config["pool_size"])
