@@ -101,6 +101,7 @@ def test_answers_depend_on_neither_batch_nor_threads_nor_order(
         many.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [*FILES, *ZOO])
 def test_a_row_asked_alone_equals_the_row_asked_after_others(file: str, files: dict[str, Path]) -> None:
     """On every runtime that runs the file; TFLM's interpreter here in this process, as starting its workers takes longer."""
