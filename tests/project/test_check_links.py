@@ -41,7 +41,8 @@ def test_anchors_are_githubs() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "[a](docs/guide.md) [b](docs/guide.md#right-fooled-tied) [c](docs/) [d](#here) [e](https://example.org/x.md) [f](mailto:a@b.c)\n# Here",
+        "[a](docs/guide.md) [b](docs/guide.md#right-fooled-tied) [c](docs/) [d](#here)\n# Here",
+        "[a](https://example.org/x.md) [b](mailto:a@b.c)",
         "[two\nlines](docs/guide.md#again-1), and [ref][r]\n\n[r]: docs/guide.md",
         "`edgeq/real.py`, `edgeq/attacks/NAME.py`, `edgeq inspect x`, and `[code](nowhere.md)`",
         "```\n[fenced](nowhere.md) `edgeq/gone.py`\n```",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import import_graph
@@ -23,7 +24,7 @@ def test_a_circle_is_named_in_the_order_of_its_imports(tmp_path: Path, monkeypat
     files = {"__init__.py": "from house import a\n", "a.py": "import house.b\n", "b.py": late, "c.py": "from house import a\n", "d.py": ""}
     names = circle(modules(package(tmp_path, files)))
     assert names[0] == names[-1]
-    assert {(one, two) for one, two in zip(names, names[1:], strict=False)} == {
+    assert set(pairwise(names)) == {
         ("house.a", "house.b"),
         ("house.b", "house.c"),
         ("house.c", "house.a"),
