@@ -51,6 +51,7 @@ graph: .venv/installed
 
 # the site of docs/ with the Python reference, in site/; broken links, anchors and references are errors
 docs: .venv/docs
+	$(BIN)/python -m pytest -n 0 tests/project/test_docs_site.py
 	$(BIN)/python -m mkdocs build
 
 install: .venv/installed

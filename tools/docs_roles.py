@@ -18,7 +18,7 @@ _CITED = re.compile(r"docs/concepts\.md:\s+((?:\*[^*]+\*(?:,\s+)?)+)")
 
 
 def slug(heading: str) -> str:
-    """The anchor that MkDocs gives a heading of plain words."""
+    """The anchor that MkDocs gives a heading of plain words, which may be broken over two lines."""
     return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower())
 
 
@@ -32,7 +32,7 @@ def linked(text: str, place: griffe.Object) -> str:
         return f"`{shown}`" if _UNSHOWN.search(path) else f"[`{shown}`][{path}]"
 
     def cited(match: re.Match[str]) -> str:
-        return "Concepts: " + re.sub(r"\*([^*]+)\*", lambda m: f"[{m[1]}][{slug(' '.join(m[1].split()))}]", match[1])
+        return "Concepts: " + re.sub(r"\*([^*]+)\*", lambda m: f"[{m[1]}](../concepts.md#{slug(m[1])})", match[1])
 
     return _CITED.sub(cited, _ROLE.sub(role, text))
 

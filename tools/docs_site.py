@@ -23,8 +23,11 @@ TOP = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG
 FIRST = ("index", "quickstart", "python", "json", "concepts", "runtimes", "lowbit", "compare", "align")  # the others follow by name
 LAST = ("extending", "architecture", "contributing", "changelog", "security")
 LEFT_OUT = ("cli", "__main__")  # `edgeq COMMAND --help` is the reference of the former
-_LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s#]*)(#[^()\s]*)?\)")
-_CODE = re.compile(r"(^ *```.*?^ *```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+_LINK_OR_CODE = re.compile(
+    r"(?<!!)\[(?P<words>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<link>[^()\s#]*)(?P<anchor>#[^()\s]*)?\)"  # [words](link#anchor)
+    r"|^ *```.*?^ *```$|`[^`\n]+`",  # code, which stays
+    re.MULTILINE | re.DOTALL,
+)
 
 
 def rooms() -> list[str]:
@@ -88,7 +91,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     origin = next((name for name, site in TOP.items() if site == at), f"docs/{at}")
 
     def moved(match: re.Match[str]) -> str:
-        words, link, anchor = match[1], match[2], match[3] or ""
+        link = match["link"]
         if not link or ":" in link or at.startswith("reference/"):
             return match[0]
         target = posixpath.normpath(posixpath.join(posixpath.dirname(origin), link))
@@ -96,8 +99,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             target += "/README.md" if (ROOT / target / "README.md").is_file() else "/index.md"
         on_site = TOP.get(target, target.removeprefix("docs/"))
         if on_site == target:  # neither in docs/ nor a page of the top folder
-            return words
-        return f"[{words}]({posixpath.relpath(on_site, posixpath.dirname(at) or '.')}{anchor})"
+            return match["words"]
+        return f"[{match['words']}]({posixpath.relpath(on_site, posixpath.dirname(at) or '.')}{match['anchor'] or ''})"
 
-    parts = _CODE.split(markdown)  # text and code in turns
-    return "".join(part if i % 2 else _LINK.sub(moved, part) for i, part in enumerate(parts))
+    return _LINK_OR_CODE.sub(moved, markdown)
