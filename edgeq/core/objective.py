@@ -1,4 +1,4 @@
-"""What an attack maximises: one number a row, on logits (MEASURES: *Losses*)."""
+"""What an attack maximises: one number a row, on logits (docs/concepts.md: *Losses*)."""
 
 from __future__ import annotations
 

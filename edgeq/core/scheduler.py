@@ -1,7 +1,7 @@
 """Runs a query attack on a target: lanes, budget, stopping.
 
 Finished rows leave and waiting rows enter, so that the target's batch stays full. Queries are counted here, never by an attack;
-the clean image is every row's first one (MEASURES: *Queries*). What a row gets does not depend on the lanes or on its neighbours.
+the clean image is every row's first one (docs/concepts.md: *Queries*). What a row gets does not depend on the lanes or on its neighbours.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The TensorFlow twins of :mod:`edgeq.core.objective`: one number a row, on logits (MEASURES: *Losses*)."""
+"""The TensorFlow twins of :mod:`edgeq.core.objective`: one number a row, on logits (docs/concepts.md: *Losses*)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All numbers of a run, once: every table, JSON and page is made from what :func:`summarise` returns (MEASURES)."""
+"""All numbers of a run, once: every table, JSON and page is made from what :func:`summarise` returns (docs/concepts.md: *The figures*)."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def spread(values: np.ndarray) -> dict[str, float] | None:
 
 
 def _zeros(counts: Any, cell: Any, crafted: int) -> list[dict[str, Any]]:
-    """For each clamp the share of rows, and of pixels, whose first gradient was exactly zero (MEASURES: *Straight-through*): masked, not
-    safe. ``clamp`` is "" for a Keras network; ``pixels`` None in a run from before they were counted."""
+    """For each clamp the share of rows, and of pixels, whose first gradient was exactly zero: masked, not safe (docs/concepts.md:
+    *Straight-through*). ``clamp`` is "" for a Keras network; ``pixels`` None in a run from before they were counted."""
     if cell.kind != "gradient" or not isinstance(counts, dict):
         return []
     mine = [v if isinstance(v, dict) else {"": [v, 0, 0]} for key, v in counts.items() if key.startswith(f"{cell.cell}/")]
@@ -208,7 +208,7 @@ def _constant(run: OpenRun, name: str, labels: np.ndarray, classes: int) -> dict
 def _line(
     name: str, cell: Any, reference: str, clean: Any, seen: Any, noise: Any, norms: tuple[np.ndarray, np.ndarray], queries: np.ndarray
 ) -> dict[str, Any]:
-    """One target under one attack at one radius (MEASURES: *Fooled*, *Robust accuracy*, *Norms*, *Noise floor*)."""
+    """One target under one attack at one radius (docs/concepts.md: *Fooled*, *Robust accuracy*, *Norms*, *Noise floor*)."""
     before_grid, mine = name.endswith(BEFORE_GRID), seen[name]
     done = (clean[name].right >= 0) & (mine.correct >= 0)
     right, stands = done & (clean[name].right == 1), done & (mine.correct == 1)
