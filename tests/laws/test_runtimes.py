@@ -37,7 +37,7 @@ OTHERS = {
     "memory inside": lambda: tiny_tflite.stateful(inner=True),
 }
 STATEFUL = ("lstm", "memory", "memory inside")
-QUICK = ("int8", "label", "memory")  # the files that `make quick` shows; each takes its runtimes two processes
+QUICK = ("int8", "label", "memory")  # the files that `make quick` opens; each takes two processes per runtime
 ZOO = {p.name: p for p in sorted((Path(__file__).parents[2] / "docs" / "results" / "zoo").glob("*.*")) if p.suffix in (".tflite", ".onnx")}
 # Steps by which scores may differ from the reference kernels'. Each kernel set rounds its own way: one step in the logits of these two
 # layers. Softmax moves by at most a quarter of what a logit moves: 16/255 / 4 = 4 of its 1/256 steps, and one for its own rounding.
@@ -70,6 +70,10 @@ def open_target(name: str, path: Path, signature: Signature, **options: Any) -> 
     return runtimes.open(name, path, signature, codes_of(signature), **options)
 
 
+def unless_quick(file: str) -> tuple[pytest.MarkDecorator, ...]:
+    return () if file in QUICK else (pytest.mark.slow,)
+
+
 def images_for(signature: Signature, n: int) -> np.ndarray:
     return np.random.default_rng(7).integers(0, 256, (n, *signature.input.shape), np.uint8)
 
@@ -77,7 +81,7 @@ def images_for(signature: Signature, n: int) -> np.ndarray:
 PAIRS = [*((n, f) for n in LITERT for f in FILES), ("tflm-exact", "int8"), *(("tflm", f) for f in ("int8", "label", *STATEFUL))]
 
 
-@pytest.mark.parametrize(("name", "file"), [pytest.param(n, f, marks=() if f in QUICK else pytest.mark.slow) for n, f in PAIRS])
+@pytest.mark.parametrize(("name", "file"), [pytest.param(n, f, marks=unless_quick(f)) for n, f in PAIRS])
 def test_answers_depend_on_neither_batch_nor_threads_nor_order(
     name: str, file: str, files: dict[str, Path], signatures: dict[str, Signature]
 ) -> None:
@@ -139,7 +143,7 @@ def test_an_integer_graph_knows_no_state(files: dict[str, Path]) -> None:
         read_tflite.read(files["memory"])
 
 
-@pytest.mark.parametrize("file", LSB)
+@pytest.mark.parametrize("file", [pytest.param(f, marks=unless_quick(f)) for f in LSB])
 @pytest.mark.parametrize("name", ["litert-xnnpack", "litert-builtin", "tflm", "tflm-exact"])
 def test_agrees_with_the_reference_kernels_within_its_lsb(
     name: str, file: str, files: dict[str, Path], signatures: dict[str, Signature]
