@@ -21,7 +21,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[1]
 TOP = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
 FIRST = ("index", "quickstart", "python", "json", "concepts", "runtimes", "lowbit", "compare", "align")  # the others follow by name
-LAST = ("extending", "architecture", "contributing", "changelog", "security")
+LAST = ("extending", "plugins", "architecture", "contributing", "changelog", "security")
 LEFT_OUT = ("cli", "__main__")  # `edgeq COMMAND --help` is the reference of the former
 _LINK_OR_CODE = re.compile(
     r"(?<!!)\[(?P<words>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<link>[^()\s#]*)(?P<anchor>#[^()\s]*)?\)"  # [words](link#anchor)

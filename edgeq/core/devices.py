@@ -78,9 +78,9 @@ def fits(device: Device, file_bytes: int, arena_bytes: int | None = None) -> Fit
 
 
 def _folder() -> Path:
-    """``edgeq/targets`` in an installed wheel, ``targets`` beside the package in a checkout."""
+    """``edgeq/devices`` in an installed wheel, ``targets`` beside the package in a checkout."""
     package = Path(str(resources.files("edgeq")))
-    for folder in (package / "targets", package.parent / "targets"):
+    for folder in (package / "devices", package.parent / "targets"):
         if folder.is_dir():
             return folder
     raise EdgeqError(f"{package}: its device profiles are missing; install edgeq again")
