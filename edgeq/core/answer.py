@@ -1,4 +1,4 @@
-"""What a target answers, and what "right" and "fooled" mean (MEASURES: *Fooled*, *Ties*)."""
+"""What a target answers, and what "right" and "fooled" mean (docs/concepts.md: *Fooled*, *Ties*)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Answer:
         return (self.raw.astype(np.float32) - np.float32(self.zero)) * np.float32(self.scale)
 
     def logits(self) -> np.ndarray:
-        """``(m, k) float32``: logits, or ``log(max(p, LSB/2))`` where only probabilities are seen (MEASURES: *Losses*)."""
+        """``(m, k) float32``: logits, or ``log(max(p, LSB/2))`` where only probabilities are seen (docs/concepts.md: *Losses*)."""
         if self.kind == "label":
             raise TypeError("a label has no logits")
         values = self.values()

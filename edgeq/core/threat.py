@@ -1,4 +1,4 @@
-"""The threat: a norm, a radius, and the sensor's grid (MEASURES: *Pixels and the grid*)."""
+"""The threat: a norm, a radius, and the sensor's grid (docs/concepts.md: *Pixels and the grid*)."""
 
 from __future__ import annotations
 

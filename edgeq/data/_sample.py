@@ -1,4 +1,4 @@
-"""Which images are shown: a seeded, class-stratified sample (MEASURES: *Images*)."""
+"""Which images are shown: a seeded, class-stratified sample (docs/concepts.md: *Images*)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of the engines: which versions, on which processors, what XNNPACK's delegate takes, and how far each formula was checked.
+"""What is known of the engines: which versions, on which processors, and how far each formula was checked.
 
 The formulas of :mod:`edgeq.integer.rounding` and :mod:`edgeq.integer.ops` restate the engines' sources. Each has a range in which it does:
 beyond it kernels wrap around at 16 or 32 bits, shift by more than a word, abort, or leave the op to another kernel. :func:`doubt` says
@@ -8,14 +8,12 @@ whether an op lies outside. Nothing is proven there. ``tools/attack_proofs.py`` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeq.integer.delegate import LAYERS, ratio, slopes
 from edgeq.integer.graph import Tensor
-
-if TYPE_CHECKING:
-    from edgeq.integer.ops import Call
+from edgeq.integer.ops import Call, clamp_range
 
 VERSIONS = {"litert": "LiteRT 2.3", "tflm": "TFLite Micro 0.dev20261023", "ort": "ONNX Runtime 1.31"}
 """The engines whose sources and binaries the formulas were checked against."""
@@ -23,55 +21,11 @@ PROCESSORS = "x86-64 with AVX2"
 """Where. Without AVX2, LiteRT's builtin kernels multiply matrices in plain C++, which rounds otherwise; its ARM kernels are others too, the
 builtin ones nearly everywhere, XNNPACK's for MUL and for uint8 files."""
 
-LAYERS = ("conv", "depthwise", "dense")
-
 
 def named(runtimes: Sequence[str]) -> str:
     """The engines of ``runtimes`` with their versions, and the processors: "LiteRT 2.3 and TFLite Micro ... on x86-64"."""
     engines = dict.fromkeys(VERSIONS["litert" if r.startswith("litert") else r] for r in runtimes)
     return " and ".join(engines) + f" on {PROCESSORS}"
-
-
-def left_to_builtin(call: Call) -> bool:
-    """Whether XNNPACK's delegate leaves the op to LiteRT's builtin kernels: the conditions of its ``Visit`` functions."""
-    kind, given, out = call.op.kind, next(iter(call.inputs), None), call.output
-    if given is None or not (out.quantised or given.quantised):
-        return False
-    w = call.inputs[1] if kind in LAYERS else None
-    if any(t is not None and t.quantised and t.axis for t in (*(call.inputs if w is None else (given,)), out)):
-        return True  # a quantised dimension is stated where there is one scale
-    if w is not None:
-        packed = w.dtype == "int4" and (kind != "dense" or w.shape[1] % 2 == 1)
-        return packed or (w.dtype == "uint8" and w.axis != 0)
-    if kind in ("add", "sub", "mul"):
-        return not _delegated(call)
-    if kind == "leaky_relu":
-        above, below = _slopes(call)
-        return not (2.0**-8 <= above <= 128 and -127.99609375 <= below <= 128 and abs(below) >= 2.0**-8)
-    if kind == "quantize":
-        return given.quantised and (given.dtype != out.dtype or not 2.0**-8 <= _ratio(given, out) <= 128)
-    if kind == "max_pool":
-        window, stride = call.op.options["window"], call.op.options["stride"]
-        return any(s > k for s, k in zip(stride, window, strict=True))
-    return kind in ("average_pool", "minimum", "maximum", "softmax", "hard_swish", "relu", "relu6", "relu_n1_to_1", "resize_nearest")
-
-
-def _ratio(a: Tensor, b: Tensor) -> float:
-    return float(np.float32(a.scale[0]) / np.float32(b.scale[0]))
-
-
-def _slopes(call: Call) -> tuple[float, float]:
-    """Of LEAKY_RELU, in codes: above zero and below."""
-    above = np.float32(call.given.scale[0]) / np.float32(call.output.scale[0])
-    return float(above), float(above * np.float32(call.op.options["alpha"]))
-
-
-def _delegated(call: Call) -> bool:
-    """Of ADD, SUB and MUL: whether XNNPACK takes their scales."""
-    a, b = (t for t in call.inputs if t is not None)
-    if call.op.kind == "mul":
-        return 2.0**-16 <= float(np.float32(a.scale[0]) * np.float32(b.scale[0]) / np.float32(call.output.scale[0])) < 256
-    return all(2.0**-10 <= _ratio(t, call.output) < 256 for t in (a, b))
 
 
 def refused(call: Call) -> str | None:
@@ -118,8 +72,6 @@ _METADATA = "has a bias whose stated quantisation is not that of its products, w
 
 
 def _layer(call: Call) -> str | None:
-    from edgeq.integer.ops import clamp_range
-
     x, w, b = (*call.inputs, None)[:3]
     assert x is not None
     assert w is not None
@@ -165,11 +117,11 @@ def _rescaling(call: Call) -> str | None:
     """QUANTIZE between codes and RELU of all kinds."""
     if not call.given.quantised:
         return None
-    return "multiplies codes by 2^20 or more, beyond 32 bits" if _ratio(call.given, call.output) >= 2.0**20 else None
+    return "multiplies codes by 2^20 or more, beyond 32 bits" if ratio(call.given, call.output) >= 2.0**20 else None
 
 
 def _mean(call: Call) -> str | None:
-    return "multiplies codes by 2^12 or more, beyond 32 bits" if _ratio(call.given, call.output) >= 2.0**12 else None
+    return "multiplies codes by 2^12 or more, beyond 32 bits" if ratio(call.given, call.output) >= 2.0**12 else None
 
 
 def _leaky_relu(call: Call) -> str | None:
@@ -178,7 +130,8 @@ def _leaky_relu(call: Call) -> str | None:
         return "has a slope of 0, or none that float32 holds"
     if alpha < 0 and not call.xnnpack:
         return "has a negative slope, whose halves kernels round either way"
-    return "multiplies codes by 2^20 or more, beyond 32 bits" if max(map(abs, _slopes(call))) >= 2.0**20 else None
+    steepest = max(map(abs, slopes(call.op, call.given, call.output)))
+    return "multiplies codes by 2^20 or more, beyond 32 bits" if steepest >= 2.0**20 else None
 
 
 def _hard_swish(call: Call) -> str | None:

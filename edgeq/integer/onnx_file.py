@@ -29,7 +29,7 @@ _ATTRIBUTES = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints"}  # onnx.Attribute
 
 
 def read(path: str) -> Model:
-    """The model in the file ``path``. Raises :class:`EdgeqError`."""
+    """The model in the file ``path``. Raises :class:`~edgeq.core.errors.EdgeqError`."""
     return parse(self_contained(path), str(path))
 
 

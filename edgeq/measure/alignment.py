@@ -1,5 +1,5 @@
 """Whether the gradients that attacks follow are the network's: cosines between the float network's, the file's own and estimates from
-queries (B19 figure 4), what is exactly zero or explodes (B19 5.1.2), and the variance of the logits (MEASURES: *Straight-through*).
+queries (B19 figure 4), what is exactly zero or explodes (B19 5.1.2), and the variance of the logits (docs/concepts.md: *Straight-through*).
 """
 
 from __future__ import annotations

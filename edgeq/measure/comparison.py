@@ -1,6 +1,6 @@
 """Two runtimes of one file, or two files, on the same images: accuracy, flips, scores, and each one's adversarial examples on the other.
 
-MEASURES: *Robust accuracy*, *Noise floor*, *Intervals*. The sides are called A and B.
+docs/concepts.md: *Robust accuracy*, *Noise floor*, *Intervals*. The sides are called A and B.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _right(right: np.ndarray) -> dict[str, Any]:
 
 
 def _attacked(seen: _Seen, clean: np.ndarray) -> dict[str, Any]:
-    """The three figures of MEASURES (*Robust accuracy*) for each side, in pairs, and how many labels differ."""
+    """For each side the three accuracies (docs/concepts.md: *Robust accuracy*), in pairs, and how many labels differ."""
     right, stands = np.concatenate(seen.right, axis=1), np.concatenate(seen.stands, axis=1)
     robust = _right(stands & clean)
     return {

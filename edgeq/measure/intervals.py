@@ -1,4 +1,4 @@
-"""The doubt that stands beside a number (MEASURES: *Intervals*)."""
+"""The doubt that stands beside a number (docs/concepts.md: *Intervals*)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All figures of a run, once: every table, JSON document and page is made from what :func:`summarise` returns (MEASURES)."""
+"""All figures of a run, once: every table, JSON document and page is made from what :func:`summarise` returns (docs/concepts.md)."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _radius(cell: Cell) -> tuple[float | None, float | None]:
 
 
 def _zeros(run: Reader, cell: Cell, crafted: int) -> tuple[ZeroGradient, ...]:
-    """For each clamp what of the first gradient was exactly zero (MEASURES: *Straight-through*): masked, not safe."""
+    """For each clamp what of the first gradient was exactly zero (docs/concepts.md: *Straight-through*): masked, not safe."""
     if cell.kind != "gradient":
         return ()
     return tuple(
@@ -225,7 +225,7 @@ def _line(
     queries: np.ndarray,
     labels: np.ndarray,
 ) -> Line:
-    """One target under one attack at one radius (MEASURES: *Fooled*, *Robust accuracy*, *Norms*, *Noise floor*)."""
+    """One target under one attack at one radius (docs/concepts.md: *Fooled*, *Robust accuracy*, *Norms*, *Noise floor*)."""
     id, before_grid = spec.id, spec.derived == "before-grid"
     mine = seen[id]
     done = (clean[id].right >= 0) & (mine.correct >= 0)

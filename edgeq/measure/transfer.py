@@ -1,4 +1,4 @@
-"""The transfer matrix: who is fooled by what was crafted on whom (MEASURES: *Transfer*)."""
+"""The transfer matrix: who is fooled by what was crafted on whom (docs/concepts.md: *Transfer*)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sentences that belong beside the numbers: what the attacker knows, and what is *not* shown (MEASURES: *What a report may say*)."""
+"""The sentences beside the numbers: what the attacker knows, and what is *not* shown (docs/concepts.md: *What a report may say*)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a pixel to the code that enters the network, and to the real value the network sees (MEASURES: *Pixel to input*)."""
+"""From a pixel to the code that enters the network, and to the real value the network sees (docs/concepts.md: *Pixel to input*)."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.runtime import Codes
 from edgeq.core.signature import Signature
 from edgeq.integer import read_tflite
-from edgeq.integer.engines import LAYERS, doubt
+from edgeq.integer.delegate import LAYERS
+from edgeq.integer.engines import doubt
 from edgeq.integer.graph import Graph, Op, Tensor
 from edgeq.integer.line import line
 from edgeq.integer.ops import EXACT32, Call, Step, clamp_range, limits, linear, padding, quantisation

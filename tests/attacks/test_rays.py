@@ -61,6 +61,7 @@ def test_ever_shorter_runs_are_turned_and_the_last_ones_are_single_pixels():
     assert (state.level == 5).all()
 
 
+@pytest.mark.slow
 def test_it_finds_most_of_what_can_be_fooled_and_counts_what_it_asked_outside():
     target, rows, clean = setting(60)
     bare = toys.LinearTarget(kind="label")

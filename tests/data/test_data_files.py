@@ -178,6 +178,7 @@ def test_a_huge_memo_index_allocates_nothing() -> None:
     assert _pickle.read_dict(b"\x80\x02}r\xff\xff\xff\x7f.", "x") == {}
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), min_size=1, max_size=4))
 def test_flipped_bytes_of_a_pickle_give_a_dictionary_or_a_sentence(flips: list[tuple[int, int]]) -> None:
@@ -285,6 +286,7 @@ def test_svhn_is_not_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         data.open("svhn")
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @example(compress=False, flips=[(220, 40)], cut=0)  # its numbers are missing
 @given(st.booleans(), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 600))
@@ -384,6 +386,7 @@ def test_npz_whose_header_promises_more_than_it_holds(tmp_path: Path) -> None:
         data.open(f"npz:{tmp_path / 'd.npz'}")
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.booleans(), st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), min_size=1, max_size=4))
 def test_damaged_npz_gives_images_or_a_sentence(

@@ -39,6 +39,7 @@ def test_kinds_and_problems() -> None:
     assert "custom op" in (classifier.classifier_problem(onnx_file.parse(proto.SerializeToString(), "m.onnx")) or "")
 
 
+@pytest.mark.slow
 def test_damage_is_a_sentence() -> None:
     content, rng = tiny_onnx.classifier(), np.random.default_rng(0)
     refused = []

@@ -17,7 +17,7 @@ from random_graphs import Builder
 from edgeq.integer import engines, fixed_point, ops, rounding
 from edgeq.integer.certify import certify_layer
 from edgeq.integer.engines import doubt
-from edgeq.integer.graph import Graph
+from edgeq.integer.graph import Graph, Op
 from edgeq.integer.ops import Call, convert, curves, elementwise
 from edgeq.integer.portable import prove
 from edgeq.integer.rounding import RUNTIMES
@@ -25,6 +25,7 @@ from edgeq.integer.simulate import simulate
 from edgeq.integer.write_tflite import write_tflite
 
 pytest.importorskip("tflite_micro")
+pytestmark = pytest.mark.slow
 
 
 @settings(max_examples=2, deadline=None, derandomize=True)
@@ -47,8 +48,8 @@ def _old_multiplier(call: Call) -> np.float64:
     return np.float64(sa * sb / so)
 
 
-def _old_delegate(call: Call) -> bool:
-    return call.op.kind in ("softmax", "hard_swish")
+def _old_delegate(op: Op, inputs: object, output: object) -> bool:
+    return op.kind in ("softmax", "hard_swish")
 
 
 def _no_doubt(kind: str) -> Callable[[pytest.MonkeyPatch], None]:

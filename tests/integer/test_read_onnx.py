@@ -117,6 +117,7 @@ def test_an_optimised_file_that_onnx_runtime_saved(tmp_path: Path) -> None:
         assert np.array_equal(simulate(graph_of(optimised), codes, "ort"), answers(content, codes))
 
 
+@pytest.mark.slow
 def test_the_digits_file_in_every_tensor(digits_models: Any) -> None:
     from edgeq import data
 
@@ -224,6 +225,7 @@ def test_two_quantisations_in_a_row_are_one() -> None:
 # -- files that are damaged, or not for us ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_damaged_files_give_a_graph_or_a_sentence() -> None:
     files = [
         tiny_onnx.classifier(4, 4),
@@ -243,6 +245,7 @@ def test_damaged_files_give_a_graph_or_a_sentence() -> None:
     assert min(told.values()) > 30, told
 
 
+@pytest.mark.slow
 def test_wrong_attributes_inputs_and_shapes_give_a_graph_or_a_sentence() -> None:
     files = [
         tiny_onnx.classifier(4, 4),

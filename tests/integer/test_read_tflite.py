@@ -111,6 +111,7 @@ def test_what_a_file_declares_is_held_against_what_it_does(change: dict[str, Any
         read_tflite.from_model(_changed(**change))
 
 
+@pytest.mark.slow
 def test_damage_is_a_sentence_or_a_graph_that_runs() -> None:
     rng = np.random.default_rng(0)
     files = [tiny_tflite.classifier(8, 8, 3, dtype=d) for d in ("int8", "uint8")]

@@ -90,6 +90,7 @@ def _step(graph: Graph, op, runtime: str):
     return lambda x: step(x)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["conv", "depthwise", "dense"]), st.booleans(), st.booleans())
 def test_what_is_claimed_is_so_for_every_accumulator(seed: int, kind: str, packed: bool, wild: bool) -> None:

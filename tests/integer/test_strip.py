@@ -31,6 +31,7 @@ def test_one_number_changes_and_no_op_does(options):
     assert reader.name == ("ARG_MAX" if options.get("label") and "SOFTMAX" not in [op.name for op in after.ops] else "SOFTMAX")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", [*LITERT, "tflm"])
 @pytest.mark.parametrize("label", [False, True])
 def test_its_logits_are_the_simulators_and_their_top_class_is_the_files(runtime, label, tmp_path):
@@ -55,6 +56,7 @@ def test_its_logits_are_the_simulators_and_their_top_class_is_the_files(runtime,
         np.testing.assert_array_equal(answers[bare].raw, want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["int8", "float", "QLinear", "QDQ"])
 def test_the_logits_of_an_onnx_file(kind, tmp_path):
     pytest.importorskip("onnxruntime")

@@ -94,6 +94,7 @@ def test_damage_is_a_sentence() -> None:
     assert 100 < len(refused) < 400
 
 
+@pytest.mark.slow
 def test_a_vector_that_claims_four_billion_entries_costs_nothing() -> None:
     content = tiny_tflite.classifier()
     tracemalloc.start()

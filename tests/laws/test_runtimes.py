@@ -46,6 +46,13 @@ FILES: dict[str, Callable[[], bytes]] = {
     "fixed batch.onnx": functools.partial(tiny_onnx.classifier, fixed_batch=True),
 }
 STATEFUL = ("lstm.tflite", "memory.tflite", "memory inside.tflite")
+QUICK = ("int8.tflite", "label.tflite", "memory.tflite")  # the files that `make quick` opens; each takes two processes per runtime
+
+
+def unless_quick(file: str) -> tuple[pytest.MarkDecorator, ...]:
+    return () if file in QUICK else (pytest.mark.slow,)
+
+
 CASES = [(name, file) for name, runtime in FOUND.items() for file in FILES if Path(file).suffix in runtime.forms]
 REFERENCE = "litert-reference"
 CLOSE = [name for name, runtime in FOUND.items() if ".tflite" in runtime.forms and runtime.simulated and name != REFERENCE]
@@ -117,7 +124,7 @@ def children() -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(("name", "file"), CASES)
+@pytest.mark.parametrize(("name", "file"), [pytest.param(*case, marks=unless_quick(case[1])) for case in CASES])
 def test_answers_depend_on_neither_batch_nor_threads_nor_order(name: str, file: str, folder: Path) -> None:
     path = written(folder, file)
     signature = suits(name, path)
@@ -156,7 +163,7 @@ def test_answers_depend_on_neither_batch_nor_threads_nor_order(name: str, file: 
     assert threading.active_count() <= threads
 
 
-@pytest.mark.parametrize(("name", "file"), CASES)
+@pytest.mark.parametrize(("name", "file"), [pytest.param(*case, marks=unless_quick(case[1])) for case in CASES])
 def test_what_is_refused_when_it_is_tried_is_refused_when_it_is_opened(name: str, file: str, folder: Path) -> None:
     here(name)
     path = written(folder, file)
@@ -203,6 +210,7 @@ def test_every_runtime_runs_a_file_of_each_of_its_forms(form: str, folder: Path)
             assert isinstance(probed(name, written(folder, f"int8{form}")), Signature), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [*FILES, *ZOO])
 def test_a_row_asked_alone_equals_the_row_asked_after_others(file: str, folder: Path) -> None:
     """On every runtime that runs the file; TFLM's interpreter here in this process, as starting its workers takes longer."""
@@ -239,7 +247,7 @@ def test_an_integer_graph_knows_no_state(folder: Path) -> None:
         read_tflite.read(written(folder, "memory.tflite"))
 
 
-@pytest.mark.parametrize("file", LSB)
+@pytest.mark.parametrize("file", [pytest.param(file, marks=unless_quick(file)) for file in LSB])
 @pytest.mark.parametrize("name", CLOSE)
 def test_agrees_with_the_reference_kernels_within_its_lsb(name: str, file: str, folder: Path) -> None:
     path = written(folder, file)

@@ -1,4 +1,4 @@
-"""Pixels to codes: the shift of MEASURES, stated normalisations, and what is refused."""
+"""Pixels to codes: the shift (docs/concepts.md: *Pixel to input*), stated normalisations, and what is refused."""
 
 from __future__ import annotations
 

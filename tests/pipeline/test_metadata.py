@@ -106,6 +106,7 @@ def test_nothing_useful_is_nothing_said(tmp_path: Path, content: bytes) -> None:
 WHOLE = model(metadata([127.5], [127.5], "labels.txt"), {"labels.txt": "cat\ndog\n"})
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=5), st.integers(0, len(WHOLE)))
 def test_damaged_metadata_never_crashes(tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]], cut: int) -> None:

@@ -154,6 +154,7 @@ def test_pictures_are_the_images_and_their_difference(tmp_path):
                     assert fooled == (run.correct(group["cell"].cell, target)[i[0]] == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(224, 224, 3), (28, 28, 1)])
 def test_the_page_stays_small_and_takes_any_shape(tmp_path, shape):
     html = page(make_run(tmp_path / "a.sqlite", n=30, shape=shape))

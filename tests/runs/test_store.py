@@ -236,6 +236,7 @@ def test_records_of_another_shape_are_damage(tmp_path, value):
         summarise(run)
 
 
+@pytest.mark.slow
 def test_flipped_bytes_give_a_sentence_or_a_summary_never_a_traceback(tmp_path):
     from edgeq.report.html import render
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeq.integer.engines import left_to_builtin
+from edgeq.integer.delegate import left_to_builtin
 from edgeq.integer.graph import Op, Tensor
 
 Step = Callable[..., np.ndarray]
@@ -35,7 +35,7 @@ class Call:
     @property
     def xnnpack(self) -> bool:
         """Whether XNNPACK computes it: on that runtime, and taken by its delegate."""
-        return self.runtime == "litert-xnnpack" and not left_to_builtin(self)
+        return self.runtime == "litert-xnnpack" and not left_to_builtin(self.op, self.inputs, self.output)
 
     @property
     def kernels(self) -> str:
