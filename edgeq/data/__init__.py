@@ -16,7 +16,7 @@ from edgeq.data._classes import check_labels, read_names, with_map, with_names
 from edgeq.data._images import Images
 from edgeq.data._sample import sample
 
-__all__ = ["Images", "check_labels", "decode", "open", "read_names", "sample"]
+__all__ = ["Images", "check_labels", "decode", "fitted", "open", "read_names", "sample"]
 
 
 def open(
@@ -39,6 +39,13 @@ def open(
     data = plugins.load(plugins.DATA_SETS, name)(spec, path, split, label_column=label_column, classes=classes)
     if not isinstance(data, Images):
         raise EdgeqError(f"{spec}: the data set {name} returns {type(data).__name__}; it should return edgeq.data.Images")
+    return fitted(data, classes, class_map, class_names)
+
+
+def fitted(
+    data: Images, classes: int | None, class_map: str | Path | Mapping[str, int] | None, class_names: Sequence[str] | None
+) -> Images:
+    """``data`` with labels that are classes of the model; what they are stands at :func:`open`. Raises :class:`EdgeqError`."""
     if class_map is not None:
         data = with_map(data, class_map, class_names)
     elif class_names is not None:

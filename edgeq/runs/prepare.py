@@ -6,7 +6,7 @@ Whatever is wrong with the files or the options is said here, before the run fil
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +15,9 @@ import numpy as np
 
 import edgeq
 from edgeq import data, runtimes
-from edgeq.core import plugins
 from edgeq.core.cell import Cell
 from edgeq.core.errors import EdgeqError
+from edgeq.core.rows import row_id
 from edgeq.core.signature import Signature
 from edgeq.data import Images
 from edgeq.pipeline import codes as pixel_codes
@@ -26,11 +26,13 @@ from edgeq.pipeline.codes import PixelCodes
 from edgeq.pipeline.preprocess import Preprocess, resolve
 from edgeq.runs.format import RunTarget
 from edgeq.runs.plan import Plan, cells
-from edgeq.runs.store import Run
+from edgeq.runs.settle import settle
+from edgeq.runs.store import NewRows, Run
 from edgeq.targets import access
-from edgeq.targets.access import Level
-from edgeq.targets.probing import Probed, probe
+from edgeq.targets.probing import Probed, probe, sibling
 from edgeq.targets.spec import KERAS, Artifact, TargetSpec, is_float, networks
+
+PART = 256  # images in memory at once, where rows are written with the plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +50,10 @@ class Setting:
     classes: list[str] | None  # the model's own names, where it states them
     notes: list[str]
     access: dict[str, str] | None = None  # the level of the whole run and a sentence on it; None: each attack has what it needs
+    given: bool = False  # the images are the caller's: nobody can read them again
 
     def create(self, path: Path, command: list[str]) -> Run:
-        """The run file, with every record but the rows."""
+        """The run file, with every record but the rows; with these, too, where the images were ``given``."""
         meta = {
             "plan": self.plan.to_json(),
             "command": command,
@@ -62,9 +65,18 @@ class Setting:
             "classes": list(self.dataset.classes) if self.dataset.classes else None,
             "notes": self.notes,
             "access": self.access,
+            "data": {"spec": self.plan.data, "sha256": self.dataset.sha256()} if self.given else None,
         }  # fmt: skip
         shape = (*self.preprocess.size, self.preprocess.channels)
-        return Run.create(path, shape=shape, n=len(self.index), meta=meta, records=(*self.artifacts, *self.targets, *self.cells))
+        records = (*self.artifacts, *self.targets, *self.cells)
+        return Run.create(path, shape=shape, n=len(self.index), meta=meta, records=records, rows=self._rows() if self.given else ())
+
+    def _rows(self) -> Iterator[NewRows]:
+        for start in range(0, len(self.index), PART):
+            places = np.arange(start, min(start + PART, len(self.index)))
+            names = [self.dataset.names[i] for i in self.index[places]]
+            images = data.decode(self.dataset, self.index[places], self.preprocess.apply)
+            yield places, np.array([row_id(name) for name in names]), names, self.labels[places], images
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +94,9 @@ class _Network:
         return next(t.spec for t in self.targets if t.spec.runtime == self.probed.main)
 
 
-def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
-    """Raises :class:`EdgeqError`. ``say`` hears what takes time."""
+def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Images | None = None) -> Setting:
+    """Raises :class:`EdgeqError`. ``say`` hears what takes time. ``given``: images that are all shown, in their order, in the place of a
+    sample of ``plan.data``; where they have the model's own shape they are neither resized nor cropped."""
     _check(plan)
     notes: list[str] = []
     probed = _probe(plan, say, notes)
@@ -97,8 +110,8 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     first = probed[0]
     _, classes, _ = metadata.stated(first.path)
     classes = list(data.read_names(plan.class_names)) if plan.class_names else classes
-    dataset = open_data(plan, first.signature.classes, classes)
-    index = data.sample(dataset, plan.n, plan.seed)
+    dataset = open_data(plan, first.signature.classes, classes, given)
+    index = data.sample(dataset, plan.n, plan.seed) if given is None else np.arange(len(given))
     if not len(index):
         raise EdgeqError(f"{plan.data}: holds no image to sample")
     labels = dataset.labels[index]
@@ -106,16 +119,16 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     if plan.n is not None and len(index) < plan.n:
         notes.append(f"{plan.data} holds {len(index)} images; all are used (--n {plan.n})")
     stored = dataset.image(int(index[0])).shape
-    mains = [_network(plan, p, names[p.path], stored, notes) for p in probed]
+    mains = [_network(plan, p, names[p.path], stored, given is not None, notes) for p in probed]
     for other in mains[1:]:
-        _same_task(plan, mains[0], other, classes, labels, index)
+        _same_task(plan, mains[0], other, classes, labels, index, given)
     targets = [t for network in mains for t in network.targets]
     lenders = [_source(plan, path, names[path], mains[0], notes) for path in sources]
     targets += [t for t in lenders if t.id not in {have.id for have in targets}]
     if plan.agree is not None:
         targets.append(_ensemble(plan.agree, mains))
 
-    plan, seen, level = _settle(plan, [(network.probed.path, network.main) for network in mains])
+    plan, seen, level = settle(plan, [(network.probed.path, network.main) for network in mains])
     if level is not None:
         notes.append(level["sentence"])
     gradients_of = [*(t.id for t in lenders), *(spec.id for spec in _own(plan, mains, notes))]
@@ -124,11 +137,15 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     artifacts = {a.sha256: a for a in map(Artifact.of, [*sources, *(f for p in probed for f in dict.fromkeys(p.files.values()))])}
     used = list(dict.fromkeys(t.spec.artifact for t in targets if t.spec.artifact))
     geometry = mains[0].preprocess
-    return Setting(plan, geometry, [artifacts[h] for h in used], targets, planned, dataset, index, labels, classes, notes, level)
+    records = [artifacts[h] for h in used]
+    return Setting(plan, geometry, records, targets, planned, dataset, index, labels, classes, notes, level, given is not None)
 
 
-def open_data(plan: Plan, classes: int | None, names: list[str] | None) -> Images:
-    """The plan's data with labels that fit a model of ``classes`` classes; ``names``: the model's own names of them, where stated."""
+def open_data(plan: Plan, classes: int | None, names: list[str] | None, given: Images | None = None) -> Images:
+    """The plan's data, or what is ``given`` in its place, with labels that fit a model of ``classes`` classes; ``names``: the model's own
+    names of them, where stated."""
+    if given is not None:
+        return data.fitted(given, classes, plan.class_map, names)
     return data.open(plan.data, label_column=plan.label_column, classes=classes, class_map=plan.class_map, class_names=names)
 
 
@@ -172,15 +189,19 @@ def _fitting(path: Path, asked: Sequence[str]) -> tuple[str, ...]:
     """Of the runtimes that were asked for, those that run files of this format. Raises :class:`EdgeqError` where none does."""
     if is_float(path) or not asked:
         return ()
-    fitting = tuple(name for name in asked if name != KERAS and (path.suffix != ".onnx" or name == "ort"))
+    onnx = path.suffix == ".onnx"
+    fitting = tuple(name for name in asked if name != KERAS and ((onnx or sibling(path)) if name == "ort" else not onnx))
     if not fitting:
         raise EdgeqError(f"{path}: none of --runtime {','.join(asked)} runs it; name one that does as well")
     return fitting
 
 
-def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], notes: list[str]) -> _Network:
+def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], given: bool, notes: list[str]) -> _Network:
     spec, classes, where = metadata.stated(probed.path)
     h, w, c = probed.signature.input.shape
+    if given and stored == (h, w, c):  # they were resized and cropped before
+        stated = Preprocess.parse(spec or "none", (h, w), c)
+        spec = Preprocess((h, w), c, mean=stated.mean, std=stated.std).spec
     preprocess, sentence = resolve((h, w), c, stored, plan.preprocess, spec, where)
     several = len(set(plan.targets)) > 1
     targets = [RunTarget(spec, "cannot run" if reason else "runs", reason) for spec, reason in probed.specs(name, preprocess)]
@@ -190,44 +211,24 @@ def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], not
     return _Network(name, probed, preprocess, classes, targets)
 
 
-def _same_task(plan: Plan, one: _Network, other: _Network, classes: list[str] | None, labels: np.ndarray, index: np.ndarray) -> None:
+def _same_task(
+    plan: Plan,
+    one: _Network,
+    other: _Network,
+    classes: list[str] | None,
+    labels: np.ndarray,
+    index: np.ndarray,
+    given: Images | None,
+) -> None:
     """Both see the same images with the same labels. Raises :class:`EdgeqError`."""
     a, b = one.probed.path, other.probed.path
     if other.classes is not None and plan.class_names is None and other.classes != classes:
-        theirs = open_data(plan, other.probed.signature.classes, other.classes)
+        theirs = open_data(plan, other.probed.signature.classes, other.classes, given)
         if not np.array_equal(theirs.labels[index], labels):
             raise EdgeqError(f"{b}: orders its classes otherwise than {a}; one run has networks of one task")
     geometry = [replace(network.preprocess, mean=None, std=None).spec for network in (one, other)]
     if geometry[0] != geometry[1]:
         raise EdgeqError(f"{b}: states other preprocessing ({geometry[1]}) than {a} ({geometry[0]}); pass one --preprocess for all")
-
-
-def _settle(plan: Plan, mains: Sequence[tuple[Path, TargetSpec]]) -> tuple[Plan, Level, dict[str, str] | None]:
-    """The plan with its attacks, what query attacks see, and the level of access that was asked for or is there, with a sentence.
-
-    ``mains``: each file with what is attacked of it.
-    """
-    level, why = plan.access, list[str]()
-    kinds = [(path, spec.runtime, spec.signature.kind) for path, spec in mains if spec.signature is not None]
-    for path, runtime, kind in kinds:
-        if level is not None and (reason := access.hindrance(level, path, runtime, kind)):
-            raise EdgeqError(f"{path}: --access {level}: {reason}")
-    if level is None and not plan.attacks and not plan.sources:
-        level, why = min((access.strongest(*facts) for facts in kinds), key=lambda answer: access.LEVELS.index(answer[0]))
-    attacks = plan.attacks
-    if not attacks:
-        transferred = ("pgd",) if plan.sources else ()
-        attacks = (*transferred, access.attack_for(level)) if level not in (None, "gradients") else ("pgd",)
-    seen: Level = level or ("label" if any(kind == "label" for *_, kind in kinds) else "scores")
-    if level == "gradients":  # who holds the file sees its logits too
-        queries = plan.attacks and any(plugins.load(plugins.ATTACKS, text.split(":")[0]).needs == "scores" for text in attacks)
-        seen = "logits" if queries and all(access.hindrance("logits", *facts) is None for facts in kinds) else "scores"
-    stated = None
-    if level is not None:
-        files = mains[0][0].name if len(mains) == 1 else "every file"
-        given = "as asked" if plan.access else f"the strongest that {files} allows here"
-        stated = {"level": level, "sentence": f"access: {level}, {given}" + (f" ({'; '.join(why)})" if why else "")}
-    return replace(plan, attacks=attacks, access=level), seen, stated
 
 
 def _source(plan: Plan, path: Path, name: str, first: _Network, notes: list[str]) -> RunTarget:

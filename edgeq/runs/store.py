@@ -28,6 +28,9 @@ from edgeq.runs.format import APPLICATION, SCHEMA, TABLES, VERSION, RunTarget, p
 from edgeq.runs.reader import Reader
 from edgeq.targets.spec import Artifact
 
+NewRows = tuple[np.ndarray, np.ndarray, Sequence[str], np.ndarray, np.ndarray]
+"""Row numbers, ids, names, labels and images, as :meth:`Run.add_rows` takes them."""
+
 __all__ = ["CLEAN", "Artifact", "Cell", "Run", "RunTarget"]
 
 
@@ -47,11 +50,13 @@ class Run(Reader):
         n: int,
         meta: Mapping[str, Any],
         records: Sequence[Artifact | RunTarget | Cell] = (),
+        rows: Iterable[NewRows] = (),
     ) -> Run:
-        """A new run of ``n`` images of ``shape`` (h, w, c) with all its ``records``, open for writing. ``meta``: JSON-able values by key.
+        """A new run of ``n`` images of ``shape`` (h, w, c) with all its ``records``, open for writing. ``meta``: JSON-able values by key;
+        ``rows``: those that are there already, in parts.
 
-        One transaction: a kill leaves the whole plan or an empty file. Raises :class:`EdgeqError` where the file exists already or cannot
-        be written; then nothing is left behind.
+        One transaction: a kill leaves the whole plan with these rows, or an empty file. Raises :class:`EdgeqError` where the file exists
+        already or cannot be written; then nothing is left behind.
         """
         path = Path(path)
         try:
@@ -76,6 +81,8 @@ class Run(Reader):
                 for key, value in {**meta, "shape": [int(s) for s in shape], "n": int(n)}.items():
                     run.set_meta(key, value)
                 run.add(*records)
+                for part in rows:
+                    run.add_rows(*part)
             run._begun = True
             run._measure()
             return run

@@ -102,18 +102,18 @@ def _files(path: Path, asked: Sequence[str]) -> dict[str, Path]:
         if asked and tuple(asked) != ("ort",):
             raise EdgeqError(f"{path}: only the runtime ort runs an .onnx file; pass the .tflite beside it for the others")
         return {"ort": path}
-    sibling = _sibling(path)
-    names = tuple(asked) or (*runtimes.listed(".tflite"), *(runtimes.listed(".onnx") if sibling else ()))
+    onnx = sibling(path)
+    names = tuple(asked) or (*runtimes.listed(".tflite"), *(runtimes.listed(".onnx") if onnx else ()))
     names = tuple(dict.fromkeys((*names, *(runtimes.real(n) for n in names))))  # a stand-in is confirmed on what it stands in for
     for name in names:
         if name == KERAS:
             raise EdgeqError(f"{path}: keras runs Keras networks; pass one as --source and it is measured beside the others")
-        if name == "ort" and sibling is None:
+        if name == "ort" and onnx is None:
             raise EdgeqError(f"{path}: ort runs .onnx files, and no sidecar names a sibling; make one with edgeq export")
-    return {name: sibling if name == "ort" and sibling else path for name in names}
+    return {name: onnx if name == "ort" and onnx else path for name in names}
 
 
-def _sibling(path: Path) -> Path | None:
+def sibling(path: Path) -> Path | None:
     """The ``.onnx`` that edgeq export wrote beside ``path``, if both are still the files it wrote."""
     files = sidecar.read(path)[0].get("files")
     entries = files.items() if isinstance(files, dict) else ()
