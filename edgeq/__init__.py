@@ -1,3 +1,44 @@
-"""edgeq: how easily the network that ships is fooled, measured on the file and the kernels that ship."""
+"""edgeq: how easily the network that ships is fooled, measured on the file and the kernels that ship.
+
+What stands here is looked up when it is asked for, so that ``import edgeq`` loads nothing: ``edgeq.attack`` is
+:func:`edgeq.api.attacking.attack`, and so on for every name in ``__all__``. How to use them: docs/python.md.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "EdgeqError": "edgeq.core.errors",
+    "Images": "edgeq.api.images",
+    "OpenTarget": "edgeq.api.opening",
+    "Result": "edgeq.api.results",
+    "align": "edgeq.api.aligning",
+    "attack": "edgeq.api.attacking",
+    "compare": "edgeq.api.comparing",
+    "export": "edgeq.build.export",
+    "inspect": "edgeq.measure.inspection",
+    "list_runs": "edgeq.api.results",
+    "load": "edgeq.api.images",
+    "open": "edgeq.api.opening",
+    "pack": "edgeq.api.boards",
+    "result": "edgeq.api.results",
+    "resume": "edgeq.api.attacking",
+    "score": "edgeq.api.boards",
+    "train": "edgeq.build.train",
+}
+"""The module that each public name is in."""
+
+__all__ = ["__version__", *_PLACES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'edgeq' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_PLACES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

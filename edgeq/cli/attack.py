@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from edgeq.cli import running, trusting
+from edgeq.cli import console, options, running, trusting
 
 EXAMPLE = """
 \b
@@ -20,10 +21,6 @@ Examples:
 """
 
 
-def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (value or "").split(",") if part.strip())
-
-
 @click.command(epilog=EXAMPLE)
 @click.option(
     "--target",
@@ -33,7 +30,7 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     metavar="FILE",
     help="The file that ships: .tflite, .onnx, or a Keras network. May be repeated: networks of one task in one run.",
 )
-@click.option("--source", "sources", multiple=True, metavar="FILE", help="A float Keras network that gradients come from. May be repeated.")
+@click.option("--source", multiple=True, metavar="FILE", help="A float Keras network that gradients come from. May be repeated.")
 @click.option("--transfer", is_flag=True, help="Craft on every target's own gradients too, and show who is fooled by what: a matrix.")
 @click.option("--agree", type=click.IntRange(1), metavar="M", help="Measure the targets as an ensemble too, which abstains unless M agree.")
 @click.option(
@@ -51,7 +48,7 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--runtime",
     "runtimes",
-    callback=_split,
+    callback=options.names,
     metavar="A,B",
     help="Runtimes to measure; the first is attacked. Default: all that run the file. tflm-exact: TFLM's answers, faster.",
 )
@@ -72,11 +69,11 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--attack",
     "attacks",
-    callback=_split,
+    callback=options.names,
     metavar="A,B",
     help="Attacks, with options as in pgd:steps=20. Default: what suits the access: pgd on gradients, spsa on scores, rays on labels.",
 )
-@click.option("--eps", callback=_split, default="8/255", show_default=True, metavar="E,F", help="Radii: 8/255, 0.03 or 8px.")
+@click.option("--eps", callback=options.names, default="8/255", show_default=True, metavar="E,F", help="Radii: 8/255, 0.03 or 8px.")
 @click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
 @click.option("--goal", default="untargeted", show_default=True, metavar="GOAL", help="untargeted, or a wanted class: class:3, next.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -93,13 +90,12 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @trusting.option
 def command(
     targets: tuple[str, ...],
+    data: str,
     runtimes: tuple[str, ...],
-    attacks: tuple[str, ...],
-    device: str | None,
     run_path: Path | None,
     as_json: bool,
     fail_under: float | None,
-    **options: object,
+    **given: Any,
 ) -> None:
     """Attack a deployed file on the runtimes that run it.
 
@@ -107,8 +103,9 @@ def command(
     on the first runtime and what it found is replayed on the others. With nothing but --target the attacker gets the most that the
     file gives: gradients, else logits, scores or labels. Nothing is lost when it is stopped: see edgeq resume.
     """
-    profile = running.device(device, targets) if device else None
-    if profile and not runtimes:
-        runtimes = (profile.runtime,)
-    asked = {"targets": targets, "runtimes": runtimes, "attacks": attacks, **options}
-    running.attack(asked, run_path or running.new_path(targets), ["edgeq", *sys.argv[1:]], as_json, fail_under)
+    from edgeq.api.attacking import attack
+
+    path = run_path or running.new_path(targets)
+    run: dict[str, Any] = {"run": path, "reporter": console, "command": ["edgeq", *sys.argv[1:]]}
+    chosen: dict[str, Any] = {"runtime": runtimes[0], "replay": runtimes[1:]} if runtimes else {}
+    running.show(lambda: attack(targets, data, **chosen, **run, **given), path, as_json, fail_under)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,6 +21,8 @@ def command(seed: int) -> None:
 
     Everything goes to runs/demo. Takes about two minutes on two cores; needs the extras keras, onnx and tflm.
     """
+    from edgeq.api.attacking import attack
+    from edgeq.api.results import result
     from edgeq.build.export import export
     from edgeq.build.train import train
     from edgeq.report.fidelity import render
@@ -34,12 +37,11 @@ def command(seed: int) -> None:
     _step(4, "attack the .tflite: from the float network's gradients, and by queries to the interpreter")
     target, run = FOLDER / f"{aware.stem}.tflite", FOLDER / "demo.sqlite"
     run.unlink(missing_ok=True)
-    asked = {"target": str(target), "source": str(floating), "data": "digits", "n": 200, "seed": seed, "eps": EPS}
-    asked |= {"attacks": ("fgsm", "pgd", "spsa:steps=30"), "max_queries": 2000}
-    running.attack(asked, run, ["edgeq", "demo"])
+    asked: dict[str, Any] = {"source": floating, "n": 200, "seed": seed, "eps": EPS, "max_queries": 2000, "command": ["edgeq", "demo"]}
+    attacks = ("fgsm", "pgd", "spsa:steps=30")
+    running.show(lambda: attack(target, "digits", attacks, **asked, run=run, reporter=console), run)
     _step(5, "write the report")
-    page = FOLDER / "report.html"
-    _report(run, page)
+    page = result(run).report(FOLDER / "report.html")
     console.say(f"\nDone in {time.monotonic() - start:.0f} s. Open {page} in a browser. Then try:", "bold")
     console.say(f"  edgeq inspect {target}", command=True)
     console.say(f"  edgeq attack --target {target} --device stm32f469 --attack spsa --eps 8/255,32/255 --n 50", command=True)
@@ -48,9 +50,3 @@ def command(seed: int) -> None:
 
 def _step(number: int, what: str) -> None:
     console.say(f"\n{number}/5  {what}", "bold cyan")
-
-
-def _report(run: Path, page: Path) -> None:
-    from edgeq.cli.report import command as report
-
-    report.main([str(run), "-o", str(page)], standalone_mode=False)

@@ -16,11 +16,9 @@ from edgeq.cli import console
 @click.option("--max", "header", type=click.IntRange(0, 4096), default=16, show_default=True, help="Images in the C header.")
 def command(run_path: Path, output: Path, target: str | None, header: int) -> None:
     """Write a run's clean and adversarial inputs exactly as the device takes them: raw .bin files, a C header, and an index."""
-    from edgeq.runs.board import pack
-    from edgeq.runs.store import Run
+    from edgeq.api.boards import pack
 
-    with Run.open(run_path) as run:
-        found = pack(run, output, target, header)
+    found = pack(run_path, output, target, header)
     images = sum(cell["images"] for cell in found["cells"])
     console.say(f"{output}: {images} inputs in {len(found['cells'])} files, for {found['target']}: {found['input']['codes']}")
     console.say(f"next: run them on the device (see {output / 'README.md'}), then: edgeq score {run_path} answers.csv")

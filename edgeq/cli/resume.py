@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgeq.cli import running, trusting
+from edgeq.cli import console, running, trusting
 
 
 @click.command(epilog="\b\nExample:\n  edgeq resume runs/model-2026-11-20-1.sqlite")
@@ -16,7 +16,6 @@ from edgeq.cli import running, trusting
 @trusting.option
 def command(run_path: Path, as_json: bool, fail_under: float | None) -> None:
     """Go on with a run that was stopped, by Ctrl-C, kill -9 or a full disk: it ends with the rows it would have ended with."""
-    from edgeq.runs.store import Run
+    from edgeq.api.attacking import resume
 
-    with Run.open(run_path, write=True) as run:
-        running.finish(run, None, as_json, fail_under)
+    running.show(lambda: resume(run_path, reporter=console), run_path, as_json, fail_under)

@@ -17,18 +17,13 @@ from edgeq.cli import console
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else.")
 def command(run_path: Path, answers: Path, name: str | None, replace: bool, as_json: bool) -> None:
     """Take back what a board said to a pack: a CSV with the columns id, cell, and label or score_0, score_1, ..."""
-    from edgeq.measure.summary import summarise
-    from edgeq.report.terminal import render
-    from edgeq.report.to_json import document, dumps
-    from edgeq.runs.board import score
-    from edgeq.runs.store import Run
+    from edgeq.api.boards import score
 
-    with Run.open(run_path, write=True) as run:
-        for note in score(run, answers, name or answers.stem, replace):
-            console.say(note, "yellow")
-        summary = summarise(run)
-        if as_json:
-            print(dumps(document(run, summary)))
-        else:
-            render(summary, console.out)
+    result = score(run_path, answers, name, replace=replace, reporter=console)
+    if as_json:
+        from edgeq.report.to_json import dumps
+
+        print(dumps(result.to_json()))
+    else:
+        result.table(console.out)
     console.say(f"added; as a page: edgeq report {run_path}")

@@ -13,10 +13,10 @@ import numpy as np
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
 from edgeq.data._classes import check_labels, read_names, with_map, with_names
-from edgeq.data._images import Images
+from edgeq.data._images import Images, whole_labels
 from edgeq.data._sample import sample
 
-__all__ = ["Images", "check_labels", "decode", "fitted", "open", "read_names", "sample"]
+__all__ = ["Images", "check_labels", "decode", "fitted", "open", "read_names", "sample", "whole_labels"]
 
 
 def open(

@@ -68,8 +68,9 @@ class Setting:
             "data": {"spec": self.plan.data, "sha256": self.dataset.sha256()} if self.given else None,
         }  # fmt: skip
         shape = (*self.preprocess.size, self.preprocess.channels)
-        records = (*self.artifacts, *self.targets, *self.cells)
-        return Run.create(path, shape=shape, n=len(self.index), meta=meta, records=records, rows=self._rows() if self.given else ())
+        records: list[Artifact | RunTarget | Cell] = [*self.artifacts, *self.targets, *self.cells]
+        rows = self._rows() if self.given else ()
+        return Run.create(path, shape=shape, n=len(self.index), meta=meta, records=records, rows=rows)
 
     def _rows(self) -> Iterator[NewRows]:
         for start in range(0, len(self.index), PART):
