@@ -4,8 +4,29 @@ What stands here is looked up when it is asked for, so that ``import edgeq`` loa
 :func:`edgeq.api.attacking.attack`, and so on for every name in ``__all__``. How to use them: docs/python.md.
 """
 
+from __future__ import annotations
+
 from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False  # typing's own would take longer to import than all of this
+if TYPE_CHECKING:
+    from typing import Any
+
+    from edgeq.api.attacking import attack as attack
+    from edgeq.api.attacking import resume as resume
+    from edgeq.api.boards import pack as pack
+    from edgeq.api.boards import score as score
+    from edgeq.api.images import Images as Images
+    from edgeq.api.images import load as load
+    from edgeq.api.opening import OpenTarget as OpenTarget
+    from edgeq.api.opening import open as open
+    from edgeq.api.results import Result as Result
+    from edgeq.api.results import list_runs as list_runs
+    from edgeq.api.results import result as result
+    from edgeq.build.export import export as export
+    from edgeq.build.train import train as train
+    from edgeq.core.errors import EdgeqError as EdgeqError
+    from edgeq.measure.inspection import inspect as inspect
 
 __version__ = "0.1.0"
 

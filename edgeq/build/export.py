@@ -34,8 +34,8 @@ TRAINING = ("net", "width", "quant", "ends", "preset", "n", "epochs", "settled",
 
 
 def export(
-    model: Path,
-    output: Path,
+    model: str | Path,
+    output: str | Path,
     *,
     formats: Sequence[str] = (),
     calibrate: str | None = None,
@@ -58,6 +58,7 @@ def export(
 
     Raises :class:`EdgeqError`; then nothing is written.
     """
+    model, output = Path(model), Path(output)
     kinds = _formats(formats, reporter)
     ways = tuple(dict.fromkeys(choose("store", way, list(STORES)) for way in stores or STORES))
     recorded = sidecar.read(model)[0]

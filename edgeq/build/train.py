@@ -36,7 +36,7 @@ def train(
     *,
     data: str = "digits",
     quant: str = "float",
-    start: str | None = None,
+    start: str | Path | None = None,
     epochs: int | None = None,
     rate: float | None = None,
     batch: int = 64,
@@ -44,7 +44,7 @@ def train(
     n: int | None = None,
     preprocess: str | None = None,
     seed: int = 0,
-    output: Path = Path("models"),
+    output: str | Path = Path("models"),
     ends: Ends | None = None,
     preset: str | None = None,
     reporter: Reporter = SILENT,
@@ -59,6 +59,7 @@ def train(
 
     Raises :class:`EdgeqError`, also for a training that diverged; then nothing is saved.
     """
+    output, start = Path(output), None if start is None else str(start)
     plugins.choose("network", net, plugins.names(plugins.NETWORKS))
     for option, number in (("--rate", rate), ("--width", width)):
         if number is not None and not 0 < number < np.inf:  # NaN passes click's ranges

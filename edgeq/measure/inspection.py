@@ -67,12 +67,13 @@ class Inspection:
         return {**facts, "devices": {name: fit.to_json() for name, fit in self.devices.items()}, "layers": layers}
 
 
-def inspect(file: Path, preprocess: str | None = None, output: str | None = None) -> Inspection:
+def inspect(file: str | Path, preprocess: str | None = None, output: str | None = None) -> Inspection:
     """Reads the file, and tries it in every runtime that may run it.
 
     ``preprocess``: mean and std, where the file does not state what a pixel means; ``output``: "label", "probs" or "logits", where it does
     not tell. Raises :class:`EdgeqError` for a file that cannot be read.
     """
+    file = Path(file)
     model = read(file)
     about = describe(model)
     names = runtimes.listed(f".{about.format}")
