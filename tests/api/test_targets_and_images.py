@@ -1,0 +1,124 @@
+"""Targets opened by hand, images from arrays and from data sets, and what is refused of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_tflite
+
+import edgeq
+from edgeq import EdgeqError, Images
+
+X = np.arange(6 * 8 * 8, dtype=np.uint8).reshape(6, 8, 8, 1)
+Y = np.array([0, 1, 2, 3, 4, 5])
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    file = tmp_path / "model.tflite"
+    file.write_bytes(tiny_tflite.classifier(seed=3))
+    return file
+
+
+def test_a_target_answers_by_hand_row_by_row(model: Path) -> None:
+    with edgeq.open(model, runtime="litert-reference", threads=1) as target:
+        assert target.spec.id == "model/litert-reference"
+        assert (target.signature.input.shape, target.signature.classes) == ((8, 8, 1), 10)
+        whole = target.answer(X)
+        assert (whole.raw.dtype, whole.raw.shape) == (np.int8, (6, 10))
+        np.testing.assert_array_equal(target.answer(X[2:3]).raw, whole.raw[2:3])
+        assert "8 x 8 x 1" in repr(target)
+    target.close()
+    with pytest.raises(EdgeqError, match="closed"):
+        target.answer(X)
+
+
+def test_without_a_runtime_the_first_that_runs_it_is_taken(model: Path) -> None:
+    with edgeq.open(str(model)) as target:
+        assert target.spec.runtime == "litert-xnnpack"
+
+
+@pytest.mark.parametrize(
+    "images", [X.astype(np.float32), X[..., 0], np.zeros((2, 9, 8, 1), np.uint8), X[:0]], ids=["float", "flat", "large", "none"]
+)
+def test_images_that_are_not_the_models_are_refused(model: Path, images: np.ndarray) -> None:
+    with edgeq.open(model, runtime="litert-reference") as target, pytest.raises(EdgeqError, match=r"takes \(m, 8, 8, 1\) uint8"):
+        target.answer(images)
+
+
+def test_what_cannot_be_opened_is_said(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(EdgeqError, match="no such file"):
+        edgeq.open(tmp_path / "none.tflite")
+    with pytest.raises(EdgeqError, match="litert-xnnpack"):
+        edgeq.open(model, runtime="litert-xnnpak")
+    float_file = tmp_path / "float.tflite"
+    float_file.write_bytes(tiny_tflite.classifier(dtype="float32"))
+    with pytest.raises(EdgeqError, match="does not say what they mean"):
+        edgeq.open(float_file, runtime="litert-reference")
+    with edgeq.open(float_file, runtime="litert-reference", preprocess="mean=0,std=255") as target:
+        assert target.answer(X).raw.dtype == np.float32
+
+
+BAD: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
+    "nan": (np.full((2, 8, 8, 1), np.nan), Y[:2], {}, "holds NaN or infinity"),
+    "float": (X / 255, Y, {}, "holds float64; give pixels as uint8"),
+    "wide": (X.astype(np.int32), Y, {}, "holds int32; give pixels as uint8"),
+    "text": (["a"], Y[:1], {}, "give pixels as uint8"),
+    "shape": (X[0], Y[:1], {}, "labels in y"),
+    "flat": (X.reshape(6, 64), Y, {}, r"has shape \(6, 64\)"),
+    "channels": (np.zeros((6, 8, 8, 4), np.uint8), Y, {}, "1 or 3 channels"),
+    "empty": (X[:0], Y[:0], {}, "has shape"),
+    "length": (X, Y[:5], {}, "6 images in x, 5 labels"),
+    "names": (X, Y, {"names": ["a"]}, "1 names"),
+    "twice": (X, Y, {"names": list("abcdea")}, "'a' stands there twice"),
+    "negative": (X, Y - 1, {}, "label -1 of image 0 is out of range"),
+    "classes": (X, Y, {"classes": ["a", "b"]}, "label 2 of image 2 is out of range; classes count from 0 to 1"),
+    "fraction": (X, Y + 0.5, {}, "not a whole number"),
+    "nan label": (X, np.where(Y == 3, np.nan, Y), {}, "row 3 is not a whole number"),
+    "one-hot": (X, np.eye(6), {}, "one whole number an image"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_arrays_that_are_no_labelled_images_are_refused_with_a_sentence(case: str) -> None:
+    x, y, more, said = BAD[case]
+    with pytest.raises(EdgeqError, match=said) as caught:
+        Images(x, y, **more)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_keep_their_names_when_some_are_taken() -> None:
+    images = Images(X[..., 0], Y.astype(float), classes="abcdef")
+    assert (images.x.shape, images.y.dtype, images.names) == ((6, 8, 8, 1), np.int64, tuple("012345"))
+    part = images[images.y >= 4]
+    assert (part.names, part.y.tolist(), part.classes) == (("4", "5"), [4, 5], tuple("abcdef"))
+    assert images[::2].names == ("0", "2", "4")
+    assert images.sha256() == Images(X, Y).sha256() != part.sha256()
+
+
+def test_a_data_set_is_loaded_as_the_device_would_show_it(model: Path) -> None:
+    (model.with_name("model.edgeq.json")).write_text(json.dumps({"files": {}, "preprocess": "stretch,mean=0,std=255"}))
+    with edgeq.open(model, runtime="litert-reference") as target:
+        images = edgeq.load("digits", like=target, n=20, seed=1)
+        assert images.x.shape == (20, 8, 8, 1)
+        assert len(images.classes or ()) == 10
+        assert target.answer(images.x).raw.shape == (20, 10)
+    again = edgeq.load("digits", n=20, seed=1)
+    np.testing.assert_array_equal(images.x, again.x)
+    assert images.names == again.names
+    assert len(edgeq.load("digits", n=None)) == 359
+
+
+def test_data_of_other_classes_than_the_models_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "four.tflite"
+    file.write_bytes(tiny_tflite.classifier(classes=4))
+    with edgeq.open(file, runtime="litert-reference") as target:
+        with pytest.raises(EdgeqError, match="has 10 classes and the model 4"):
+            edgeq.load("digits", like=target)
+        with pytest.raises(EdgeqError, match="outside the model's classes 0..3"):
+            edgeq.attack(target, Images(X, Y), "spsa", run=tmp_path / "r.sqlite")
+    assert not (tmp_path / "r.sqlite").exists()
