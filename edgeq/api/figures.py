@@ -16,7 +16,7 @@ from edgeq.measure.words import epsilon
 @dataclass(frozen=True)
 class Figures:
     """What one target answered to one attack at one radius. Accuracies are shares in [0, 1] of ``n`` rows, NaN where there are none yet;
-    ``line`` and ``cell`` have everything else (:mod:`edgeq.measure.figures`). What each means: docs/concepts.md."""
+    ``line`` and ``cell`` have everything else (:mod:`edgeq.measure.figures`). What each means: docs/concepts.md: *The figures*."""
 
     cell: CellFigures
     line: Line

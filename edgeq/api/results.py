@@ -54,7 +54,7 @@ class Result:
         parts = key if isinstance(key, tuple) else (key,)
         if not 2 <= len(parts) <= 4:
             raise EdgeqError(
-                f"{parts!r}: write result[attack, radius], result[attack, radius, target] or with what it was crafted on behind"
+                f"result[{', '.join(map(repr, parts))}]: takes an attack and a radius, then a target, then what it was crafted on"
             )
         return lookup(self.summary, *parts)
 

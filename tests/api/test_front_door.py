@@ -16,9 +16,7 @@ NAMES = [name for name in edgeq.__all__ if not name.startswith("_")]
 TO_COME = {"align", "compare"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xfail(strict=True) if name in TO_COME else ()) for name in NAMES]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xfail(strict=True) if name in TO_COME else ()) for name in NAMES])
 def test_every_name_is_there_and_says_what_it_is_for(name: str) -> None:
     value = getattr(edgeq, name)
     assert value.__name__ == name

@@ -119,6 +119,6 @@ def test_data_of_other_classes_than_the_models_is_refused(tmp_path: Path) -> Non
     with edgeq.open(file, runtime="litert-reference") as target:
         with pytest.raises(EdgeqError, match="has 10 classes and the model 4"):
             edgeq.load("digits", like=target)
-        with pytest.raises(EdgeqError, match="outside the model's classes 0..3"):
+        with pytest.raises(EdgeqError, match=r"outside the model's classes 0\.\.3"):
             edgeq.attack(target, Images(X, Y), "spsa", run=tmp_path / "r.sqlite")
     assert not (tmp_path / "r.sqlite").exists()
