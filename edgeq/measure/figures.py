@@ -332,6 +332,11 @@ class TargetFigures:
         return self.status == "runs"
 
     @property
+    def shown(self) -> bool:
+        """Whether it has figures of its own: not what only lends gradients, nor what is confirmed on another."""
+        return self.runs and self.derived not in ("stand-in", "mean")
+
+    @property
     def before_grid(self) -> bool:
         return self.derived == "before-grid"
 

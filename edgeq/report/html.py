@@ -25,7 +25,7 @@ SERIES = 7  # colours and marks the style sheet knows; further runtimes start ov
 def render(run: Reader, summary: Summary | None = None) -> str:
     """The page of an open run, at most about 2 MB."""
     summary = summary or summarise(run)
-    order = [t.id for t in summary.targets if t.runs and not t.stands_for]
+    order = [t.id for t in summary.targets if t.shown]
     ships = [a.name for a in summary.artifacts if a.role == "target" and a.sha256 in {t.artifact for t in summary.targets}]
     page: str = _page().render(
         s=summary,
