@@ -64,7 +64,9 @@ def threat_model(summary: Summary) -> list[str]:
     for (on, access, kind), group in groups.items():
         answered = (x.target for c in group for x in c.targets if x.target != on and not x.before_grid)
         others = list(dict.fromkeys(map(summary.name, answered)))
-        replay = f" The candidates are replayed on {_and(others)}." if others else ""
+        every = {t.name for t in summary.targets if t.shown and not t.before_grid} - {summary.name(on)}
+        where = "every other target" if len(others) > 3 and every <= set(others) else _and(others)
+        replay = f" The candidates are replayed on {where}." if others else ""
         attacks, name, target = _and(list(dict.fromkeys(c.attack for c in group))), summary.name(on), summary.target(on)
         if kind == "query" and access == "logits":
             knows = "has the file, and sees it without its last softmax"

@@ -27,12 +27,13 @@ def render(run: Reader, summary: Summary | None = None) -> str:
     summary = summary or summarise(run)
     order = [t.id for t in summary.targets if t.shown]
     ships = [a.name for a in summary.artifacts if a.role == "target" and a.sha256 in {t.artifact for t in summary.targets}]
+    several = list(dict.fromkeys(t.network for t in summary.targets if t.role == "target" and t.network))
     page: str = _page().render(
         s=summary,
         statement=STATEMENT,
         version=__version__,
         meta={key: run.meta(key) for key in META},
-        files=ships or [summary.run.file],
+        files=(several if len(several) > 1 else ships) or [summary.run.file],
         cells=sorted(summary.cells, key=lambda c: c.kind == "noise"),
         series={id: k % SERIES for k, id in enumerate(order)},
         plots=plots(summary),
