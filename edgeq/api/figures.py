@@ -87,9 +87,9 @@ def _answers(summary: Summary, cell: CellFigures, line: Line, wanted: str | None
         return False
     if wanted is not None:
         return wanted in (line.target, summary.name(line.target))
-    made_on = summary.target(cell.reference)
-    if made_on is not None and made_on.role == "target" and cell.kind != "noise":
-        return line.target == made_on.id
+    made_on = summary.target(cell.crafted_on)
+    if made_on is not None and made_on.role == "target":
+        return line.target == (made_on.stands_for or made_on.id)
     mine = summary.target(line.target)
     if mine is None or mine.role == "source" or mine.derived:
         return False

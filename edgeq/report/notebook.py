@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from html import escape
 
+from edgeq.core.numbers import number
 from edgeq.measure.figures import Share, Summary
 from edgeq.measure.words import STATEMENT
-from edgeq.report.text import crafted, number, plain, radius, share
+from edgeq.report.text import crafted, plain, radius, share
 
 HEAD = ("crafted", "answered by", "n", "clean acc.", "robust acc.", "95 %", "B19 acc.", "success rate")
 

@@ -92,6 +92,21 @@ def probe(path: Path, asked: Sequence[str] = (), output: str | None = None) -> P
     return Probed(path, files, answers)
 
 
+def fitting(path: Path, asked: Sequence[str]) -> tuple[str, ...]:
+    """Of the runtimes that several files are asked to run on, those that run this one; none for a float network, which has only one.
+
+    Raises :class:`EdgeqError` where none is left.
+    """
+    if is_float(path) or not asked:
+        return ()
+    onnx, tflite = set(runtimes.listed(".onnx")), path.suffix != ".onnx"
+    unfit = {KERAS} | (onnx if tflite and _sibling(path) is None else set())
+    left = tuple(name for name in asked if name not in unfit and (tflite or name in onnx))
+    if not left:
+        raise EdgeqError(f"{path}: none of --runtime {','.join(asked)} runs it; name one that does as well")
+    return left
+
+
 def _files(path: Path, asked: Sequence[str]) -> dict[str, Path]:
     """The file that each runtime in question would run: the file itself, or for ORT the ``.onnx`` sibling that its sidecar names."""
     if is_float(path):
@@ -102,18 +117,18 @@ def _files(path: Path, asked: Sequence[str]) -> dict[str, Path]:
         if asked and tuple(asked) != ("ort",):
             raise EdgeqError(f"{path}: only the runtime ort runs an .onnx file; pass the .tflite beside it for the others")
         return {"ort": path}
-    onnx = sibling(path)
-    names = tuple(asked) or (*runtimes.listed(".tflite"), *(runtimes.listed(".onnx") if onnx else ()))
+    sibling = _sibling(path)
+    names = tuple(asked) or (*runtimes.listed(".tflite"), *(runtimes.listed(".onnx") if sibling else ()))
     names = tuple(dict.fromkeys((*names, *(runtimes.real(n) for n in names))))  # a stand-in is confirmed on what it stands in for
     for name in names:
         if name == KERAS:
             raise EdgeqError(f"{path}: keras runs Keras networks; pass one as --source and it is measured beside the others")
-        if name == "ort" and onnx is None:
+        if name == "ort" and sibling is None:
             raise EdgeqError(f"{path}: ort runs .onnx files, and no sidecar names a sibling; make one with edgeq export")
-    return {name: onnx if name == "ort" and onnx else path for name in names}
+    return {name: sibling if name == "ort" and sibling else path for name in names}
 
 
-def sibling(path: Path) -> Path | None:
+def _sibling(path: Path) -> Path | None:
     """The ``.onnx`` that edgeq export wrote beside ``path``, if both are still the files it wrote."""
     files = sidecar.read(path)[0].get("files")
     entries = files.items() if isinstance(files, dict) else ()

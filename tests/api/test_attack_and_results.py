@@ -22,6 +22,7 @@ from edgeq.core.reporter import Silent
 from edgeq.report.rows import COLUMNS
 from edgeq.runs.store import Run
 
+pytestmark = pytest.mark.slow  # whole runs in real interpreters
 SPSA = "spsa:steps=4:batch=16"
 ASKED: dict[str, Any] = {"attacks": SPSA, "eps": ["3/255", "24/255"], "run": None}
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow  # whole runs in real interpreters
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"(<!-- needs TensorFlow -->\n)?```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -108,11 +108,13 @@ def small(folder: Path, **asked: typing.Any) -> dict[str, typing.Any]:
         return result.to_json()
 
 
+@pytest.mark.slow
 def test_a_document_of_query_attacks_has_what_the_page_says(tmp_path: Path) -> None:
     seen = check(small(tmp_path, runtime="tflm-exact", replay=["litert-reference"], agree=1, goal="next"))
-    assert {"Confirmed", "Differing", "Alike", "Queries", "Floor", "Pair", "Lowest", "Agreement", "WorstCase"} <= seen
+    assert {"Confirmed", "Consensus", "Differing", "Alike", "Queries", "Floor", "Pair", "Lowest", "Agreement", "WorstCase"} <= seen
 
 
+@pytest.mark.slow
 def test_a_fault_would_be_found(tmp_path: Path) -> None:
     document = small(tmp_path, runtime="litert-reference")
     document["clean"][0]["accuracy"]["k"] = "many"
