@@ -1,8 +1,8 @@
-"""How long the command line takes to answer, as whole processes, and what it imports.
+"""How long edgeq takes to import and the command line to answer, and what it imports.
 
     python tools/bench_start.py MODEL.tflite --data DATA [--rounds 7]
 
-Prints the median seconds of `edgeq --help` and of `edgeq attack` with SPSA until its first query (one image, two queries), and whether
+Prints the median seconds of `import edgeq` in a process that runs already, and as whole processes of `edgeq --help` and of `edgeq attack` with SPSA until its first query (one image, two queries), and whether
 TensorFlow was imported on the way.
 """
 
@@ -17,6 +17,13 @@ import time
 
 SCRIPT = "import sys; from edgeq.cli.main import main\ntry: main()\nfinally: print('tensorflow' in sys.modules, file=sys.stderr)"
 
+IMPORT = "import time; start = time.perf_counter(); import {name}; print(time.perf_counter() - start)"
+
+
+def importing(name: str) -> float:
+    done = subprocess.run([sys.executable, "-c", IMPORT.format(name=name)], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
 
 def seconds(arguments: list[str]) -> tuple[float, str]:
     start = time.perf_counter()
@@ -30,6 +37,9 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
+    for name in ("edgeq", "click"):  # click is what any other command line of Python's loads, too
+        times = sorted(importing(name) for _ in range(options.rounds))
+        print(f"import {name}: median {statistics.median(times):.4f} s ({times[0]:.4f}..{times[-1]:.4f})")
     with tempfile.TemporaryDirectory() as folder:
         attack = [
             "attack",

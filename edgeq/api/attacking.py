@@ -66,8 +66,8 @@ def attack(
 ) -> Result:
     """Attacks ``targets`` on ``images`` and measures what every runtime answers: ``edgeq attack`` as a function.
 
-    ``targets``: what :func:`edgeq.open` gave, or files; several are networks of one task in one run. ``images``: :class:`edgeq.Images`, all
-    of which are shown in their order, or a data set as :func:`edgeq.load` takes it, of which ``n`` images are sampled under ``seed``, with
+    ``targets``: what ``edgeq.open`` gave, or files; several are networks of one task in one run. ``images``: ``edgeq.Images``, all
+    of which are shown in their order, or a data set as ``edgeq.load`` takes it, of which ``n`` images are sampled under ``seed``, with
     ``label_column``, ``class_map`` and ``class_names`` (files). ``attacks``: names, with options as in ``"pgd:steps=20"``; by default what
     suits the access.
 
@@ -78,7 +78,7 @@ def attack(
     runtime. ``agree``: measure the targets as an ensemble too, of which so many must agree. ``access``: "label", "scores", "logits" or
     "gradients", the most that the attacker gets; ``clamp``: "clipped", "through" or "both", what a clamp of the file lets pass backwards.
     ``max_queries``: an image, its clean check included. ``preprocess``, ``source_preprocess``, ``output``, ``threads``: as for
-    :func:`edgeq.open`, by default as the targets were opened.
+    ``edgeq.open``, by default as the targets were opened.
 
     ``run``: the new run file, which ``edgeq resume`` can go on with; without one it is a temporary file that is gone with the result.
     ``workers``: processes that do the work, or ``"tcp://HOST:PORT"``. ``reporter`` hears notes and progress; ``command`` is recorded.
@@ -96,7 +96,7 @@ def attack(
     given = images if isinstance(images, Images) else None
     plan = Plan(
         files,
-        given.spec + (f" {given.sha256()[:16]}" if given.spec == "array" else "") if given is not None else str(images),
+        str(images) if given is None else f"{given.spec} {given.sha256()[:16]}",
         sources=_texts(source),
         transfer=transfer,
         agree=agree,
@@ -126,7 +126,7 @@ def attack(
             for sentence, style in words.plan(setting, path):
                 reporter.say(sentence, style)
             _finish(begun, setting, workers, reporter)
-        return Result(path, owned.pop_all())
+        return Result(path, owned.pop_all() if run is None else None)
 
 
 def resume(run: str | Path, *, workers: Workers = 1, reporter: Reporter = SILENT) -> Result:

@@ -21,20 +21,20 @@ class Result:
     """A run file with its figures: a context manager. A finished run or one that still goes on; reading it changes nothing.
 
     ``path``: the run file. ``result["pgd", "4/255"]`` are the figures of an attack at a radius on the attacked target, a third key names
-    another target, and a fourth what it was crafted on: :func:`edgeq.api.figures.lookup`. The run file that :func:`edgeq.attack` makes
+    another target, and a fourth what it was crafted on: :func:`edgeq.api.figures.lookup`. The run file that ``edgeq.attack`` makes
     where none is named is deleted with the result. Every method raises :class:`EdgeqError` for a file that is gone or damaged.
     """
 
     def __init__(self, path: str | Path, owned: contextlib.ExitStack | None = None) -> None:
-        """``owned``: is closed with the result, at the latest when nobody holds it any more."""
+        """``owned``: the folder of a temporary run file, which goes with the result, at the latest when nobody holds it any more."""
         self.path = Path(path)
-        self._close = weakref.finalize(self, (owned or contextlib.ExitStack()).close)
+        self._gone = None if owned is None else weakref.finalize(self, owned.close)
         with self._run():
             pass
 
     def _run(self) -> Run:
-        if not self._close.alive:
-            raise EdgeqError(f"{self.path}: the result is closed; name a run file to keep it")
+        if self._gone is not None and not self._gone.alive:
+            raise EdgeqError(f"{self.path}: was a temporary run file, and the result is closed; name one with run= to keep it")
         return Run.open(self.path)
 
     @cached_property
@@ -59,7 +59,7 @@ class Result:
         return lookup(self.summary, *parts)
 
     def table(self, console: Any = None) -> None:
-        """Prints the tables in 80 columns. ``console``: a :class:`rich.console.Console`; by default one on stdout."""
+        """Prints the tables in 80 columns. ``console``: a ``rich.console.Console``; by default one on stdout."""
         from rich.console import Console
 
         from edgeq.report.terminal import render
@@ -74,7 +74,7 @@ class Result:
             return document(run, self.summary)
 
     def to_pandas(self) -> Any:
-        """A :class:`pandas.DataFrame`, a row for each cell, target and image: the columns of ``edgeq export-run``, described at
+        """A ``pandas.DataFrame``, a row for each cell, target and image: the columns of ``edgeq export-run``, described at
         :data:`edgeq.report.rows.COLUMNS`. Raises :class:`EdgeqError` where pandas is not installed."""
         try:
             import pandas
@@ -124,7 +124,8 @@ class Result:
 
     def close(self) -> None:
         """Deletes the run file if it is a temporary one. A second call does nothing."""
-        self._close()
+        if self._gone is not None:
+            self._gone()
 
     def __enter__(self) -> Result:
         return self

@@ -127,6 +127,9 @@ def test_a_temporary_run_goes_with_its_result(model: Path) -> None:
     assert not folder.exists()
     with pytest.raises(EdgeqError, match="is closed"):
         result.to_json()
+    with edgeq.attack(model, arrays(4), "noise", runtime="litert-reference", run="kept.sqlite") as result:
+        pass
+    assert result.to_json()["run"]["file"] == "kept.sqlite"
     folder = edgeq.attack(model, arrays(4), "noise", runtime="litert-reference").path.parent
     gc.collect()
     assert not folder.exists()
