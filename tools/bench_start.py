@@ -2,8 +2,8 @@
 
     python tools/bench_start.py MODEL.tflite --data DATA [--rounds 7]
 
-Prints the median seconds of `import edgeq` in a process that runs already, and as whole processes of `edgeq --help` and of `edgeq attack` with SPSA until its first query (one image, two queries), and whether
-TensorFlow was imported on the way.
+Prints the median seconds of `import edgeq`, of `edgeq --help`, and of `edgeq attack` with SPSA until its first query (one image, two
+queries), and whether TensorFlow was imported on the way. The first is measured inside a process, the others are whole processes.
 """
 
 from __future__ import annotations
