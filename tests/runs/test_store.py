@@ -88,6 +88,24 @@ def test_create_refuses_to_overwrite_and_leaves_nothing_behind_when_it_fails(tmp
     assert not (tmp_path / "b.sqlite").exists()
 
 
+def test_rows_that_come_with_the_plan_are_written_with_it_or_nothing_is(tmp_path):
+    x, idx = images(8, (4, 5, 3), np.random.default_rng(1)), np.arange(8)
+
+    def parts(broken):
+        for some in (idx[:5], idx[5:]):
+            yield some, some + 100, [f"i{i}" for i in some], some % 3, x[some]
+            if broken:
+                raise EdgeqError("i5: cannot be read")
+
+    with pytest.raises(EdgeqError, match="i5"):
+        Run.create(tmp_path / "a.sqlite", shape=(4, 5, 3), n=8, meta={}, records=[CLEAN], rows=parts(broken=True))
+    assert not list(tmp_path.iterdir())
+    with Run.create(tmp_path / "a.sqlite", shape=(4, 5, 3), n=8, meta={}, records=[CLEAN], rows=parts(broken=False)) as run:
+        assert run.done(0).all()
+        assert (run.images(idx) == x).all()
+        assert run.ids().tolist() == [*range(100, 108)]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
