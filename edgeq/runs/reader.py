@@ -250,6 +250,23 @@ class Reader:
             return self.correct(cell, target) >= 0
         return self.ids() >= 0 if cell == 0 else self.queries(cell) >= 0
 
+    def measured(self, cell: int) -> np.ndarray:
+        """``(n,) bool``: rows of ``cell`` of which something was measured; all of it, for that is one transaction."""
+        if self._version == 1:
+            return np.zeros(self.n, bool)
+        return self._columns("SELECT DISTINCT idx, 1 FROM measurements WHERE cell = ?", (cell,), (bool,), False)[0]
+
+    def measurements(self, cell: int, name: str) -> list[np.ndarray]:
+        """What was measured under a name, ``(k,) float64`` for each row that has it, in the order of the rows."""
+        if self._version == 1:
+            return []
+        sql = 'SELECT size, "values" FROM measurements WHERE cell = ? AND name = ? ORDER BY idx'
+        with self._errors():
+            rows = self._db.execute(sql, (cell, name)).fetchall()
+            if any(type(size) is not int or size < 0 for size, _ in rows) or sum(size for size, _ in rows) > LIMIT // 8:
+                raise ValueError("measurements of no possible size")
+            return [np.frombuffer(unpack(blob, 8 * size), np.float64) for size, blob in rows]
+
     def answered(self) -> dict[tuple[int, str], int]:
         """How many rows each (cell, target) has."""
         return {(c, t): k for c, t, k in self._rows("SELECT cell, target, COUNT(*) FROM answers GROUP BY cell, target")}
