@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,14 @@ class Parts:
     @classmethod
     def of(cls, run: Reader) -> Parts:
         """Raises :class:`EdgeqError` for a run that aligns nothing."""
-        value, records = run.meta("align"), {t.id: t.spec for t in run.targets(running=True)}
-        if not isinstance(value, dict) or {*value} != {f.name for f in fields(cls)}:
-            raise EdgeqError(f"{run.path}: is no run of edgeq align")
-        parts = cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in value.items()})  # type: ignore[arg-type]  # looked at below
-        if parts.target not in records or (parts.source and parts.source not in records) or not {*parts.seen} <= {"scores", "logits"}:
+        value, known = run.meta("align"), {a.sha256 for a in run.artifacts()}
+        try:
+            ids, switches = (str(value["target"]), str(value["source"])), (bool(value["own"]), bool(value["inside"]))
+            parts = cls(*ids, tuple(map(str, value["seen"])), *switches, tuple(map(str, value["notes"])))
+        except (TypeError, KeyError):
+            raise EdgeqError(f"{run.path}: is no run of edgeq align") from None
+        able = {t.id for t in run.targets(running=True) if t.spec.artifact in known and t.spec.codes is not None}
+        if parts.target not in able or parts.source not in {"", *able} or not {*parts.seen} <= {"scores", "logits"}:
             raise EdgeqError(f"{run.path}: is damaged (its alignment is of targets that do not run); start a new run")
         return parts
 

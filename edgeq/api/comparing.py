@@ -127,6 +127,8 @@ def _inside(run: Run, n: int, plan: Plan, progress: Callable[[int, int], None]) 
     images = run.images(np.arange(min(n, run.n)))
     files = {artifact.sha256: Path(artifact.file) for artifact in run.artifacts()}
     records = comparison.sides(run)
+    if any(r.spec.artifact not in files or r.spec.signature is None for r in records.values()):
+        raise EdgeqError(f"{run.path}: is damaged (a side has no file); start a new run")
     with Bench([r.spec for r in records.values()], files.__getitem__, plan.threads) as bench:
         a, b = (_opened(name, files[record.spec.artifact], record.spec, bench) for name, record in records.items())
         (table,) = layers.compare(a, [b], images, lambda done: progress(done, len(images)))

@@ -132,16 +132,16 @@ def gradients(run: Reader, subjects: Subjects, seed: int) -> dict[str, Any]:
         "objective": subjects.objective,
         "size": size,
         "explodes": EXPLODES,
-        "gradients": {name: _zeros(_of(run, called("zeros", name))) for name in subjects.names},
-        "cosines": tuple(_cosine(a, b, _of(run, called("cosine", a, b)), seed) for a, b in subjects.pairs),
+        "gradients": {name: _zeros(_of(run, called("zeros", name), 5)) for name in subjects.names},
+        "cosines": tuple(_cosine(a, b, _of(run, called("cosine", a, b), 2), seed) for a, b in subjects.pairs),
         "differences": {name: _differences(run, name, asked, size) for name, asked in subjects.estimators.items()},
-        "logit_variance": None if subjects.logits is None else logit_variance(_of(run, called("variance")), seed),
+        "logit_variance": None if subjects.logits is None else logit_variance(_of(run, called("variance"), 2), seed),
     }
 
 
-def _of(run: Reader, name: str) -> np.ndarray:
-    """``(rows, k) float64``."""
-    return np.stack(run.measurements(0, name))
+def _of(run: Reader, name: str, size: int) -> np.ndarray:
+    """``(n, size) float64``."""
+    return np.stack(run.measurements(0, name, size))
 
 
 def _zeros(rows: np.ndarray) -> Zeros:
@@ -167,7 +167,7 @@ def _cosine(a: str, b: str, rows: np.ndarray, seed: int) -> Cosine:
 
 
 def _differences(run: Reader, name: str, asked: Asked, size: int) -> Differences:
-    zero, of, explode, looked_at = _of(run, called("differences", name)).sum(0)
+    zero, of, explode, looked_at = _of(run, called("differences", name), 4).sum(0)
     sizes = np.concatenate(run.measurements(0, called("sizes", name)))
     ceiling = getattr(asked.method, "ceiling", None)
     return Differences(

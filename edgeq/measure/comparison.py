@@ -146,13 +146,10 @@ class Comparison:
 def sides(run: Reader) -> dict[str, RunTarget]:
     """The targets that are A and B. Raises :class:`EdgeqError` for a run that compares nothing."""
     named, records = run.meta("sides"), {t.id: t for t in run.targets(running=True)}
-    if (
-        not isinstance(named, dict)
-        or {*named} != {*NAMES}
-        or any(not isinstance(s, dict) or s.get("target") not in records for s in named.values())
-    ):
-        raise EdgeqError(f"{run.path}: is no run of edgeq compare")
-    return {name: records[named[name]["target"]] for name in NAMES}
+    try:
+        return {name: records[named[name]["target"]] for name in NAMES}
+    except (TypeError, KeyError):
+        raise EdgeqError(f"{run.path}: is no run of edgeq compare") from None
 
 
 def compare(run: Reader, layers: Layers, limits: Mapping[str, float | None]) -> Comparison:
@@ -162,11 +159,12 @@ def compare(run: Reader, layers: Layers, limits: Mapping[str, float | None]) -> 
     plan = Plan.from_json(run.meta("plan"))
     specs = [two[name].spec for name in NAMES]
     before = _Pair(run, 0, specs)
-    under = next(c for c in cells if c.kind == "noise")
+    under = next((c for c in cells if c.kind == "noise"), None)
+    if under is None or under.threat is None:
+        raise EdgeqError(f"{run.path}: is damaged (it has no noise to compare under); use a copy, or start a new run")
     noisy = _Pair(run, under.cell, specs)
     crafted = {c.crafted_on: c for c in cells if c.adversarial}
     first = next(iter(crafted.values()), None)
-    assert under.threat is not None
     on = [crafted[id] for spec in specs if (id := next((i for i in (spec.id, *spec.members) if i in crafted), None))]
     adversarial = tuple(_attacked(name, before, _Pair(run, cell.cell, specs)) for name, cell in zip(NAMES, on, strict=False))
     clean = Clean(

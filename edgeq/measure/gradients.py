@@ -69,8 +69,8 @@ class Subjects:
 
 
 def called(what: str, *gradients: str) -> str:
-    """The name of a measurement of one gradient, or of two."""
-    return ": ".join((what, " | ".join(gradients)))
+    """The name of a measurement: of a row, of one gradient, or of two."""
+    return f"{what}: {' | '.join(gradients)}" if gradients else what
 
 
 def measure(subjects: Subjects, clean: np.ndarray, rows: Rows, seed: int, done: np.ndarray) -> Iterator[tuple[slice, Values]]:

@@ -131,12 +131,12 @@ def shift(run: Reader, target: str, network: Network, crafted_on: str, adversari
     """The figures of one radius. ``target``: whose answers; ``crafted_on``: what to call what lent the gradients."""
     before, labels = run.outcomes(0, target), run.labels()
     assert adversarial.threat is not None
-    unequal = [np.stack(run.measurements(cell.cell, UNEQUAL)).sum(0) for cell in (adversarial, noise)]
+    unequal = [np.stack(run.measurements(cell.cell, UNEQUAL, 2)).sum(0) for cell in (adversarial, noise)]
     both = []
     for cell in (adversarial, noise):
         seen = run.outcomes(cell.cell, target)
         robust = share(((before.right == 1) & (seen.correct == 1)).sum(), run.n)
-        counts = np.stack(run.measurements(cell.cell, COUNTS)).sum(0).reshape(-1, 8)
+        counts = np.stack(run.measurements(cell.cell, COUNTS, 8 * len(network.rounding))).sum(0).reshape(-1, 8)
         both.append(Perturbed(robust, share((seen.tied == 1).sum(), run.n), tuple(lines(network, counts))))
     return Shift(
         adversarial.eps,
