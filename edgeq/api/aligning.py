@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def _prepare(plan: Plan, access: str, methods: Methods, reporter: Reporter) -> t
     setting = prepare(replace(plan, attacks=("noise",), eps=()), reporter.say)
     for note in setting.notes:
         reporter.say(f"  {note}")
-    file, runtime = Path(plan.targets[0]), plan.runtimes[0]
+    file, runtime = Path(plan.targets[0]), plan.runtimes_of(plan.targets)[0]
     record = next(t for t in setting.targets if t.spec.runtime == runtime)
     if not record.runs:
         raise EdgeqError(f"{file}: {runtime} cannot run it: {record.reason}")
@@ -234,12 +234,13 @@ def _subjects(bench: Bench, parts: Parts, methods: Methods, objective: str) -> S
     # the same questions to the float network: what the method does without any quantisation
     smooth = bench.target(parts.source)
     estimators |= {f"{name} {FLOAT}": Asked(value, smooth, FLOAT, control=True) for name, value in methods}
-    logits: Callable[[np.ndarray], np.ndarray] | None = None
-    if "logits" in seen:
-        logits = lambda images: seen["logits"].answer(images).logits()  # noqa: E731
-    elif parts.own:
-        logits = lambda images: sources[THROUGH].answer_float(images / np.float32(255)).logits()  # noqa: E731
-    return Subjects(sources, estimators, objective, None if logits is None else (lambda images: smooth.answer(images).logits(), logits))
+
+    def of_file(images: np.ndarray) -> np.ndarray:
+        own = seen["logits"].answer(images) if "logits" in seen else sources[THROUGH].answer_float(images / np.float32(255))
+        return own.logits()
+
+    known = "logits" in seen or parts.own
+    return Subjects(sources, estimators, objective, (lambda images: smooth.answer(images).logits(), of_file) if known else None)
 
 
 def _measure_gradients(run: Run, subjects: Subjects, seed: int, show: Progress) -> None:
@@ -262,7 +263,11 @@ def _shifts(run: Run, parts: Parts, network: value_shift.Network, show: Progress
         _measure_shift(run, parts.target, network, cell, show)
     crafted_on = FLOAT if parts.source else "the file"
     noise = {cell.eps: cell for cell in planned if cell.kind == "noise"}
-    return [value_shift.shift(run, parts.target, network, crafted_on, cell, noise[cell.eps]) for cell in planned if cell.kind == "gradient"]
+    return [
+        value_shift.shift(run, parts.target, network, crafted_on, cell, noise[cell.eps])
+        for cell in planned
+        if cell.kind == "gradient" and cell.eps in noise
+    ]
 
 
 def _measure_shift(run: Run, target: str, network: value_shift.Network, of: Cell, show: Progress) -> None:

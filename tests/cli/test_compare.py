@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import tiny_tflite
 
@@ -62,6 +63,20 @@ def test_a_run_is_kept_and_gone_on_with_by_the_same_options_alone(place: Path) -
     assert first == again
     refused = edgeq(*asked, "--seed", "1", cwd=place, code=2)
     assert "kept.sqlite: was begun with other options" in refused.stderr
+
+
+def test_ctrl_c_says_how_to_go_on_where_a_run_is_kept(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("edgeq.api.comparing.execute", interrupted)
+    with pytest.raises(click.Abort):
+        command.main(["old.tflite", *SMALL], standalone_mode=False)
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["old.tflite", *SMALL, "--run", "stopped.sqlite"], standalone_mode=False)
+    assert stopped.value.code == 130
+    assert "kept in stopped.sqlite. The same command goes on" in " ".join(capsys.readouterr().err.split())
 
 
 def test_files_of_other_ops_are_compared_all_the_same(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
