@@ -1,4 +1,4 @@
-"""The figures of a run, as values. What each means: docs/concepts.md; how they are computed: :mod:`edgeq.measure.summary`.
+"""The figures of a run, as values. What each means: docs/concepts.md: *The figures*; how they are computed: :mod:`edgeq.measure.summary`.
 
 ``norm``, ``eps`` (a share of the pixel range; None where a damaged file states none) and ``pixels`` (the radius in pixel steps) stand
 in each figure that has a radius.
@@ -330,6 +330,11 @@ class TargetFigures:
     @property
     def runs(self) -> bool:
         return self.status == "runs"
+
+    @property
+    def shown(self) -> bool:
+        """Whether it has figures of its own: not what only lends gradients, nor what is confirmed on another."""
+        return self.runs and self.derived not in ("stand-in", "mean")
 
     @property
     def before_grid(self) -> bool:

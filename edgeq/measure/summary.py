@@ -1,4 +1,4 @@
-"""All figures of a run, once: every table, JSON document and page is made from what :func:`summarise` returns (docs/concepts.md)."""
+"""All figures of a run, once: every table, JSON document and page is made from what :func:`summarise` returns."""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ def render(summary: Summary, console: Console) -> None:
 
     warn(console, summary.warnings)
     run = summary.run
-    files = ", ".join(plain(a.name, 60) for a in summary.artifacts if a.role == "target") or plain(run.file, 60)
+    several = list(dict.fromkeys(t.network for t in summary.targets if t.role == "target" and t.network))
+    named = several if len(several) > 1 else [a.name for a in summary.artifacts if a.role == "target"]
+    files = ", ".join(plain(name, 60) for name in named) or plain(run.file, 60)
     for part in Text(f"{files}: n = {run.n}").wrap(console, min(console.width, 80)):
         say(part.plain.rstrip(), "bold")
     sentences("NOT FINISHED: figures are over the rows that are, and `edgeq resume` goes on", summary.unfinished)
