@@ -12,10 +12,12 @@ TYPE_CHECKING = False  # typing's own would take longer to import than all of th
 if TYPE_CHECKING:
     from typing import Any
 
+    from edgeq.api.aligning import align as align
     from edgeq.api.attacking import attack as attack
     from edgeq.api.attacking import resume as resume
     from edgeq.api.boards import pack as pack
     from edgeq.api.boards import score as score
+    from edgeq.api.comparing import compare as compare
     from edgeq.api.images import Images as Images
     from edgeq.api.images import load as load
     from edgeq.api.opening import OpenTarget as OpenTarget

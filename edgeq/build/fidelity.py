@@ -25,6 +25,8 @@ from edgeq.measure.kernels import Kernels, kernels
 from edgeq.measure.portability import Portability, portability
 from edgeq.pipeline.codes import PixelCodes, codes_for
 from edgeq.pipeline.preprocess import Preprocess
+from edgeq.targets.opener import open_target
+from edgeq.targets.spec import TargetSpec
 
 if TYPE_CHECKING:
     from edgeq.keras.ship import Shipped  # imports TensorFlow
@@ -104,7 +106,8 @@ def _open(files: Mapping[str, Path], output: str, prepare: Preprocess, stack: co
         for name, answer in runtimes.probe_all([name for name in files if files[name] == file], file, output=output).items():
             if isinstance(answer, Signature):
                 codes = codes_for(answer.input, prepare, file.name)
-                opened[name] = Opened(answer, codes, stack.enter_context(contextlib.closing(runtimes.open(name, file, answer, codes))))
+                spec = TargetSpec(name, runtime=name, signature=answer, codes=codes)
+                opened[name] = Opened(answer, codes, stack.enter_context(contextlib.closing(open_target(spec, file))))
             else:
                 opened[name] = str(answer).replace(f"{file.parent}/", "")
     return opened

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
+
+from edgeq.cli import console
 
 
 def names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -13,12 +18,50 @@ def names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str
     return tuple(part.strip() for part in (value or "").split(",") if part.strip())
 
 
+@contextmanager
+def stoppable(run: Path | None) -> Iterator[None]:
+    """Ctrl-C ends the command with a sentence on how to go on with ``run``, where one is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run is None:
+            raise
+        console.say(f"\nstopped; every finished row is kept in {run}. The same command goes on with it")
+        sys.exit(130)
+
+
 def preprocess(text: str) -> Callable[[Any], Any]:
     """``--preprocess``, whose help is ``text``."""
     return click.option("--preprocess", metavar="SPEC", help=text)
 
 
+def data(command: Any) -> Any:
+    """``--data`` and how the classes of its images are those of the model."""
+    for option in (
+        click.option("--class-names", metavar="FILE", help="The model's class names, a line each."),
+        click.option("--class-map", metavar="FILE", help="JSON or CSV: class of the data -> class of the model."),
+        click.option("--label-column", metavar="NAME", help="The column of labels.csv that holds the classes."),
+        click.option(
+            "--data", default="digits", show_default=True, metavar="DATA", help="As for edgeq attack: digits, folder:PATH, zip:PATH ..."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def n(default: int) -> Callable[[Any], Any]:
+    """``--n``: how many images."""
+    return click.option("--n", type=click.IntRange(1), default=default, show_default=True, help="Images, sampled evenly over the classes.")
+
+
 seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+threads = click.option("--threads", type=click.IntRange(1), help="Threads (processes for TFLM). Default: all cores.")
+run_file = click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    metavar="RUN.sqlite",
+    help="Keep the run here; the same command goes on with it when it was stopped.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else.")
 output_kind = click.option(
     "--output", type=click.Choice(["label", "probs", "logits"]), help="What the file's output is, where it does not tell."

@@ -1,194 +1,279 @@
-"""Two runtimes of one file, or two files, on the same images: accuracy, flips, scores, and each one's adversarial examples on the other.
+"""Two targets of a run on the same images: accuracy, flips, scores, and how each stands on what was crafted on the other.
 
-docs/concepts.md: *Robust accuracy*, *Noise floor*, *Intervals*. The sides are called A and B.
+docs/concepts.md: *Robust accuracy*, *Noise floor*, *Intervals*. The two are called A and B, and the run says which is which
+(:func:`sides`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from edgeq.attacks.noise import Noise
-from edgeq.core import scheduler
 from edgeq.core.answer import Answer
-from edgeq.core.protocols import Differentiable, Target
-from edgeq.core.rows import Rows
-from edgeq.core.threat import Threat
-from edgeq.core.worst import worst
-from edgeq.measure.constant import Constant, sentence
-from edgeq.measure.figures import share as as_share
+from edgeq.core.errors import EdgeqError
+from edgeq.core.jsonable import as_json
+from edgeq.measure import constant
+from edgeq.measure.figures import Share, share
 from edgeq.measure.intervals import mcnemar
+from edgeq.measure.layers import Layers
+from edgeq.runs.format import Outcomes, RunTarget
+from edgeq.runs.plan import Plan
+from edgeq.runs.reader import Reader
+from edgeq.targets.spec import KERAS, TargetSpec
 
 NAMES = ("A", "B")
-CHUNK = 256  # rows decoded, attacked and answered at once
+FORMAT = 1
+CHUNK = 256  # rows of scores held at once
 
-Progress = Callable[[str, int, int], None]
-"""``progress(stage, done, total)`` in rows."""
+Shares = Mapping[str, Share]
+"""Of each side, by its name."""
 
 
-@dataclass(frozen=True, eq=False)
-class Attack:
-    """What crafts: ``value``, an attack as :func:`edgeq.core.plugins.build` gives it, called ``name``.
+@dataclass(frozen=True)
+class SideFigures:
+    """What a side is. ``kind``: of its output; ``identity``: engine, version, kernel set, instruction set."""
 
-    ``targets``: side -> its target, which a query attack asks. ``sources``: side -> its Differentiables, for an attack on gradients. Of
-    several (a file has one a clamp) a row keeps the :func:`~edgeq.core.worst.worst` candidate.
-    """
+    file: str
+    sha256: str
+    runtime: str
+    kind: str
+    identity: Any
+
+
+@dataclass(frozen=True)
+class Discordant:
+    """Rows that stand on one side alone, and McNemar's p."""
+
+    only_a: int
+    only_b: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Differences of all classes' scores, in the scores' own unit: logits, or probabilities where a side gives those. ``lsb``: the smallest
+    step of each side's scores, 0 for floats."""
+
+    kind: str
+    largest: float
+    mean: float
+    lsb: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Clean:
+    """On the clean images. ``with_ties``: accuracy if ties with the true class counted as right; ``scores``: None where a side gives labels
+    only, or no numbers."""
+
+    accuracy: Shares
+    mcnemar: Discordant
+    with_ties: Shares
+    flips: Share
+    ties: Shares
+    scores: Scores | None
+
+
+@dataclass(frozen=True)
+class Noise:
+    """On the same images with uniform noise of the threat's radius."""
+
+    accuracy: Shares
+    mcnemar: Discordant
+    flips: Share
+    ties: Shares
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """On what was crafted on the side ``crafted_on``: for each side the three accuracies, in pairs, and how many labels differ."""
+
+    crafted_on: str
+    robust_accuracy: Shares
+    b19_acc: Shares
+    success: Shares
+    mcnemar: Discordant
+    flips: Share
+    ties: Shares
+
+
+@dataclass(frozen=True)
+class Crafter:
+    """The attack that crafted."""
 
     name: str
-    value: Any
-    targets: Mapping[str, Target]
-    sources: Mapping[str, Sequence[Differentiable]]
-    max_queries: int | None = None
-
-    def craft(self, side: str, clean: np.ndarray, rows: Rows, threat: Threat, seed: int) -> np.ndarray:
-        """``(n, h, w, c) uint8``: candidates crafted on ``side``."""
-        if self.value.needs == "gradients":
-            made = [self.value.craft(source, clean, rows, threat, seed) for source in self.sources[side]]
-            return worst(made, self.targets[side], rows.labels).candidates
-        candidates = clean.copy()
-        for done in scheduler.run(self.value, self.targets[side], rows, lambda i: clean[i], threat, seed, self.max_queries):
-            candidates[done.index] = done.candidates
-        return candidates
+    params: Mapping[str, Any]
+    max_queries: int | None
 
 
-@dataclass(eq=False)
-class _Seen:
-    """What both sides answered to one set of images, a chunk at a time."""
+@dataclass(frozen=True)
+class Gate:
+    """A limit, the value that was measured, and whether it is at most the limit. The interval of the value plays no part."""
 
-    labels: list[np.ndarray] = field(default_factory=list)  # (2, m)
-    right: list[np.ndarray] = field(default_factory=list)  # (2, m)
-    stands: list[np.ndarray] = field(default_factory=list)  # (2, m): not fooled
-    tied: list[np.ndarray] = field(default_factory=list)  # (2, m)
+    gate: str
+    limit: float
+    value: float
+    met: bool
 
-    def add(self, answers: list[Answer], truth: np.ndarray) -> None:
-        self.labels.append(np.stack([a.label() for a in answers]))
-        self.right.append(np.stack([a.right(truth) for a in answers]))
-        self.stands.append(np.stack([~a.fooled(truth) for a in answers]))
-        self.tied.append(np.stack([a.tied() for a in answers]))
 
-    def flips(self) -> dict[str, Any]:
-        a, b = np.concatenate(self.labels, axis=1)
+@dataclass(frozen=True)
+class Comparison:
+    """Everything. ``eps``: of the pixel range; ``pixels``: the same in steps; ``warnings``: on sides that answer all images alike."""
+
+    format: int
+    sides: Mapping[str, SideFigures]
+    data: str
+    warnings: tuple[str, ...]
+    n: int
+    norm: str
+    eps: float
+    pixels: float
+    seed: int
+    attack: Crafter | None
+    clean: Clean
+    noise: Noise
+    adversarial: tuple[Adversarial, ...]
+    layers: Layers
+    gates: tuple[Gate, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
+
+
+def sides(run: Reader) -> dict[str, RunTarget]:
+    """The targets that are A and B. Raises :class:`EdgeqError` for a run that compares nothing."""
+    named, records = run.meta("sides"), {t.id: t for t in run.targets(running=True)}
+    try:
+        return {name: records[named[name]["target"]] for name in NAMES}
+    except (TypeError, KeyError):
+        raise EdgeqError(f"{run.path}: is no run of edgeq compare") from None
+
+
+def compare(run: Reader, layers: Layers, limits: Mapping[str, float | None]) -> Comparison:
+    """All figures of a finished run whose plan has one radius and at most one attack. ``layers``: the table op by op; ``limits``: of the
+    gates, by name (:func:`gates`)."""
+    two, cells, labels = sides(run), run.cells(), run.labels()
+    plan = Plan.from_json(run.meta("plan"))
+    specs = [two[name].spec for name in NAMES]
+    before = _Pair(run, 0, specs)
+    under = next((c for c in cells if c.kind == "noise"), None)
+    if under is None or under.threat is None:
+        raise EdgeqError(f"{run.path}: is damaged (it has no noise to compare under); use a copy, or start a new run")
+    noisy = _Pair(run, under.cell, specs)
+    crafted = {c.crafted_on: c for c in cells if c.adversarial}
+    first = next(iter(crafted.values()), None)
+    on = [crafted[id] for spec in specs if (id := next((i for i in (spec.id, *spec.members) if i in crafted), None))]
+    adversarial = tuple(_attacked(name, before, _Pair(run, cell.cell, specs)) for name, cell in zip(NAMES, on, strict=False))
+    clean = Clean(
+        *_paired(before.right), with_ties=_shares(before.stands), flips=before.flips, ties=before.ties, scores=_scores(run, specs)
+    )
+    classes = len(np.unique(labels))
+    alike = {name: constant.of_run(run, spec.id, classes) for name, spec in zip(NAMES, specs, strict=True)}
+    return Comparison(
+        FORMAT,
+        {name: _side(run, name, two[name]) for name in NAMES},
+        plan.data,
+        tuple(line for name, what in alike.items() for line in constant.sentence(name, what, run.n)),
+        run.n,
+        under.norm,
+        under.eps,
+        under.threat.pixels,
+        plan.seed,
+        None if first is None else Crafter(first.attack, first.params, plan.max_queries),
+        clean,
+        Noise(*_paired(noisy.right), flips=noisy.flips, ties=noisy.ties),
+        adversarial,
+        layers,
+        tuple(gates(clean, adversarial, limits)),
+    )
+
+
+def gates(clean: Clean, adversarial: Iterable[Adversarial], limits: Mapping[str, float | None]) -> list[Gate]:
+    """What the ``limits`` say: ``max_flips`` of clean flips; ``max_accuracy_drop``, and ``max_robust_drop`` under one's own adversarial
+    examples, from A to B. A limit of None, and one of what was not measured, says nothing."""
+    own = {made.crafted_on: made.robust_accuracy[made.crafted_on] for made in adversarial}
+    values = {
+        "max_flips": clean.flips.share,
+        "max_accuracy_drop": _drop(clean.accuracy),
+        "max_robust_drop": _drop(own) if own else None,
+    }
+    asked = [(name, limit, values[name]) for name, limit in limits.items() if limit is not None]
+    return [Gate(name, limit, value, bool(value <= limit + 1e-12)) for name, limit, value in asked if value is not None]
+
+
+def _drop(of: Shares) -> float | None:
+    a, b = (of[name].share for name in NAMES)
+    return None if a is None or b is None else a - b
+
+
+class _Pair:
+    """What both sides answered to a cell; arrays ``(2, n)``. ``stands``: not fooled."""
+
+    def __init__(self, run: Reader, cell: int, specs: Iterable[TargetSpec]) -> None:
+        self._seen: list[Outcomes] = [run.outcomes(cell, spec.id) for spec in specs]
+        self.right, self.stands = (np.stack(v) == 1 for v in ([s.right for s in self._seen], [s.correct for s in self._seen]))
+
+    @property
+    def flips(self) -> Share:
+        a, b = (s.label for s in self._seen)
         return share((a != b).sum(), len(a))
 
-    def ties(self) -> dict[str, Any]:
-        return {name: share(t.sum(), len(t)) for name, t in zip(NAMES, np.concatenate(self.tied, axis=1), strict=True)}
+    @property
+    def ties(self) -> Shares:
+        return _shares(np.stack([s.tied for s in self._seen]) == 1)
 
 
-def compare(
-    targets: tuple[Target, Target],
-    images: Callable[[slice], np.ndarray],
-    rows: Rows,
-    threat: Threat,
-    seed: int,
-    attack: Attack | None = None,
-    progress: Progress = lambda *_: None,
-) -> dict[str, Any]:
-    """All figures as one JSON-able dictionary. ``images``: a slice of the rows -> ``(m, h, w, c) uint8``; memory holds one chunk.
-
-    ``warnings``: where a side answers every image alike; ``clean``: accuracy of each (``with_ties``: if ties with the true class counted
-    as right), paired test, flips, ties, score differences; ``noise``: the same images with uniform noise of the
-    threat's radius; ``adversarial``: for each side that crafted, both sides' figures, as the attack tables give them.
-    """
-    sets = {name: _Seen() for name in ("clean", "noise", *(NAMES if attack else ()))}
-    scores, constant = _Scores(), {name: Constant() for name in NAMES}
-    for start in range(0, len(rows), CHUNK):
-        part = slice(start, min(start + CHUNK, len(rows)))
-        clean, some = images(part), rows[part]
-        answers = _answers(targets, clean)
-        scores.add(*answers)
-        for side, answer in zip(NAMES, answers, strict=True):
-            constant[side].add(answer)
-        sets["clean"].add(answers, some.labels)
-        sets["noise"].add(_answers(targets, Noise().craft(None, clean, some, threat, seed).candidates), some.labels)
-        progress("clean images and noise", part.stop, len(rows))
-        for side in NAMES if attack else ():
-            assert attack
-            sets[side].add(_answers(targets, attack.craft(side, clean, some, threat, seed)), some.labels)
-            progress(f"{attack.name} on {side}", part.stop, len(rows))
-    clean_right, classes = np.concatenate(sets["clean"].right, axis=1), len(np.unique(rows.labels))
-    stands = _right(np.concatenate(sets["clean"].stands, axis=1))["accuracy"]
-    return {
-        "warnings": [line for side, seen in constant.items() for line in sentence(side, seen.verdict(classes), len(rows))],
-        "n": len(rows),
-        "norm": threat.norm,
-        "eps": threat.eps,
-        "pixels": threat.pixels,
-        "seed": seed,
-        "attack": {"name": attack.name, "params": asdict(attack.value), "max_queries": attack.max_queries} if attack else None,
-        "clean": {
-            **_right(clean_right),
-            "with_ties": stands,
-            "flips": sets["clean"].flips(),
-            "ties": sets["clean"].ties(),
-            "scores": scores.figures(),
-        },
-        "noise": {**_right(np.concatenate(sets["noise"].right, axis=1)), "flips": sets["noise"].flips(), "ties": sets["noise"].ties()},
-        "adversarial": [{"crafted_on": side, **_attacked(sets[side], clean_right)} for side in NAMES if attack],
-    }
+def _shares(of: np.ndarray) -> Shares:
+    """``of``: ``(2, n) bool``."""
+    return {name: share(row.sum(), len(row)) for name, row in zip(NAMES, of, strict=True)}
 
 
-def gates(figures: dict[str, Any], limits: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    """What the ``limits`` say: ``max_flips`` of clean flips; ``max_accuracy_drop``, and ``max_robust_drop`` under one's own adversarial
-    examples, from A to B. A gate is met where the value measured, not its interval, is at most the limit."""
-    own = {made["crafted_on"]: made["robust_accuracy"][made["crafted_on"]]["share"] for made in figures["adversarial"]}
-    clean = figures["clean"]["accuracy"]
-    values = {
-        "max_flips": figures["clean"]["flips"]["share"],
-        "max_accuracy_drop": clean["A"]["share"] - clean["B"]["share"],
-        "max_robust_drop": own["A"] - own["B"] if own else None,
-    }
-    asked = [(name, limit, values[name]) for name, limit in limits.items() if limit is not None and values[name] is not None]
-    return [{"gate": name, "limit": limit, "value": value, "met": bool(value <= limit + 1e-12)} for name, limit, value in asked]
-
-
-def _answers(targets: tuple[Target, Target], images: np.ndarray) -> list[Answer]:
-    return [target.answer(images) for target in targets]
-
-
-def _right(right: np.ndarray) -> dict[str, Any]:
-    """``right``: ``(2, n) bool``. Accuracy of each with its interval, and in pairs."""
+def _paired(right: np.ndarray) -> tuple[Shares, Discordant]:
+    """``right``: ``(2, n) bool``. The share of each with its interval, and in pairs."""
     a, b = right
-    pair = {"only_a": int((a & ~b).sum()), "only_b": int((b & ~a).sum()), "p": mcnemar(a, b)}
-    return {"accuracy": {name: share(r.sum(), len(r)) for name, r in zip(NAMES, right, strict=True)}, "mcnemar": pair}
+    return _shares(right), Discordant(int((a & ~b).sum()), int((b & ~a).sum()), mcnemar(a, b))
 
 
-def _attacked(seen: _Seen, clean: np.ndarray) -> dict[str, Any]:
-    """For each side the three accuracies (docs/concepts.md: *Robust accuracy*), in pairs, and how many labels differ."""
-    right, stands = np.concatenate(seen.right, axis=1), np.concatenate(seen.stands, axis=1)
-    robust = _right(stands & clean)
-    return {
-        "robust_accuracy": robust["accuracy"],
-        "b19_acc": _right(right)["accuracy"],
-        "success": {name: share((c & ~s).sum(), c.sum()) for name, c, s in zip(NAMES, clean, stands, strict=True)},
-        "mcnemar": robust["mcnemar"],
-        "flips": seen.flips(),
-        "ties": seen.ties(),
-    }
+def _attacked(crafted_on: str, clean: _Pair, seen: _Pair) -> Adversarial:
+    """docs/concepts.md: *Robust accuracy*."""
+    robust, pairs = _paired(seen.stands & clean.right)
+    success = {n: share((c & ~s).sum(), c.sum()) for n, c, s in zip(NAMES, clean.right, seen.stands, strict=True)}
+    return Adversarial(crafted_on, robust, _shares(seen.right), success, pairs, seen.flips, seen.ties)
 
 
-class _Scores:
-    """Differences of all classes' scores: largest and mean, in the scores' own unit. Float logits meet probabilities after a softmax."""
+def _side(run: Reader, name: str, target: RunTarget) -> SideFigures:
+    spec = target.spec
+    assert spec.signature is not None
+    return SideFigures(str(run.meta("sides")[name].get("file")), spec.artifact, spec.runtime, spec.signature.kind, target.identity)
 
-    def __init__(self) -> None:
-        self.largest, self.total, self.count, self.kind, self.lsb = 0.0, 0.0, 0, "", {"A": 0.0, "B": 0.0}
 
-    def add(self, a: Answer, b: Answer) -> None:
-        if "label" in (a.kind, b.kind):
-            return
-        self.kind = "logits" if a.kind == b.kind == "logits" else "probs"
-        self.lsb = {"A": a.lsb, "B": b.lsb}
-        off = np.abs(_values(a, self.kind) - _values(b, self.kind))
-        self.largest, self.total, self.count = max(self.largest, off.max(initial=0)), self.total + off.sum(), self.count + off.size
-
-    def figures(self) -> dict[str, Any] | None:
-        """None where a side gives labels only, or no numbers. ``lsb``: the smallest step of each side's scores, 0 for floats."""
-        if not self.count or not math.isfinite(self.total):
+def _scores(run: Reader, specs: Iterable[TargetSpec]) -> Scores | None:
+    """Over the clean images. Logits of one side meet the probabilities of the other after a softmax."""
+    largest, total, count, kind, lsb = 0.0, 0.0, 0, "", dict[str, float]()
+    for start in range(0, run.n, CHUNK):
+        both = [_answers(run, spec, np.arange(start, min(start + CHUNK, run.n))) for spec in specs]
+        a, b = both
+        if a is None or b is None:
             return None
-        return {"kind": self.kind, "largest": float(self.largest), "mean": float(self.total / self.count), "lsb": self.lsb}
+        kind = "logits" if a.kind == b.kind == "logits" else "probs"
+        lsb = {"A": a.lsb, "B": b.lsb}
+        off = np.abs(_values(a, kind) - _values(b, kind))
+        largest, total, count = max(largest, off.max(initial=0)), total + off.sum(), count + off.size
+    if not count or not math.isfinite(total):
+        return None
+    return Scores(kind, float(largest), float(total / count), lsb)
+
+
+def _answers(run: Reader, spec: TargetSpec, index: np.ndarray) -> Answer | None:
+    """What a target answered to clean images; None where those are labels."""
+    raw = run.scores(0, spec.id, index)
+    if raw is None or spec.signature is None:
+        return None
+    kind = "logits" if spec.runtime == KERAS else spec.signature.kind  # a Keras network answers before its softmax
+    return Answer(kind, raw, spec.signature.output.scale, spec.signature.output.zero)
 
 
 def _values(answer: Answer, kind: str) -> np.ndarray:
@@ -197,7 +282,3 @@ def _values(answer: Answer, kind: str) -> np.ndarray:
         values = np.exp(values - values.max(axis=1, keepdims=True))
         values /= values.sum(axis=1, keepdims=True)
     return values
-
-
-def share(k: Any, of: Any) -> dict[str, Any]:
-    return as_share(k, of).to_json()

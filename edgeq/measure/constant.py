@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeq.core.answer import Answer
 from edgeq.measure.figures import Alike
+from edgeq.runs.reader import Reader
 
 
 @dataclass(eq=False)
@@ -34,6 +35,19 @@ class Constant:
         if self.n < 2 or self.first is None or not same:
             return None
         return Alike("scores" if self.scores else "label", int(self.first.label()[0]), self.scores and classes > 1)
+
+
+def of_run(run: Reader, target: str, classes: int) -> Alike | None:
+    """Of a run's target, over the clean images that it has answered. ``classes``: how many the data has."""
+    labels = run.labels_of(0, target)
+    answers, answered = Constant(), np.flatnonzero(labels != -1)
+    for start in range(0, len(answered), 256):
+        idx = answered[start : start + 256]
+        raw = run.scores(0, target, idx)
+        answers.add(Answer("label", labels[idx]) if raw is None else Answer("logits", raw))
+        if not answers.label:  # as nearly always in the first rows already
+            break
+    return answers.verdict(classes)
 
 
 def sentence(name: str, alike: Alike | None, n: int) -> list[str]:

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.core.answer import ABSTAINS, Answer
+from edgeq.core.answer import ABSTAINS
 from edgeq.core.cell import Cell
-from edgeq.measure import words
-from edgeq.measure.constant import Constant, sentence
+from edgeq.measure import constant, words
 from edgeq.measure.figures import (
     Agreement,
     Agreements,
@@ -67,7 +66,7 @@ def summarise(run: Reader) -> Summary:
     shown = [s for s in shown if s.id in clean]
     labels = run.labels()
     classes = len(np.unique(labels[labels >= 0]))
-    constant = {id: _constant(run, id, clean[id].label, classes) for id in names}
+    alike = {id: constant.of_run(run, id, classes) for id in names}
     seen = {c.cell: {s.id: run.outcomes(c.cell, s.id) for s in shown} for c in cells}
     attacks = [c for c in cells if c.adversarial]
     noise = {(c.norm, c.eps): seen[c.cell] for c in cells if c.kind == "noise"}
@@ -87,14 +86,14 @@ def summarise(run: Reader) -> Summary:
         measured.append(_figures(cell, reference, crafted, _zeros(run, cell, crafted), lines))
 
     sources = {s.id for s in specs.values() if s.role == "source"}
-    before = tuple(_clean(specs[id], clean[id], constant[id]) for id in names)
+    before = tuple(_clean(specs[id], clean[id], alike[id]) for id in names)
     # what a board left out of its CSV file is no unfinished run
     ours = [id for id in names if specs[id].derived != "board"]
-    alike = ((id, constant[id], int((clean[id].label >= 0).sum())) for id in names)
+    same = ((id, alike[id], int((clean[id].label >= 0).sum())) for id in names)
     summary = Summary(
         FORMAT,
         RunFacts(run.path.name, run.n, run.shape, int((run.labels() >= 0).sum())),
-        tuple(line for id, what, n in alike for line in sentence(called[id], what, n)),
+        tuple(line for id, what, n in same for line in constant.sentence(called[id], what, n)),
         Rule(words.RIGHT, words.FOOLED),
         tuple(_artifacts(run, specs)),
         tuple(_target(t, called) for t in records),
@@ -198,11 +197,11 @@ def _confirmed(run: Reader, spec: TargetSpec) -> Confirmed:
     return Confirmed(spec.id, by, sum(c.rows for c in cells), sum(c.differ for c in cells), tuple(cells))
 
 
-def _clean(spec: TargetSpec, outcome: Outcomes, constant: Alike | None) -> CleanFigures:
+def _clean(spec: TargetSpec, outcome: Outcomes, alike: Alike | None) -> CleanFigures:
     n = int((outcome.right >= 0).sum())
     right, stands, tied = (share((column == 1).sum(), n) for column in (outcome.right, outcome.correct, outcome.tied))
     consensus = _consensus(spec, outcome, outcome.right >= 0)
-    return CleanFigures(spec.id, n, accuracy=right, with_ties=stands, ties=tied, constant=constant, consensus=consensus)
+    return CleanFigures(spec.id, n, accuracy=right, with_ties=stands, ties=tied, constant=alike, consensus=consensus)
 
 
 def _consensus(spec: TargetSpec, outcome: Outcomes, done: np.ndarray) -> Consensus | None:
@@ -210,17 +209,6 @@ def _consensus(spec: TargetSpec, outcome: Outcomes, done: np.ndarray) -> Consens
         return None
     n = done.sum()
     return Consensus(share((done & (outcome.label != ABSTAINS)).sum(), n), share((done & (outcome.correct == 1)).sum(), n))
-
-
-def _constant(run: Reader, id: str, labels: np.ndarray, classes: int) -> Alike | None:
-    answers, answered = Constant(), np.flatnonzero(labels != -1)
-    for start in range(0, len(answered), 256):
-        idx = answered[start : start + 256]
-        raw = run.scores(0, id, idx)
-        answers.add(Answer("label", labels[idx]) if raw is None else Answer("logits", raw))
-        if not answers.label:  # as nearly always in the first rows already
-            break
-    return answers.verdict(classes)
 
 
 def _line(

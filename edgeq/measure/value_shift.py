@@ -7,27 +7,28 @@ the real function of their codes) of the clean and the changed image, against th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from edgeq.core.jsonable import as_json
-from edgeq.core.protocols import Target
-from edgeq.core.rows import Rows
+from edgeq.core.cell import Cell
 from edgeq.integer.graph import Graph, Op
 from edgeq.integer.ops import Call, clamp_range, floats, limits, linear, quantisation
 from edgeq.integer.simulate import simulate
-from edgeq.measure.constant import Constant
-from edgeq.measure.figures import share as as_share
+from edgeq.measure import constant
+from edgeq.measure.figures import Alike, Share, share
+from edgeq.measure.gradients import Values
 from edgeq.pipeline.codes import PixelCodes
+from edgeq.runs.reader import Reader
 
-CHUNK = 128  # rows decoded and crafted at once
 MEMORY = 2**22  # elements of activations of a chunk of images
 SAME = 1e-6  # steps: two real values that are nearer are one, told apart by float64's own rounding (accumulators are integers)
 LAYERS = ("conv", "depthwise", "dense")
+COUNTS, UNEQUAL = "value shift", "unequal answers"  # names of measurements
 _PLAIN = ("relu", "relu6", "relu_n1_to_1", "quantize")  # before their clamp they only rescale
 
 
@@ -57,103 +58,107 @@ class Line:
         return {**self.__dict__, "swallowed_share": self.swallowed / self.changed if self.changed else None}
 
 
+@dataclass(frozen=True)
+class Perturbed:
+    """Images that were changed in one way. ``robust``: right clean and not fooled when changed; ``ties``: of the changed images."""
+
+    robust: Share
+    ties: Share
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
 class Shift:
-    """Counts of one perturbation, images added in chunks. ``skipped``: ops that only move codes, or whose real value is not known here."""
+    """At one radius. ``clean``, ``ties``: of the clean images; ``constant``: whether the target answers all of them alike;
+    ``unequal``: images, clean and changed, whose simulated answer is not the target's: their inner values may be others, too;
+    ``skipped``: ops without a line, which only move codes."""
 
-    def __init__(self, graph: Graph, runtime: str) -> None:
-        self.graph, self.runtime = graph, runtime
-        self._ops = {at: _Op(graph, op, runtime) for at, op in enumerate(graph.ops) if _rounds(graph, op)}
-        self.skipped = len(graph.ops) - len(self._ops)
-        self._counts = {at: np.zeros(8) for at in self._ops}
-
-    def add(self, clean: np.ndarray, changed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Input codes ``(n, *input shape)`` of both; gives the simulated answers to both, ``(n, *output shape)`` codes."""
-        answers: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-        for part in self._chunks(len(clean)):
-            kept = [simulate(self.graph, codes[part], self.runtime, keep=True) for codes in (clean, changed)]
-            for at, op in self._ops.items():
-                self._counts[at] += op.count(*kept)  # type: ignore[arg-type]  # keep gives dicts
-            for held, values in zip(answers, kept, strict=True):
-                held.append(values[self.graph.output])
-        return np.concatenate(answers[0]), np.concatenate(answers[1])
-
-    def lines(self) -> list[Line]:
-        found = []
-        for at, counts in self._counts.items():
-            op, elements = self.graph.ops[at], int(counts[0])
-            changed, flat, moved, swallowed, saturated = (int(v) for v in counts[1:6])
-            before, after = (float(v) / max(1, elements) for v in counts[6:])
-            name = self.graph.tensors[op.output].name
-            found.append(Line(at, op.kind, name, elements, changed, flat, moved, swallowed, saturated, before, after))
-        return found
-
-    def _chunks(self, n: int) -> Iterator[slice]:
-        size = sum(int(np.prod(t.shape)) for t in self.graph.tensors if t.data is None)
-        step = max(1, min(32, MEMORY // max(1, size)))
-        return (slice(at, at + step) for at in range(0, n, step))
+    eps: float
+    pixels: float
+    crafted_on: str
+    clean: Share
+    ties: Share
+    constant: Alike | None
+    unequal: int
+    skipped: int
+    adversarial: Perturbed
+    noise: Perturbed
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A file as a ``graph`` with the rounding of a ``runtime``; ``target``: the file in the real one, against which that is held."""
+    """A file as a ``graph`` with the rounding of a ``runtime``."""
 
     graph: Graph
     runtime: str
     codes: PixelCodes
-    target: Target
+
+    @cached_property
+    def rounding(self) -> dict[int, _Op]:
+        """The ops that have a line, by their number."""
+        return {at: _Op(self.graph, op, self.runtime) for at, op in enumerate(self.graph.ops) if _rounds(self.graph, op)}
+
+    @property
+    def at_once(self) -> int:
+        """Images whose activations fit into a bounded memory."""
+        size = sum(int(np.prod(t.shape)) for t in self.graph.tensors if t.data is None)
+        return max(1, min(32, MEMORY // max(1, size)))
 
 
-Perturb = Callable[[np.ndarray, Rows], np.ndarray]
-"""Clean images ``(m, h, w, c) uint8`` and their rows -> as many changed ones."""
+def measure(network: Network, clean: np.ndarray, changed: np.ndarray, answers: tuple[np.ndarray, np.ndarray]) -> Values:
+    """What is measured of ``m`` images ``(m, h, w, c) uint8``, no more than :attr:`Network.at_once`, by name a vector for each.
 
-
-def measure(
-    network: Network,
-    images: Callable[[slice], np.ndarray],
-    rows: Rows,
-    perturbations: Mapping[str, Perturb],
-    progress: Callable[[int], None] = lambda _: None,
-) -> dict[str, Any]:
-    """JSON-able: for each of ``perturbations`` its ``lines``, ``ties``, and ``robust``, the share right clean and not fooled when changed.
-
-    ``unequal``: images, clean and changed, whose simulated answer is not the target's: their inner values may be others, too.
-    ``skipped``: ops without a line, which only move codes; ``constant``: whether the target answers all clean images alike.
+    ``answers``: the raw scores ``(m, k)`` of the file in its real runtime. ``value shift``: for each op its elements, changed, flat, moved,
+    swallowed and saturated ones, and the sums of |change| before and after rounding; ``unequal answers``: 1 where the simulated answer to
+    the clean, and to the changed image is another.
     """
-    shifts = {name: Shift(network.graph, network.runtime) for name in perturbations}
-    standing, tied, unequal, clean_right = dict.fromkeys(perturbations, 0), dict.fromkeys(("clean", *perturbations), 0), 0, 0
-    constant = Constant()
-    for start in range(0, len(rows), CHUNK):
-        part = slice(start, min(start + CHUNK, len(rows)))
-        clean, some = images(part), rows[part]
-        answer = network.target.answer(clean)
-        right, codes = answer.right(some.labels), network.codes.encode(clean)
-        clean_right += int(right.sum())
-        constant.add(answer)
-        tied["clean"] += int(answer.tied().sum())
-        for at, (name, perturb) in enumerate(perturbations.items()):
-            changed = perturb(clean, some)
-            other = network.target.answer(changed)
-            standing[name] += int((right & ~other.fooled(some.labels)).sum())
-            tied[name] += int(other.tied().sum())
-            simulated = shifts[name].add(codes, network.codes.encode(changed))
-            apart = [(s.reshape(a.raw.shape) != a.raw).any(axis=1).sum() for s, a in zip(simulated, (answer, other), strict=True)]
-            unequal += int(apart[1]) + (int(apart[0]) if at == 0 else 0)
-        progress(part.stop)
-    return {
-        "clean": share(clean_right, len(rows)),
-        "ties": share(tied["clean"], len(rows)),
-        "constant": as_json(constant.verdict(len(np.unique(rows.labels)))),
-        "unequal": unequal,
-        "skipped": next((s.skipped for s in shifts.values()), 0),
-        **{
-            name: {
-                "robust": share(standing[name], len(rows)),
-                "ties": share(tied[name], len(rows)),
-                "lines": [v.to_json() for v in s.lines()],
-            }
-            for name, s in shifts.items()
-        },
-    }
+    kept = [simulate(network.graph, network.codes.encode(images), network.runtime, keep=True) for images in (clean, changed)]
+    counts = count(network, *kept)  # type: ignore[arg-type]  # keep gives dicts
+    simulated = [values[network.graph.output] for values in kept]
+    unequal = [(s.reshape(a.shape) != a).any(axis=1) for s, a in zip(simulated, answers, strict=True)]
+    return {COUNTS: list(counts.reshape(len(clean), -1)), UNEQUAL: list(np.stack(unequal, axis=1).astype(np.float64))}
+
+
+def count(network: Network, clean: dict[int, np.ndarray], changed: dict[int, np.ndarray]) -> np.ndarray:
+    """``(m, ops, 8) float64``, from the tensors of both by number."""
+    n = len(clean[network.graph.output])
+    return np.stack(
+        [op.count(clean, changed) for op in network.rounding.values()] or [np.empty((0, 8))] * n, axis=1 if network.rounding else 0
+    )
+
+
+def shift(run: Reader, target: str, network: Network, crafted_on: str, adversarial: Cell, noise: Cell) -> Shift:
+    """The figures of one radius. ``target``: whose answers; ``crafted_on``: what to call what lent the gradients."""
+    before, labels = run.outcomes(0, target), run.labels()
+    assert adversarial.threat is not None
+    unequal = [np.stack(run.measurements(cell.cell, UNEQUAL, 2)).sum(0) for cell in (adversarial, noise)]
+    both = []
+    for cell in (adversarial, noise):
+        seen = run.outcomes(cell.cell, target)
+        robust = share(((before.right == 1) & (seen.correct == 1)).sum(), run.n)
+        counts = np.stack(run.measurements(cell.cell, COUNTS, 8 * len(network.rounding))).sum(0).reshape(-1, 8)
+        both.append(Perturbed(robust, share((seen.tied == 1).sum(), run.n), tuple(lines(network, counts))))
+    return Shift(
+        adversarial.eps,
+        adversarial.threat.pixels,
+        crafted_on,
+        share((before.right == 1).sum(), run.n),
+        share((before.tied == 1).sum(), run.n),
+        constant.of_run(run, target, len(np.unique(labels))),
+        int(unequal[0].sum() + unequal[1][1]),  # the clean images are in both
+        len(network.graph.ops) - len(network.rounding),
+        *both,
+    )
+
+
+def lines(network: Network, counts: np.ndarray) -> Iterator[Line]:
+    """``counts``: ``(ops, 8)``, over all images."""
+    for at, row in zip(network.rounding, counts, strict=True):
+        op, elements = network.graph.ops[at], int(row[0])
+        changed, flat, moved, swallowed, saturated = (int(v) for v in row[1:6])
+        before, after = (float(v) / max(1, elements) for v in row[6:])
+        name = network.graph.tensors[op.output].name
+        yield Line(at, op.kind, name, elements, changed, flat, moved, swallowed, saturated, before, after)
 
 
 def _rounds(graph: Graph, op: Op) -> bool:
@@ -181,7 +186,7 @@ class _Op:
         self.ceiling = self.high if ceiling and self.high < most else np.inf
 
     def count(self, clean: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> np.ndarray:
-        """Elements, changed, flat, moved, swallowed, saturated, and the sums of |change| before and after rounding."""
+        """``(m, 8)``: elements, changed, flat, moved, swallowed, saturated, and the sums of |change| before and after rounding."""
         op = self.call.op
         inputs = [[kept.get(i, self.constants.get(i)) if i >= 0 else None for i in op.inputs] for kept in (clean, other)]
         a, b = (self.value(*given).reshape(clean[op.output].shape) for given in inputs)
@@ -193,7 +198,8 @@ class _Op:
         swallowed = still & ~flat
         saturated = swallowed & (((a <= self.low) & (b <= self.low)) | ((a >= self.high) & (b >= self.high)))
         before = np.abs(np.clip(a, self.floor, self.ceiling) - np.clip(b, self.floor, self.ceiling))
-        return np.array([a.size, *(v.sum() for v in (changed, flat, moved, swallowed, saturated, before, steps))], np.float64)
+        counted = (np.ones(a.shape), changed, flat, moved, swallowed, saturated, before, steps)
+        return np.stack([v.reshape(len(a), -1).sum(1) for v in counted], axis=1).astype(np.float64)
 
 
 Value = Callable[..., np.ndarray]
@@ -223,7 +229,3 @@ def _real(call: Call) -> Value:
         return (reals[0].mean(tuple(op.options["axes"])) if function is None else function(*reals)) / scale
 
     return run
-
-
-def share(k: Any, of: Any) -> dict[str, Any]:
-    return as_share(k, of).to_json()

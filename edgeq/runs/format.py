@@ -37,6 +37,7 @@ SCHEMA = (
     " trace BLOB, PRIMARY KEY (cell, idx, clamp))",
     "CREATE TABLE answers (cell INTEGER, target TEXT, idx INTEGER, correct INTEGER, tied INTEGER, label INTEGER, scores BLOB,"
     " PRIMARY KEY (cell, target, idx)) WITHOUT ROWID",
+    'CREATE TABLE measurements (cell INTEGER, idx INTEGER, name TEXT, size INTEGER, "values" BLOB, PRIMARY KEY (cell, name, idx))',
 )
 LIMIT = 1 << 26  # bytes of one image or JSON text, and rows of a run: a hostile file allocates no more
 MOST_TARGETS, MOST_COLUMNS = 256, 4096  # of a run: targets, and targets times cells

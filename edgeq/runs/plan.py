@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -26,8 +26,9 @@ class Plan:
     data: str
     sources: tuple[str, ...] = ()  # float networks that lend their gradients
     transfer: bool = False  # craft on every target's own gradients too, not on the sources alone
+    each: bool = False  # craft on every runtime of every target and on the sources, by gradients and by queries: what a comparison needs
     agree: int | None = None  # measure the targets as an ensemble too, of which so many must agree
-    runtimes: tuple[str, ...] = ()  # empty: every runtime that can run a file
+    runtimes: tuple[str, ...] = ()  # of every file, or of one: "a.tflite=tflm"; empty: every runtime that can run a file
     attacks: tuple[str, ...] = ()  # "pgd" or "pgd:steps=20"; empty: what suits the access
     access: Level | None = None  # None: what each attack needs; without attacks the strongest that the file allows
     clamp: Clamp = "both"  # of the file's own gradients: what a clamp lets pass backwards
@@ -66,6 +67,17 @@ class Plan:
             number = getattr(self, name)
             if number is not None and not (name != "seed") <= number <= most:
                 raise EdgeqError(f"--{name.replace('_', '-')} {str(number)[:40]}: goes from {int(name != 'seed')} to {most}")
+        named = [text.rpartition("=")[0] for text in self.runtimes if "=" in text]
+        if named and (len(named) < len(self.runtimes) or {*named} != {*self.targets}):
+            raise EdgeqError(
+                f"--runtime {','.join(self.runtimes)}: name a runtime for each --target file, as in a.tflite=tflm,b.tflite=litert-xnnpack, "
+                "or name runtimes alone, for all files"
+            )
+
+    def runtimes_of(self, files: Collection[str]) -> tuple[str, ...]:
+        """The runtimes that ``files``, paths to one file, are to be measured on; none where none was named."""
+        parts = [text.rpartition("=") for text in self.runtimes]
+        return tuple(dict.fromkeys(runtime for file, named, runtime in parts if not named or file in files))
 
     @property
     def threats(self) -> list[Threat]:
@@ -84,7 +96,7 @@ class Plan:
         """Targets are differentiated themselves: that was asked for, or an attack follows gradients and no source is given."""
         if not self.follows_gradients or self.access not in (None, "gradients"):
             return False
-        return self.transfer or self.access == "gradients" or not self.sources
+        return self.transfer or self.each or self.access == "gradients" or not self.sources
 
     @property
     def floats_only(self) -> bool:

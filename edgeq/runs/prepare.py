@@ -6,10 +6,12 @@ Whatever is wrong with the files or the options is said here, before the run fil
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -52,8 +54,9 @@ class Setting:
     access: dict[str, str] | None = None  # the level of the whole run and a sentence on it; None: each attack has what it needs
     given: bool = False  # the images are the caller's: nobody can read them again
 
-    def create(self, path: Path, command: list[str]) -> Run:
-        """The run file, with every record but the rows; with these, too, where the images were ``given``."""
+    def create(self, path: Path, command: list[str], more: Mapping[str, Any] = MappingProxyType({})) -> Run:
+        """The run file, with every record but the rows; with these, too, where the images were ``given``. ``more``: JSON-able values, kept
+        beside the plan."""
         meta = {
             "plan": self.plan.to_json(),
             "command": command,
@@ -66,6 +69,7 @@ class Setting:
             "notes": self.notes,
             "access": self.access,
             "data": {"spec": self.plan.data, "sha256": self.dataset.sha256()} if self.given else None,
+            **more,
         }  # fmt: skip
         shape = (*self.preprocess.size, self.preprocess.channels)
         records: list[Artifact | RunTarget | Cell] = [*self.artifacts, *self.targets, *self.cells]
@@ -89,10 +93,17 @@ class _Network:
     preprocess: Preprocess
     classes: list[str] | None
     targets: list[RunTarget]
+    asked: tuple[str, ...]  # runtimes; empty: all there are
 
     @property
     def main(self) -> TargetSpec:
         return next(t.spec for t in self.targets if t.spec.runtime == self.probed.main)
+
+    def attacked(self, each: bool) -> list[TargetSpec]:
+        """What is crafted on: its main runtime, or ``each`` that was asked for."""
+        if not each:
+            return [self.main]
+        return [t.spec for t in self.targets if t.runs and (not self.asked or t.spec.runtime in self.asked)]
 
 
 def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Images | None = None) -> Setting:
@@ -128,14 +139,16 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Imag
     targets += [t for t in lenders if t.id not in {have.id for have in targets}]
     ensemble = [] if plan.agree is None else [_ensemble(plan.agree, mains)]
 
-    plan, seen, level = settle(plan, [(network.probed.path, network.main) for network in mains])
+    attacked = [(network.probed.path, spec) for network in mains for spec in network.attacked(plan.each)]
+    plan, seen, level = settle(plan, attacked)
     if level is not None:
         notes.append(level["sentence"])
     gradients_of = list(dict.fromkeys([*(t.id for t in lenders), *(spec.id for spec in _own(plan, mains, notes))]))
     means = _mean(gradients_of, [t.id for t in lenders], mains) if ensemble else []
     targets += [*ensemble, *means]
     lend = (*gradients_of, *(t.id for t in means))
-    planned = cells(plan, lend, tuple(network.main.id for network in mains), seen, tuple(t.id for t in ensemble))
+    queries_to = (*(t.id for t in lenders if plan.each), *(spec.id for _, spec in attacked))
+    planned = cells(plan, lend, queries_to, seen, tuple(t.id for t in ensemble))
     targets += _before_grid(planned, targets)
     artifacts = {a.sha256: a for a in map(Artifact.of, [*sources, *(f for p in probed for f in dict.fromkeys(p.files.values()))])}
     used = list(dict.fromkeys(t.spec.artifact for t in targets if t.spec.artifact))
@@ -164,12 +177,12 @@ def _probe(plan: Plan, say: Callable[[str], None], notes: list[str]) -> list[Pro
     for path in map(Path, dict.fromkeys(plan.targets)):
         if not path.exists():
             raise EdgeqError(f"{path}: there is no such file")
-        other = paths.setdefault(Artifact.of(path).sha256 if path.is_file() else str(path), path)
+        other = paths.setdefault(_content(path), path)
         if other != path:
             notes.append(f"{path} is the file {other} again, and is measured once")
     probed = []
     for path in paths.values():
-        asked = plan.runtimes if len(paths) == 1 else fitting(path, plan.runtimes)
+        asked = _asked(plan, path)
         say(f"opening {path.name}" + (f" in {', '.join(asked)}" if asked else " in every runtime that runs it"))
         one = probe(path, asked, plan.output)
         notes += one.notes(asked) if len(paths) == 1 else [f"{path.name}: {note}" for note in one.notes(asked)]
@@ -188,6 +201,18 @@ def _probe(plan: Plan, say: Callable[[str], None], notes: list[str]) -> list[Pro
     return probed
 
 
+def _asked(plan: Plan, path: Path) -> tuple[str, ...]:
+    """The runtimes that the plan wants for a file, whichever of its targets are that file. Raises :class:`EdgeqError` where none fits."""
+    same = {file for file in plan.targets if _content(Path(file)) == _content(path)}
+    asked, named = plan.runtimes_of(same), any("=" in text for text in plan.runtimes)
+    return asked if named or same == {*plan.targets} else fitting(path, asked)
+
+
+def _content(path: Path) -> str:
+    """What tells one file from another."""
+    return Artifact.of(path).sha256 if path.is_file() else str(path)
+
+
 def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], given: bool, notes: list[str]) -> _Network:
     spec, classes, where = metadata.stated(probed.path)
     h, w, c = probed.signature.input.shape
@@ -200,7 +225,7 @@ def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], giv
     codes = next(t.spec.codes for t in targets if t.spec.codes is not None)
     said = [sentence, f"pixels enter as {codes.describe()}; the output is read as {probed.signature.kind}"]
     notes += [f"{name}: {line}" if several else line for line in said]
-    return _Network(name, probed, preprocess, classes, targets)
+    return _Network(name, probed, preprocess, classes, targets, _asked(plan, probed.path))
 
 
 def _same_task(
@@ -254,8 +279,8 @@ def _own(plan: Plan, mains: Sequence[_Network], notes: list[str]) -> list[Target
         return []
     clamp = {"clipped": "a clipped clamp", "through": "a pass-through clamp"}.get(plan.clamp, "a clipped and a pass-through clamp")
     own = []
-    for network in mains:
-        path, real = network.probed.path, runtimes.real(network.probed.main)
+    for network, attacked in ((one, spec) for one in mains for spec in one.attacked(plan.each)):
+        path, real = network.probed.path, runtimes.real(attacked.runtime)
         spec = next(t.spec for t in network.targets if t.spec.runtime == real)
         own.append(spec)
         if spec.runtime == KERAS:

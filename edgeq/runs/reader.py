@@ -250,6 +250,27 @@ class Reader:
             return self.correct(cell, target) >= 0
         return self.ids() >= 0 if cell == 0 else self.queries(cell) >= 0
 
+    def measured(self, cell: int) -> np.ndarray:
+        """``(n,) bool``: rows of ``cell`` of which something was measured; all of it, for that is one transaction."""
+        if self._version == 1:
+            return np.zeros(self.n, bool)
+        return self._columns("SELECT DISTINCT idx, 1 FROM measurements WHERE cell = ?", (cell,), (bool,), False)[0]
+
+    def measurements(self, cell: int, name: str, size: int | None = None) -> list[np.ndarray]:
+        """What was measured under a name: ``(k,) float64`` for each of the ``n`` rows, in their order.
+
+        ``size``: the ``k`` that each row has, None where they differ. Raises :class:`EdgeqError` where a row lacks it.
+        """
+        sql = 'SELECT size, "values" FROM measurements WHERE cell = ? AND name = ? ORDER BY idx'
+        with self._errors():
+            rows = [] if self._version == 1 else self._db.execute(sql, (cell, name)).fetchall()
+            sizes = [k for k, _ in rows]
+            if len(rows) != self.n or any(type(k) is not int or k < 0 or k != (k if size is None else size) for k in sizes):
+                raise ValueError(f"{name} is not measured of every row")
+            if sum(sizes) > LIMIT // 8:
+                raise ValueError("measurements of no possible size")
+            return [np.frombuffer(unpack(blob, 8 * k), np.float64) for k, blob in rows]
+
     def answered(self) -> dict[tuple[int, str], int]:
         """How many rows each (cell, target) has."""
         return {(c, t): k for c, t, k in self._rows("SELECT cell, target, COUNT(*) FROM answers GROUP BY cell, target")}

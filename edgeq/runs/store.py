@@ -218,6 +218,14 @@ class Run(Reader):
             for target, answer in batch.answers.items():
                 self.add_answers(batch.cell, target, batch.index, answer, labels[batch.index])
 
+    def add_measurements(self, cell: int, idx: np.ndarray, values: Mapping[str, Sequence[np.ndarray]]) -> None:
+        """What was measured of the rows ``idx (m,)`` of a cell, in one transaction: by name a vector of float64 for each row."""
+        rows = idx.tolist()
+        with self.transaction():
+            for name, vectors in values.items():
+                packed = ((cell, i, name, len(v), pack(v.astype(np.float64))) for i, v in zip(rows, vectors, strict=True))
+                self._write("INSERT OR REPLACE INTO measurements VALUES (?, ?, ?, ?, ?)", packed)
+
     def remove_target(self, name: str) -> None:
         """Forgets a target and all it answered."""
         with self.transaction():

@@ -12,11 +12,9 @@ import pytest
 import edgeq
 
 NAMES = [name for name in edgeq.__all__ if not name.startswith("_")]
-# MARK pairs: these two come with the branch `pairs`; its merge makes the strict marks fail, and they go
-TO_COME = {"align", "compare"}
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xfail(strict=True) if name in TO_COME else ()) for name in NAMES])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_name_is_there_and_says_what_it_is_for(name: str) -> None:
     value = getattr(edgeq, name)
     assert value.__name__ == name
@@ -34,7 +32,7 @@ def test_the_type_checker_sees_the_names_that_are_looked_up() -> None:
     block = next(node for node in tree.body if isinstance(node, ast.If))
     seen = {(alias.name, node.module) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     seen.remove(("Any", "typing"))
-    assert seen == {(name, place) for name, place in edgeq._PLACES.items() if name not in TO_COME}
+    assert seen == {(name, place) for name, place in edgeq._PLACES.items()}
 
 
 def loaded_after(code: str) -> set[str]:

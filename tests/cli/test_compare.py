@@ -7,20 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
+import click
 import pytest
-import tiny_onnx
 import tiny_tflite
 
-from edgeq import runtimes
-from edgeq.attacks.fgsm import FGSM
-from edgeq.cli.compare import _attack, command
+from edgeq.cli.compare import command
 from edgeq.core.errors import EdgeqError
-from edgeq.core.rows import Rows
-from edgeq.core.threat import Threat
-from edgeq.measure.layers import Side
-from edgeq.pipeline.codes import codes_for
-from edgeq.pipeline.preprocess import Preprocess
 
 SMALL = ["--n", "24", "--layers", "6", "--eps", "4/255"]
 
@@ -39,6 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "old.tflite").write_bytes(tiny_tflite.classifier(seed=3))
     (folder / "new.tflite").write_bytes(tiny_tflite.classifier(seed=4))
     (folder / "logits.tflite").write_bytes(tiny_tflite.classifier(seed=3, softmax=False))
+    (folder / "label.tflite").write_bytes(tiny_tflite.classifier(seed=3, label=True))
     (folder / "wide.tflite").write_bytes(tiny_tflite.classifier(seed=3, h=16, w=16))
     return folder
 
@@ -64,6 +57,28 @@ def test_two_files_with_a_gate_and_their_adversarial_examples(place: Path) -> No
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_a_run_is_kept_and_gone_on_with_by_the_same_options_alone(place: Path) -> None:
+    asked = ["old.tflite", "new.tflite", *SMALL, "--run", "kept.sqlite", "--json"]
+    first, again = (edgeq(*asked, cwd=place).stdout for _ in range(2))
+    assert first == again
+    refused = edgeq(*asked, "--seed", "1", cwd=place, code=2)
+    assert "kept.sqlite: was begun with other options" in refused.stderr
+
+
+def test_ctrl_c_says_how_to_go_on_where_a_run_is_kept(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("edgeq.api.comparing.execute", interrupted)
+    with pytest.raises(click.Abort):
+        command.main(["old.tflite", *SMALL], standalone_mode=False)
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["old.tflite", *SMALL, "--run", "stopped.sqlite"], standalone_mode=False)
+    assert stopped.value.code == 130
+    assert "kept in stopped.sqlite. The same command goes on" in " ".join(capsys.readouterr().err.split())
+
+
 def test_files_of_other_ops_are_compared_all_the_same(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(place)
     command.main(["old.tflite", "logits.tflite", *SMALL, "--max-flips", "0.2", "--json"], standalone_mode=False)
@@ -86,29 +101,10 @@ def test_files_of_other_ops_are_compared_all_the_same(place: Path, monkeypatch: 
         (["old.tflite", "--max-robust-drop", "0.1"], "add --attack"),
         (["old.onnx"], "name a second file"),
         (["none.tflite", "old.tflite"], "no such file"),
+        (["old.tflite", "label.tflite", "--attack", "spsa"], "needs scores"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str) -> None:
     monkeypatch.chdir(place)
     with pytest.raises(EdgeqError, match=words):
         command.main([*arguments, "--n", "8"], standalone_mode=False)
-
-
-@pytest.mark.tensorflow
-@pytest.mark.parametrize(("runtime", "write"), [("litert-reference", tiny_tflite.classifier), ("ort", tiny_onnx.classifier)])
-def test_gradients_come_from_each_file_itself_with_both_clamps(tmp_path: Path, runtime, write) -> None:
-    if runtime == "ort":
-        pytest.importorskip("onnxruntime")
-    file = tmp_path / ("m.onnx" if runtime == "ort" else "m.tflite")
-    file.write_bytes(write(softmax=False))
-    signature = runtimes.probe(runtime, file)
-    h, w, c = signature.input.shape
-    codes = codes_for(signature.input, Preprocess((h, w), c), "m")
-    target = runtimes.open(runtime, file, signature, codes, threads=1)
-    attack = _attack(("fgsm", FGSM()), (Side("A", file, runtime, signature, codes, target),), Threat("linf", 24 / 255), None)
-    assert len(attack.sources["A"]) == 2
-    images = np.random.default_rng(0).integers(0, 256, (40, h, w, c), np.uint8)
-    rows = Rows(np.arange(40), target.answer(images).label())
-    candidates = attack.craft("A", images, rows, Threat("linf", 24 / 255), 0)
-    assert target.answer(candidates).fooled(rows.labels).mean() > 0.3
-    target.close()

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from toy_runs import toy_run
 from toys import LinearSource, LinearTarget, rows_and_images
 
 from edgeq.core.answer import Answer
+from edgeq.core.jsonable import as_json
 from edgeq.core.rows import Rows
 from edgeq.estimators.coordinate import Coordinate
 from edgeq.estimators.spsa import SPSA
 from edgeq.measure import alignment
-from edgeq.measure.alignment import Asked, align, bootstrap, cosine, logit_variance, sign_agreement
+from edgeq.measure import gradients as measured
+from edgeq.measure.alignment import bootstrap, logit_variance
+from edgeq.measure.gradients import EXPLODES, Asked, Subjects, cosine, sign_agreement
+
+
+@pytest.fixture
+def align(tmp_path: Path):
+    """Measures a run of toys, part by part, and gives the figures as JSON."""
+
+    def of(subjects: Subjects, rows: Rows, images: np.ndarray) -> Any:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.sqlite"
+        with toy_run(path, {}, rows, images) as run:
+            for chunk in measured.slices(len(rows), measured.CHUNK):
+                index, done = np.arange(chunk.start, chunk.stop), np.zeros(chunk.stop - chunk.start, bool)
+                for part, values in measured.measure(subjects, images[index], rows[index], 0, done):
+                    run.add_measurements(0, index[part], values)
+            assert run.measured(0).all()
+            return json.loads(json.dumps(as_json(alignment.gradients(run, subjects, 0)), allow_nan=False))
+
+    return of
 
 
 def test_cosine_and_signs_by_hand() -> None:
@@ -27,21 +50,22 @@ def test_cosine_and_signs_by_hand() -> None:
 def test_bootstrap_is_seeded_and_as_wide_as_the_standard_error_says() -> None:
     values = np.random.default_rng(0).normal(3, 2, 400)
     low, high = bootstrap(lambda i: values[i].mean(), 400, 0)
-    assert [low, high] == bootstrap(lambda i: values[i].mean(), 400, 0)
+    assert (low, high) == bootstrap(lambda i: values[i].mean(), 400, 0)
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.15)
     assert bootstrap(lambda i: 1.0, 1, 0) is None
 
 
-def test_variance_of_logits_by_hand() -> None:
-    of_float = np.array([[0.0, 2], [0, 4], [1, 1]])
-    found = logit_variance(of_float, np.array([[0.0, 4], [0, 8], [0, 9]]), 0)
+def test_variance_of_logits_by_hand(align) -> None:
+    of_float = np.array([[0.0, 2], [0, 4], [1, 1]], np.float32)
+    both = (lambda images: of_float, lambda images: np.array([[0.0, 4], [0, 8], [0, 9]], np.float32))
+    rows, images = Rows(np.arange(3), np.zeros(3, np.int64)), np.zeros((3, 1, 3, 1), np.uint8)
+    found = align(Subjects({"a": Fixed(np.ones((3, 3)))}, {}, "ce", both), rows, images)["logit_variance"]
     assert (found["float"], found["file"], found["ratio"]) == (2.5, 10, 4)
     assert found["interval"] == [4, 4]
     assert (found["rows"], found["apart"]) == (2, 1)  # an image whose float logits are all one
-    nothing = logit_variance(np.full((2, 3), np.nan), np.ones((2, 3)), 0)
-    assert nothing["ratio"] is None
-    json.dumps(nothing, allow_nan=False)
+    nothing = logit_variance(np.array([[np.nan, 1.0], [0.0, 1.0]]), 0)
+    assert (nothing.ratio, nothing.rows, nothing.apart) == (None, 0, 2)
 
 
 class Fixed:
@@ -56,11 +80,11 @@ class Fixed:
         return lambda x, labels: (np.zeros(len(x), np.float32), self.gradient.reshape(x.shape).astype(np.float32))
 
 
-def test_rows_that_are_zero_or_no_number_are_counted_apart() -> None:
+def test_rows_that_are_zero_or_no_number_are_counted_apart(align) -> None:
     rows, images = Rows(np.arange(4), np.zeros(4, np.int64)), np.zeros((4, 1, 3, 1), np.uint8)
     a = np.array([[1, 0, 0], [0, 0, 0], [1, 2, 3], [1, 1, 1.0]])
     b = np.array([[1, 1, 0], [1, 0, 0], [np.nan, 2, 3], [-1, -1, -1.0]])
-    found = align({"a": Fixed(a), "b": Fixed(b)}, {}, lambda part: images[part], rows, "ce", 0)
+    found = align(Subjects({"a": Fixed(a), "b": Fixed(b)}, {}, "ce"), rows, images)
     (pair,) = found["cosines"]
     assert (pair["rows"], pair["apart"]) == (2, 2)
     assert pair["mean"] == pytest.approx((np.sqrt(0.5) - 1) / 2)
@@ -69,7 +93,7 @@ def test_rows_that_are_zero_or_no_number_are_counted_apart() -> None:
     assert (found["gradients"]["a"]["pixels"]["k"], found["gradients"]["a"]["pixels"]["of"]) == (5, 12)
     assert found["gradients"]["b"]["not_finite"] == 1
     assert found["differences"] == {}
-    json.dumps(found, allow_nan=False)
+    assert found["logit_variance"] is None
 
 
 class Stairs(LinearTarget):
@@ -83,25 +107,27 @@ class Stairs(LinearTarget):
         return Answer("logits", np.floor(super().answer(images).raw / self.height) * self.height / 500)
 
 
-def of_toys(target, monkeypatch: pytest.MonkeyPatch, chunk: int = 128, memory: int = 2**26, objective: str = "margin"):
-    monkeypatch.setattr(alignment, "CHUNK", chunk)
-    monkeypatch.setattr(alignment, "MEMORY", memory)
-    rows, images = rows_and_images(30)
-    source = LinearSource(LinearTarget())
-    asked = {
-        "spsa": Asked(SPSA(pairs=20), target, "own"),
-        "coordinate": Asked(Coordinate(pixels=12), target, "own"),
-        "control": Asked(Coordinate(pixels=12), Stairs(1), "own", control=True),
-    }
-    return align({"own": source}, asked, lambda part: images[part], rows, objective, 0), rows, images, target
+@pytest.fixture
+def of_toys(align):
+    def of(target: LinearTarget) -> tuple[Any, Rows]:
+        rows, images = rows_and_images(30)
+        asked = {
+            "spsa": Asked(SPSA(pairs=20), target, "own"),
+            "coordinate": Asked(Coordinate(pixels=12), target, "own"),
+            "control": Asked(Coordinate(pixels=12), Stairs(1), "own", control=True),
+        }
+        return align(Subjects({"own": LinearSource(LinearTarget())}, asked, "margin"), rows, images), rows
+
+    return of
 
 
 def pair(found, a: str, b: str):
     return next(p for p in found["cosines"] if (p["a"], p["b"]) == (a, b))
 
 
-def test_estimates_of_a_linear_network_are_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, rows, _, target = of_toys(Stairs(1), monkeypatch)
+def test_estimates_of_a_linear_network_are_its_gradient(of_toys) -> None:
+    target = Stairs(1)
+    found, rows = of_toys(target)
     assert pair(found, "own", "coordinate")["median"] > 0.9999
     assert pair(found, "own", "coordinate")["signs"] > 0.99
     assert pair(found, "own", "spsa")["mean"] == pytest.approx(SPSA(pairs=20).ceiling(30), abs=0.1)
@@ -111,36 +137,47 @@ def test_estimates_of_a_linear_network_are_its_gradient(monkeypatch: pytest.Monk
     assert [found["differences"][k]["queries"] for k in ("spsa", "coordinate")] == [40, 24]
 
 
-def test_a_control_is_paired_with_its_reference_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = of_toys(Stairs(1), monkeypatch)[0]
-    assert [(p["a"], p["b"]) for p in found["cosines"]] == [
-        ("own", "spsa"),
-        ("own", "coordinate"),
-        ("own", "control"),
-        ("spsa", "coordinate"),
-    ]
+def test_a_control_is_paired_with_its_reference_only(of_toys) -> None:
+    pairs = [("own", "spsa"), ("own", "coordinate"), ("own", "control"), ("spsa", "coordinate")]
+    assert [(p["a"], p["b"]) for p in of_toys(Stairs(1))[0]["cosines"]] == pairs
 
 
-def test_stairs_make_differences_vanish_and_explode(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stairs_make_differences_vanish_and_explode(of_toys) -> None:
     """Weights are within +-8, so a stair of 600 is never climbed by more than one pixel's difference of 32."""
-    found = of_toys(Stairs(600), monkeypatch)[0]
+    found = of_toys(Stairs(600))[0]
     smooth, steep = found["differences"]["control"], found["differences"]["coordinate"]
     assert smooth["explode"]["share"] == 0
     assert smooth["zero"]["share"] < 0.2  # a weight of 0, or twice the same
     assert steep["zero"]["share"] > 0.9
     assert steep["zero"]["k"] + steep["explode"]["k"] == steep["zero"]["of"] == 30 * 12
-    assert steep["median_size"] > alignment.EXPLODES
+    assert steep["median_size"] > EXPLODES
     assert found["gradients"]["coordinate"]["rows"]["k"] == 30 - pair(found, "own", "coordinate")["rows"]
     assert found["gradients"]["own"]["large"]["k"] == 0
 
 
-def test_nothing_depends_on_chunks_or_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = of_toys(Stairs(100), monkeypatch)[0]
-    parts = of_toys(Stairs(100), monkeypatch, chunk=7, memory=1)[0]
-    assert json.dumps(whole) == json.dumps(parts)
+def test_nothing_depends_on_chunks_parts_or_memory(of_toys, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = of_toys(Stairs(100))[0]
+    for name, value in (("CHUNK", 7), ("PART", 3), ("MEMORY", 1)):
+        monkeypatch.setattr(measured, name, value)
+    assert of_toys(Stairs(100))[0] == whole
 
 
-def test_a_confident_rows_loss_is_not_rounded_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_that_are_done_are_left_out_and_change_nothing() -> None:
+    rows, images = rows_and_images(40)
+    subjects = Subjects({"own": LinearSource(LinearTarget())}, {"c": Asked(Coordinate(pixels=4), Stairs(100), "own")}, "margin")
+
+    def parts(done: np.ndarray) -> dict[int, dict[str, list[np.ndarray]]]:
+        return {part.start: values for part, values in measured.measure(subjects, images, rows, 0, done)}
+
+    every, rest = parts(np.zeros(40, bool)), parts(np.arange(40) < 20)  # a part that is not whole is done again
+    assert ([*every], [*rest]) == ([0, 16, 32], [16, 32])
+    for name, vectors in rest[16].items():
+        for a, b in zip(vectors, every[16][name], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert parts(np.ones(40, bool)) == {}
+
+
+def test_a_confident_rows_loss_is_not_rounded_away(align) -> None:
     """Scores 40 apart: the cross-entropy is 1e-17, below float32's and float64's steps beside 1, but no difference of it is zero."""
 
     class Sure(LinearTarget):
@@ -151,6 +188,6 @@ def test_a_confident_rows_loss_is_not_rounded_away(monkeypatch: pytest.MonkeyPat
 
     rows, images = rows_and_images(10)
     sure = Rows(rows.ids, np.zeros(10, np.int64))
-    found = align({}, {"c": Asked(Coordinate(pixels=12), Sure())}, lambda part: images[part], sure, "ce", 0)
+    found = align(Subjects({}, {"c": Asked(Coordinate(pixels=12), Sure())}, "ce"), sure, images)
     assert found["differences"]["c"]["zero"]["share"] < 0.1
-    assert found["differences"]["c"]["explode"] is None  # nothing to hold it against
+    assert found["differences"]["c"]["explode"] is None  # there is no reference

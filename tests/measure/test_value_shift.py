@@ -1,4 +1,4 @@
-"""Value shift: what is swallowed, moved, flat and saturated, by hand on one layer; and values before rounding held against the codes."""
+"""Value shift: what is swallowed, moved, flat and saturated, by hand on one layer; and values before rounding against the codes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 import random_graphs
 from random_graphs import Builder, random_codes, random_graph
+from toy_runs import toy_run
 
 from edgeq.core.answer import Answer
+from edgeq.core.cell import Cell
+from edgeq.core.jsonable import as_json
 from edgeq.core.rows import Rows
 from edgeq.integer.graph import Graph
 from edgeq.integer.ops import Call, linear, quantisation, to_codes
 from edgeq.integer.ops import clamp_range as clamp
 from edgeq.integer.rounding import RUNTIMES
 from edgeq.integer.simulate import simulate
-from edgeq.measure.value_shift import LAYERS, Network, Shift, _Op, _rounds, measure
+from edgeq.measure.value_shift import LAYERS, Line, Network, Shift, _Op, _rounds, count, lines, measure, shift
 from edgeq.pipeline.codes import PixelCodes
+from edgeq.runs.store import Run
 
 
 def one_pixel(activation: str = "none", out: tuple[float, int] = (1.0, 0), multiplier: float = 0.25) -> Graph:
@@ -28,11 +32,16 @@ def one_pixel(activation: str = "none", out: tuple[float, int] = (1.0, 0), multi
     return b.done(x)
 
 
-def shift_of(graph: Graph, pairs: list[tuple[int, int]], runtime: str = "litert-xnnpack"):
-    shift = Shift(graph, runtime)
+def lines_of(graph: Graph, clean: np.ndarray, changed: np.ndarray) -> list[Line]:
+    """Of input codes."""
+    network = Network(graph, "litert-xnnpack", pixels(graph))
+    kept = (simulate(graph, codes, network.runtime, keep=True) for codes in (clean, changed))
+    return list(lines(network, count(network, *kept).sum(0)))
+
+
+def shift_of(graph: Graph, pairs: list[tuple[int, int]]) -> Line:
     clean, changed = (np.array(v, np.int8).reshape(-1, 1, 1, 1) for v in zip(*pairs, strict=True))
-    shift.add(clean, changed)
-    (line,) = shift.lines()
+    (line,) = lines_of(graph, clean, changed)
     assert line.changed == line.flat + line.moved + line.swallowed
     return line
 
@@ -128,12 +137,10 @@ def test_ops_of_one_code_and_means_have_values_too() -> None:
         value = np.clip(one.value(*(kept[i] for i in op.inputs)), one.low, one.high)
         code = kept[op.output].astype(float) - quantisation(one.call.output)[1]
         assert np.abs(value - code).max() <= 1.01, op.kind  # XNNPACK's own approximations of 8 fractional bits
-    shift = Shift(graph, "litert-xnnpack")
-    shift.add(codes, np.roll(codes, 1, axis=1))
-    lines = {line.kind: line for line in shift.lines()}
-    assert lines["mean"].changed == lines["mean"].after == 0  # a rolled image has the same mean, down to float64's own rounding
-    assert lines["relu"].flat > 0
-    assert all(line.moved > 0 for line in lines.values() if line.kind != "mean")
+    by_kind = {line.kind: line for line in lines_of(graph, codes, np.roll(codes, 1, axis=1))}
+    assert by_kind["mean"].changed == by_kind["mean"].after == 0  # a rolled image has the same mean, down to float64's own rounding
+    assert by_kind["relu"].flat > 0
+    assert all(line.moved > 0 for line in by_kind.values() if line.kind != "mean")
 
 
 def test_fewer_levels_swallow_more() -> None:
@@ -146,9 +153,7 @@ def test_fewer_levels_swallow_more() -> None:
         b, top = Builder(), 2**bits - 1
         x = b.image((8, 8, 3), 1.0, 0)
         b.linear(x, "conv", 8, weights=weights, bias=np.zeros(8), multipliers=np.full(8, top / 40_000), out=(1.0, 127 - top))
-        shift = Shift(b.done(x), "litert-xnnpack")
-        shift.add(codes, nudged)
-        (line,) = shift.lines()
+        (line,) = lines_of(b.done(x), codes, nudged)
         assert line.flat > 0.3 * line.changed
         shares.append(line.swallowed / (line.changed - line.flat))
     assert shares == sorted(shares)
@@ -171,29 +176,40 @@ class Simulated:
         return Answer("logits", simulate(self.graph, self.codes.encode(images), self.runtime), 0.1)
 
 
-def test_measure_counts_both_perturbations_and_whose_answer_it_is() -> None:
+def test_figures_of_a_run_count_both_changes_and_whose_answer_it_is(tmp_path) -> None:
     graph = random_graphs.random_graph(3)
-    h, w, c = graph.tensors[graph.input].shape
-    images = np.random.default_rng(0).integers(8, 240, (150, h, w, c), dtype=np.uint8)
+    shape = graph.tensors[graph.input].shape
+    images = np.random.default_rng(0).integers(8, 240, (70, *shape), dtype=np.uint8)
     target = Simulated(graph, "litert-xnnpack")
-    rows = Rows(np.arange(150), target.answer(images).label())
-    perturbations = {"small": lambda clean, some: clean + np.uint8(1), "none": lambda clean, some: clean}
-    done: list[int] = []
+    rows = Rows(np.arange(70), target.answer(images).label())
+    noise, other = (Cell(at, "noise", {}, "linf", 2 / 255, kind="noise") for at in (1, 2))
 
-    def of(runtime: str):
-        network = Network(graph, runtime, pixels(graph), target)
-        return measure(network, lambda part: images[part], rows, perturbations, done.append)
+    def of(runtime: str) -> Shift:
+        network = Network(graph, runtime, pixels(graph))
+        with toy_run(tmp_path / f"{runtime}.sqlite", {"t": target}, rows, images, [noise, other]) as run:
+            for cell in (noise, other):
+                for start in range(0, 70, 32):
+                    index = np.arange(start, min(start + 32, 70))
+                    raw = run.scores(0, "t", index), run.scores(cell.cell, "t", index)
+                    run.add_measurements(cell.cell, index, measure(network, images[index], run.candidates(cell.cell, index), raw))
+            return shift(run, "t", network, "nothing", other, noise)
 
     found = of("litert-xnnpack")
-    assert done == [128, 150]
-    assert (found["unequal"], found["clean"]["share"], found["none"]["robust"]["share"]) == (0, 1.0, 1.0)
-    assert all(line["changed"] == 0 and line["swallowed_share"] is None for line in found["none"]["lines"])
-    assert all(line["elements"] == 150 * np.prod(graph.tensors[graph.ops[line["index"]].output].shape) for line in found["small"]["lines"])
-    assert sum(line["swallowed"] for line in found["small"]["lines"]) > 0
-    assert found["skipped"] + len(found["small"]["lines"]) == len(graph.ops)
-    json.dumps(found, allow_nan=False)
-    other = simulate(graph, pixels(graph).encode(images), "tflm")
-    differ = (other != simulate(graph, pixels(graph).encode(images), "litert-xnnpack")).any(1).sum()
-    moved = (simulate(graph, pixels(graph).encode(images + np.uint8(1)), "tflm") != target.answer(images + np.uint8(1)).raw).any(1).sum()
-    assert of("tflm")["unequal"] == 2 * differ + moved  # the unchanged images are shown twice: clean, and by "none"
-    assert differ > 0
+    assert (found.unequal, found.clean.share, found.pixels) == (0, 1.0, 2)
+    assert found.adversarial == found.noise  # the same noise in both cells
+    assert all(line.elements == 70 * np.prod(graph.tensors[graph.ops[line.index].output].shape) for line in found.noise.lines)
+    assert sum(line.swallowed for line in found.noise.lines) > 0
+    assert found.skipped + len(found.noise.lines) == len(graph.ops)
+    with Run.open(tmp_path / "litert-xnnpack.sqlite") as run:
+        changed = run.candidates(1, np.arange(70))
+    assert found.noise.robust.k == (~target.answer(changed).fooled(rows.labels)).sum()
+    json.dumps(as_json(found), allow_nan=False)
+    wrong = [(simulate(graph, pixels(graph).encode(x), "tflm") != target.answer(x).raw).any(1).sum() for x in (images, changed)]
+    assert of("tflm").unequal == wrong[0] + 2 * wrong[1]
+    assert wrong[0] > 0
+
+
+def test_images_that_do_not_change_change_nothing() -> None:
+    graph = random_graph(3)
+    codes = random_codes(graph, 5)
+    assert all(line.changed == 0 and line.to_json()["swallowed_share"] is None for line in lines_of(graph, codes, codes))

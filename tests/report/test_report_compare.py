@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-import numpy as np
 from rich.console import Console
 
-from edgeq.core.answer import Answer
-from edgeq.core.rows import Rows
-from edgeq.core.threat import Threat
-from edgeq.measure.comparison import compare
+from edgeq.measure.comparison import Adversarial, Clean, Comparison, Crafter, Discordant, Gate, Noise, Scores, SideFigures
+from edgeq.measure.figures import share
 from edgeq.measure.layers import Layers, Line
 from edgeq.report.compare import render, render_layers
-
-
-class Fixed:
-    batch = 8
-
-    def __init__(self, shift: int) -> None:
-        self.shift = shift
-
-    def answer(self, images: np.ndarray) -> Answer:
-        return Answer("probs", np.tile(np.array([[100 - self.shift, 27, 5]], np.int8), (len(images), 1)), 1 / 256, -128)
 
 
 def table(**changes) -> Layers:
@@ -36,22 +23,18 @@ def table(**changes) -> Layers:
     return Layers("A", "B", 50, lines, {"A": "kept", "B": "simulated"}, {"A": 0, "B": 3}, 2, **changes)
 
 
-def content(**changes):
-    rows = Rows(np.arange(9), np.zeros(9, np.int64))
-    shape = np.zeros((9, 2, 2, 1), np.uint8)
-    figures = compare((Fixed(0), Fixed(90)), lambda part: shape[part], rows, Threat("linf", 0.03), 0)
-    robust = {"robust_accuracy": figures["clean"]["accuracy"], "mcnemar": {"only_a": 10_000, "only_b": 0, "p": 1e-9}}
-    made = [{"crafted_on": side, "flips": figures["clean"]["flips"], "ties": figures["clean"]["ties"], **robust} for side in "AB"]
-    attack = {"name": "pgd", "params": {"steps": 40}, "max_queries": None}
-    sides = {side: {"file": f"{side}-{'long' * 30}.tflite", "runtime": "litert-reference"} for side in "AB"}
-    gates = [
-        {"gate": "max_flips", "limit": 0.01, "value": 0.5, "met": False},
-        {"gate": "max_robust_drop", "limit": 1, "value": 0, "met": True},
-    ]
-    return {
-        "format": 1, "sides": sides, "data": "zip:" + "x" * 100, **figures, "adversarial": made, "attack": attack,
-        "layers": table().to_json(), "gates": gates, **changes,
-    }  # fmt: skip
+def content(**changes) -> Comparison:
+    nothing, all_ = share(0, 9), share(9, 9)
+    both, none = {"A": all_, "B": nothing}, {"A": nothing, "B": nothing}
+    clean = Clean(both, Discordant(9, 0, 0.004), both, all_, none, Scores("probs", 0.35, 0.1, {"A": 1 / 256, "B": 1 / 256}))
+    made = tuple(Adversarial(side, both, both, both, Discordant(10_000, 0, 1e-9), all_, none) for side in "AB")
+    sides = {side: SideFigures(f"{side}-{'long' * 30}.tflite", "ab" * 32, "litert-reference", "probs", {}) for side in "AB"}
+    gates = (Gate("max_flips", 0.01, 0.5, False), Gate("max_robust_drop", 1, 0, True))
+    warnings = ("A answers all 9 clean images with the same scores: it does not see the image, so its figures mean nothing.",)
+    noise = Noise(both, Discordant(9, 0, 0.004), all_, none)
+    found = Comparison(1, sides, "zip:" + "x" * 100, warnings, 9, "linf", 0.03, 7, 0, Crafter("pgd", {"steps": 40}, None), clean, noise,
+                       made, table(), gates)  # fmt: skip
+    return replace(found, **changes)
 
 
 def printed(show, value) -> list[str]:
@@ -80,16 +63,15 @@ def test_eighty_columns_and_all_that_matters() -> None:
 
 def test_nothing_diverges_and_nothing_is_compared() -> None:
     equal = Layers("litert-xnnpack", "tflm", 4, (Line(0, "CONV_2D", "x", 10, 0, 0.0, 0, 0.0, False),), {"tflm": "kept"}, {"tflm": 0})
-    text = "\n".join(printed(render_layers, equal.to_json()))
+    text = "\n".join(printed(render_layers, equal))
     assert "every element is equal" in text
     assert "*:" not in text
-    text = "\n".join(printed(render_layers, Layers("A", "B", 0, reason="not compared, ort has others").to_json()))
+    text = "\n".join(printed(render_layers, Layers("A", "B", 0, reason="not compared, ort has others")))
     assert text.strip() == "Op by op: not compared, ort has others"
 
 
 def test_labels_have_no_scores() -> None:
-    value = content()
-    value["clean"] = {**value["clean"], "scores": None}
+    value = content(clean=replace(content().clean, scores=None))
     assert any("not compared, a side gives none" in line for line in printed(render, value))
 
 

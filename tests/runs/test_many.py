@@ -119,3 +119,25 @@ def test_each_file_takes_of_the_runtimes_asked_for_those_that_run_it(files):
     assert [t.id for t in setting.targets if t.runs] == ["a/litert-reference", "a/litert-builtin", "d/ort"]
     with pytest.raises(EdgeqError, match=r"d.onnx: none of --runtime litert-reference runs it"):
         prepare(Plan(paths, **ASKED, attacks=("noise",)))
+
+
+def test_each_runtime_of_each_file_is_crafted_on_and_may_be_named_for_it(files):
+    names = tuple(
+        f"{files / name}.tflite={runtime}"
+        for name, runtime in (("a", "litert-builtin"), ("a", "litert-reference"), ("b", "litert-builtin"))
+    )
+    setting = prepare(
+        Plan((str(files / "a.tflite"), str(files / "b.tflite")), **(ASKED | {"runtimes": names, "each": True, "attacks": ("rays",)}))
+    )
+    ids = ["a/litert-builtin", "a/litert-reference", "b/litert-builtin"]
+    assert [t.id for t in setting.targets] == ids
+    assert [c.crafted_on for c in setting.cells if c.adversarial] == ids
+
+
+def test_a_stand_in_is_crafted_on_and_what_it_stands_for_only_confirms_it(files):
+    plan = Plan(
+        (str(files / "a.tflite"),), **(ASKED | {"runtimes": ("tflm-exact", "litert-reference"), "each": True, "attacks": ("rays",)})
+    )
+    setting = prepare(plan)
+    assert [c.crafted_on for c in setting.cells if c.adversarial] == ["a/tflm-exact", "a/litert-reference"]
+    assert {t.id for t in setting.targets} == {"a/tflm-exact", "a/litert-reference", "a/tflm"}

@@ -53,6 +53,7 @@ def test_an_attack_that_follows_gradients_has_a_cell_on_each_source():
         ({"sources": ("f.h5",), "access": "gradients"}, True),
         ({"sources": ("f.h5",), "transfer": True}, True),
         ({"transfer": True, "access": "scores"}, False),
+        ({"sources": ("f.h5",), "each": True}, True),
         ({"access": "scores"}, False),
         ({"attacks": ("spsa",)}, False),
         ({"targets": ("m.onnx",)}, True),
@@ -92,3 +93,21 @@ def test_what_cannot_be_asked_is_refused(change, says):
 def test_below_a_pixel_only_gradients_of_a_float_network_are_left():
     found = cells(Plan(("m.h5",), "digits", attacks=("pgd",), eps=("0.5/255",)), ("keras",), ("keras",))
     assert [c.attack for c in found] == ["clean", "pgd"]
+
+
+def test_runtimes_are_those_of_every_file_or_of_one():
+    plan = Plan(("a.tflite", "b=c.tflite"), "digits", runtimes=("a.tflite=tflm", "a.tflite=litert-xnnpack", "b=c.tflite=ort"))
+    assert [plan.runtimes_of([file]) for file in plan.targets] == [("tflm", "litert-xnnpack"), ("ort",)]
+    assert plan.runtimes_of(plan.targets) == ("tflm", "litert-xnnpack", "ort")  # two paths to one file
+    assert Plan(("a.tflite", "b.tflite"), "digits", runtimes=("tflm", "ort")).runtimes_of(["b.tflite"]) == ("tflm", "ort")
+
+
+@pytest.mark.parametrize("runtimes", [("a.tflite=tflm",), ("a.tflite=tflm", "ort"), ("a.tflite=tflm", "b.tflite=tflm", "c.tflite=tflm")])
+def test_runtimes_of_some_files_alone_are_refused(runtimes):
+    with pytest.raises(EdgeqError, match=r"a\.tflite=tflm,b\.tflite=litert-xnnpack"):
+        Plan(("a.tflite", "b.tflite"), "digits", runtimes=runtimes)
+
+
+def test_a_plan_from_before_there_was_a_choice_of_each_runtime_crafts_on_the_first():
+    old = {k: v for k, v in json.loads(json.dumps(Plan(("m.tflite",), "digits").to_json())).items() if k != "each"}
+    assert Plan.from_json(old) == Plan(("m.tflite",), "digits")

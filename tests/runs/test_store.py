@@ -285,3 +285,31 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 600 * 32 * 32 * 3 / 2
+
+
+def test_measurements_are_vectors_of_every_row_or_damage(tmp_path):
+    even, odd = np.arange(0, 8, 2), np.arange(1, 8, 2)
+    values = [np.full(3, float(i)) for i in range(8)]
+    with start(tmp_path / "a.sqlite") as run:
+        assert not run.measured(1).any()
+        run.add_measurements(1, odd, {"x": [values[i] for i in odd], "y": [np.arange(float(i)) for i in odd]})
+        assert (run.measured(1) == (np.arange(8) % 2 == 1)).all()
+        with pytest.raises(EdgeqError, match="x is not measured of every row"):
+            run.measurements(1, "x", 3)
+        run.add_measurements(1, even, {"x": [values[i] for i in even], "y": [np.full(i, np.nan) for i in even]})
+    with Run.open(tmp_path / "a.sqlite") as run:
+        assert np.array_equal(run.measurements(1, "x", 3), values)
+        assert [len(v) for v in run.measurements(1, "y")] == list(range(8))
+        assert np.isnan(run.measurements(1, "y")[4]).all()
+        assert not run.measured(0).any()
+        with pytest.raises(EdgeqError, match="x is not measured"):
+            run.measurements(1, "x", 2)
+    for column, value in (("size", LIMIT), ("size", -1), ("size", "many"), ('"values"', b"x")):
+        with sqlite3.connect(tmp_path / "a.sqlite") as db:
+            (before,) = db.execute(f"SELECT {column} FROM measurements WHERE idx = 3 AND name = 'x'").fetchone()
+            db.execute(f"UPDATE measurements SET {column} = ? WHERE idx = 3 AND name = 'x'", (value,))
+        with Run.open(tmp_path / "a.sqlite") as run, pytest.raises(EdgeqError, match="is damaged"):
+            run.measurements(1, "x")
+        with sqlite3.connect(tmp_path / "a.sqlite") as db:
+            db.execute(f"UPDATE measurements SET {column} = ? WHERE idx = 3 AND name = 'x'", (before,))
+        db.close()

@@ -1,0 +1,96 @@
+"""An alignment as a run: what is measured of each row, and that a stopped one ends as it would have ended."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_tflite
+
+from edgeq.api.aligning import align
+from edgeq.core.errors import EdgeqError
+from edgeq.core.reporter import Silent
+from edgeq.runs.store import Run
+
+SMALL = {"n": 40, "estimates": ("spsa:pairs=4", "coordinate:pixels=4"), "attack": "fgsm", "eps": ("2/255",), "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("aligning") / "m.tflite"
+    path.write_bytes(tiny_tflite.classifier(seed=3))
+    return path
+
+
+class Stopping(Silent):
+    """Ctrl-C when so many rows of a stage are done."""
+
+    def __init__(self, stage: str, rows: int) -> None:
+        self.stage, self.rows = stage, rows
+
+    @contextmanager
+    def progress(self):
+        def show(stage: str, done: int, total: int) -> None:
+            if stage.startswith(self.stage) and done >= self.rows:
+                raise KeyboardInterrupt
+
+        yield show
+
+
+@pytest.mark.tensorflow
+def test_a_stopped_alignment_ends_with_the_same_figures(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    for stage, rows, cell in (("fgsm", 0, 2), ("gradients", 16, 0), ("value shift under noise", 1, 1), ("value shift under fgsm", 32, 2)):
+        with pytest.raises(KeyboardInterrupt):
+            align(model, **SMALL, run=path, reporter=Stopping(stage, rows))
+        with Run.open(path) as run:
+            assert not run.measured(cell).all()
+    assert align(model, **SMALL, run=path) == align(model, **SMALL)
+    with Run.open(path) as run:
+        assert all(run.measured(cell).all() for cell in range(3))
+
+
+@pytest.mark.tensorflow
+def test_parts_that_are_kept_are_not_asked_again(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "r.sqlite"
+    found = align(model, **SMALL, run=path)
+
+    def never(*_):
+        raise AssertionError("everything is measured")
+
+    monkeypatch.setattr("edgeq.measure.gradients._estimate", never)
+    monkeypatch.setattr("edgeq.measure.value_shift.simulate", never)
+    assert align(model, **SMALL, run=path) == found
+    with pytest.raises(EdgeqError, match="begun with other options"):
+        align(model, **{**SMALL, "estimates": ("spsa:pairs=5",)}, run=path)
+
+
+def test_estimates_alone_need_no_gradients(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeq.targets.access.find_spec", lambda name: None)
+    path = tmp_path / "r.sqlite"
+    found = align(model, **SMALL, run=path, runtime="litert-reference")
+    assert [*found.gradients] == ["spsa scores", "spsa logits", "coordinate scores", "coordinate logits"]
+    assert (found.shift, found.logit_variance) == ((), None)
+    with Run.open(path) as run:
+        assert [cell.kind for cell in run.cells()] == ["clean"]
+        assert run.measured(0).all()
+
+
+def test_a_run_of_something_else_is_no_alignment(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeq.targets.access.find_spec", lambda name: None)
+    path, asked = tmp_path / "r.sqlite", {**SMALL, "run": tmp_path / "r.sqlite", "runtime": "litert-reference"}
+    align(model, **asked)
+    with Run.open(path) as run:
+        kept = run.meta("align")
+    for other, says in ((None, "no run of edgeq align"), ({"target": "m"}, "no run of"), ({**kept, "target": "x"}, "do not run")):
+        with Run.open(path, write=True) as run:
+            run.set_meta("align", other)
+        with pytest.raises(EdgeqError, match=says):
+            align(model, **asked)
+    with Run.open(path, write=True) as run:
+        run.set_meta("align", kept)
+        run.add_measurements(0, np.arange(1), {"zeros: spsa scores": [np.zeros(3)]})
+    with pytest.raises(EdgeqError, match="is not measured of every row"):
+        align(model, **asked)
