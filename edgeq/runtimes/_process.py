@@ -14,16 +14,14 @@ import re
 import select
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 import weakref
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeq.core.answer import Answer
+from edgeq.core.children import python_child, signal_name, unnamed
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.runtimes._lanes import as_answer, check_images, pieces
@@ -46,14 +44,6 @@ class WorkerError(EdgeqError):
 
 class LostError(WorkerError):
     """A worker was killed from outside, or did nothing for too long: that says nothing of its file, and may not happen again."""
-
-
-def python_child(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of a Python child that finds this very package, and nothing in the working directory."""
-    here = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(p for p in (here, os.environ.get("PYTHONPATH", "")) if p)
-    # one thread for numpy's linear algebra: none is used, and idle threads count against the memory limit
-    return [sys.executable, "-P", "-m", module, *arguments], {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
 
 
 class Worker:
@@ -174,10 +164,11 @@ class Worker:
             return WorkerError(f"{self.path}: {self.name} did not {task} in {time_}")
         if -code in _OUTSIDE:
             why = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
-            return LostError(f"{self.path}: the process of {self.name} was killed from outside ({_signal(-code)}{why}); it should {task}")
+            how = f"killed from outside ({signal_name(-code)}{why})"
+            return LostError(f"{self.path}: the process of {self.name} was {how}; it should {task}")
         because = f": {words}" if words else ""
         if code < 0:
-            return WorkerError(f"{self.path}: the interpreter {self.name} crashed ({_signal(-code)}) on this file{because}")
+            return WorkerError(f"{self.path}: the interpreter {self.name} crashed ({signal_name(-code)}) on this file{because}")
         return WorkerError(f"{self.path}: the interpreter {self.name} ended without an answer on this file{because or ' (no message)'}")
 
 
@@ -270,17 +261,6 @@ def condense(text: str) -> str:
     return joined if len(joined) <= 220 else joined[:217].rsplit(" ", 1)[0] + "..."
 
 
-def unnamed(size: int) -> int:
-    """A descriptor of memory that two processes can share, and that is gone with them."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("edgeq")
-    else:  # macOS
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-    os.ftruncate(fd, size)
-    return fd
-
-
 def _end(process: subprocess.Popen[bytes], alive: int) -> None:
     process.kill()
     process.wait()
@@ -294,10 +274,3 @@ def _is_stopped(pid: int) -> bool:
     with contextlib.suppress(OSError, AttributeError):
         return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
     return False
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
