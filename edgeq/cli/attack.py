@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from edgeq.cli import options as shared
 from edgeq.cli import running, trusting
 
 EXAMPLE = """
@@ -87,6 +88,7 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option("--source-preprocess", metavar="SPEC", help="The mean and std of the source, where they are not the target's.")
 @click.option("--output", type=click.Choice(["label", "probs", "logits"]), help="What the file's output is, where it does not tell.")
 @click.option("--threads", type=click.IntRange(1), help="Threads (processes for TFLM). Default: all cores.")
+@shared.workers
 @click.option("--run", "run_path", type=click.Path(path_type=Path), metavar="RUN.sqlite", help="The run file. Default: a new one in runs/.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else.")
 @click.option("--fail-under", type=click.FloatRange(0, 1), metavar="ACC", help="Exit with 1 when the lowest robust accuracy is below.")
@@ -96,6 +98,7 @@ def command(
     runtimes: tuple[str, ...],
     attacks: tuple[str, ...],
     device: str | None,
+    workers: int | str,
     run_path: Path | None,
     as_json: bool,
     fail_under: float | None,
@@ -111,4 +114,4 @@ def command(
     if profile and not runtimes:
         runtimes = (profile.runtime,)
     asked = {"targets": targets, "runtimes": runtimes, "attacks": attacks, **options}
-    running.attack(asked, run_path or running.new_path(targets), ["edgeq", *sys.argv[1:]], as_json, fail_under)
+    running.attack(asked, run_path or running.new_path(targets), ["edgeq", *sys.argv[1:]], as_json, fail_under, workers)

@@ -18,6 +18,20 @@ def preprocess(text: str) -> Callable[[Any], Any]:
     return click.option("--preprocess", metavar="SPEC", help=text)
 
 
+def _workers(_: click.Context, __: click.Parameter, value: str) -> int | str:
+    from edgeq.runs.executors.opener import parse
+
+    return parse(value)
+
+
+workers = click.option(
+    "--workers",
+    default="1",
+    show_default=True,
+    metavar="N|tcp://HOST:PORT",
+    callback=_workers,
+    help="Processes that do the work here, or the scheduler of a Dask cluster. The rows are the same.",
+)
 seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else.")
 output_kind = click.option(

@@ -45,7 +45,14 @@ def device(name: str, targets: Sequence[str]) -> Device:
     return profile
 
 
-def attack(options: dict[str, Any], path: Path, command: list[str], as_json: bool = False, fail_under: float | None = None) -> None:
+def attack(
+    options: dict[str, Any],
+    path: Path,
+    command: list[str],
+    as_json: bool = False,
+    fail_under: float | None = None,
+    workers: int | str = 1,
+) -> None:
     """A new run at ``path`` from the options of a :class:`~edgeq.runs.plan.Plan`, to its table. ``command``: what was typed."""
     from edgeq.runs.plan import Plan
     from edgeq.runs.prepare import prepare
@@ -53,7 +60,7 @@ def attack(options: dict[str, Any], path: Path, command: list[str], as_json: boo
     setting = prepare(Plan(**options), console.say)
     with setting.create(path, command) as run:
         announce(setting, path)
-        finish(run, setting, as_json, fail_under)
+        finish(run, setting, as_json, fail_under, workers)
 
 
 def announce(setting: Setting, path: Path) -> None:
@@ -82,14 +89,14 @@ def announce(setting: Setting, path: Path) -> None:
     console.say(f"run: {path}")
 
 
-def finish(run: Run, setting: Setting | None, as_json: bool, fail_under: float | None) -> None:
+def finish(run: Run, setting: Setting | None, as_json: bool, fail_under: float | None, workers: int | str = 1) -> None:
     """Executes what is left of ``run``, prints its table (or JSON) on stdout, and exits 1 where the gate is not met."""
     from edgeq.measure.summary import summarise
     from edgeq.runs.execute import execute
 
     try:
         with console.progress() as show:
-            execute(run, setting, show, _say_time)
+            execute(run, setting, show, _say_time, workers)
     except KeyboardInterrupt:
         console.say(f"\nstopped; every finished row is kept. Go on with: edgeq resume {run.path}", command=True)
         sys.exit(130)

@@ -74,7 +74,8 @@ class Cluster:
             if not flying:
                 return
             try:
-                done = self._distributed.wait(list(flying), timeout=TICK, return_when="FIRST_COMPLETED").done
+                with self._client.as_current():
+                    done = self._distributed.wait(list(flying), timeout=TICK, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 done = set()
             if done or (self._client.status == "running" and self._client.nthreads()):
