@@ -50,14 +50,12 @@ class Threat:
 
         ``x``: float32 in [0, 1]; ``clean``: uint8, broadcast against it. For l2 the integer delta is shrunk until its own norm is inside.
         """
-        base = clean.astype(np.int16)
-        step = np.rint(np.float32(255) * x).astype(np.int16) - base
+        pixels, base = np.rint(np.float32(255) * x), clean.astype(np.int16)
         if self.norm == "linf":
             reach = min(self.pixels, 255)
-            step = np.clip(step, -reach, reach)
-        else:
-            step = _shrink(step, self.pixels)
-        return np.clip(base + step, 0, 255).astype(np.uint8)
+            low, high = np.maximum(base - reach, 0), np.minimum(base + reach, 255)
+            return np.fmin(np.fmax(pixels, low), high).astype(np.uint8)  # of NaN too they give what is inside
+        return np.clip(base + _shrink(pixels.astype(np.int16) - base, self.pixels), 0, 255).astype(np.uint8)
 
     def contains(self, candidates: np.ndarray, clean: np.ndarray) -> np.ndarray:
         """``(n,) bool``: which uint8 ``candidates`` lie in the ball around the uint8 ``clean``."""

@@ -7,6 +7,7 @@ this process. Requests and replies are lines of JSON on two pipes (a reply may c
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import mmap
 import os
@@ -16,6 +17,7 @@ import signal
 import subprocess
 import time
 import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -172,6 +174,10 @@ class Worker:
         return WorkerError(f"{self.path}: the interpreter {self.name} ended without an answer on this file{because or ' (no message)'}")
 
 
+Round = list[tuple[slice, Worker, tuple[np.ndarray, np.ndarray]]]
+"""What is asked at once: for each worker its share of the images, and its views of the memory for images and for raw outputs."""
+
+
 class Answering:
     """A :class:`~edgeq.core.protocols.Target` over workers that share the images out, each of them as lanes of its own."""
 
@@ -180,7 +186,8 @@ class Answering:
         self.name, self.signature, self._share, self._workers = workers[0].name, signature, share, workers
         image = int(np.prod(signature.input.shape))
         width, dtype = signature.classes or 1, np.dtype(signature.output.dtype)
-        self._views = []
+        self._views: list[tuple[np.ndarray, np.ndarray]] = []
+        self._unfetched: Callable[[], Answer] | None = None
         try:
             ready = [w.receive(SLACK * START, "open the file")[0] for w in workers]
             for worker in workers:
@@ -199,24 +206,51 @@ class Answering:
 
         Raises :class:`WorkerError` where an interpreter crashes, hangs, wants too much memory or is killed; then it is closed for good.
         """
+        return self.answer_later(images)()
+
+    def answer_later(self, images: np.ndarray) -> Callable[[], Answer]:
+        """See :class:`~edgeq.core.protocols.AnswersLater`. Both halves raise as :meth:`answer` does."""
         check_images(self.name, self.signature, images)
+        if self._unfetched is not None:
+            self._unfetched()
         raw = np.empty((len(images), self.signature.classes or 1), self.signature.output.dtype)
+        shares, every = pieces(len(images), self._share, len(self._workers)), len(self._workers)
+        rounds = [list(zip(shares[at : at + every], self._workers, self._views, strict=False)) for at in range(0, len(shares), every)]
+
+        def send(asked: Round) -> None:
+            for piece, worker, (space, _) in asked:
+                n = piece.stop - piece.start
+                space[:n] = images[piece]
+                worker.send({"n": n, "cpu": allowance(n, self._seconds)})
+
+        def receive(asked: Round) -> None:
+            for piece, worker, (_, out) in asked:
+                n = piece.stop - piece.start
+                worker.receive(patience(allowance(n, self._seconds)), f"answer {n} image{'s' * (n > 1)}")
+                raw[piece] = out[:n]
+
+        def fetch() -> Answer:
+            if self._unfetched is fetch:
+                self._unfetched = None
+                with self._closing():
+                    for asked, following in itertools.zip_longest(rounds, rounds[1:], fillvalue=[]):
+                        receive(asked)
+                        send(following)
+            return as_answer(self.signature, raw)
+
+        with self._closing():
+            for asked in rounds[:1]:
+                send(asked)
+        self._unfetched = fetch
+        return fetch
+
+    @contextlib.contextmanager
+    def _closing(self) -> Iterator[None]:
         try:
-            shares, every = pieces(len(images), self._share, len(self._workers)), len(self._workers)
-            for at in range(0, len(shares), every):
-                asked = list(zip(shares[at : at + every], self._workers, self._views, strict=False))
-                for piece, worker, (space, _) in asked:
-                    n = piece.stop - piece.start
-                    space[:n] = images[piece]
-                    worker.send({"n": n, "cpu": allowance(n, self._seconds)})
-                for piece, worker, (_, out) in asked:
-                    n = piece.stop - piece.start
-                    worker.receive(patience(allowance(n, self._seconds)), f"answer {n} image{'s' * (n > 1)}")
-                    raw[piece] = out[:n]
+            yield
         except BaseException:  # also Ctrl-C: what was asked is not waited for
             self.close()
             raise
-        return as_answer(self.signature, raw)
 
     def identity(self) -> dict[str, Any]:
         """Engine, version, kernel set, instruction set, and the rule that breaks ties: what makes this runtime this function."""
@@ -226,7 +260,7 @@ class Answering:
         """Ends the processes; the target answers no more."""
         for worker in self._workers:
             worker.close()
-        self._views = []
+        self._views, self._unfetched = [], None
 
 
 def allowance(images: int, seconds: float) -> float:
