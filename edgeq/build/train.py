@@ -15,6 +15,7 @@ from edgeq.build import files
 from edgeq.build.trained import Evaluation, Quantised, Setting, Trained
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
+from edgeq.core.numbers import number
 from edgeq.core.reporter import SILENT, Reporter
 from edgeq.data import Images
 from edgeq.keras import quantizers
@@ -60,9 +61,9 @@ def train(
     Raises :class:`EdgeqError`, also for a training that diverged; then nothing is saved.
     """
     plugins.choose("network", net, plugins.names(plugins.NETWORKS))
-    for option, number in (("--rate", rate), ("--width", width)):
-        if number is not None and not 0 < number < np.inf:  # NaN passes click's ranges
-            raise EdgeqError(f"{option} {number:g}: it takes a number above 0")
+    for option, value in (("--rate", rate), ("--width", width)):
+        if value is not None and not 0 < value < np.inf:  # NaN passes click's ranges
+            raise EdgeqError(f"{option} {value:g}: it takes a number above 0")
     scheme = None if quant in ("float", "tfmot:int8") else quantizers.parse(quant)
     if ends and not scheme:
         raise EdgeqError(f"--ends is about low-bit networks; {quant} treats all layers alike")
@@ -161,8 +162,9 @@ def _teach(
         keras.pin_input(model)
     test = _test(keras.save(model, file, lesson.images), lesson)
     low, high = test.interval
-    ties = f", {test.tied:.3f} tied at the top" if test.tied else ""
-    reporter.say(f"{file.name}: {test.accuracy:.3f} of {test.n} test images right ({low:.3f}..{high:.3f}){ties}, {fitted.epochs} epochs")
+    ties = f", {number(test.tied)} tied at the top" if test.tied else ""
+    interval = f"{number(low)} {number(high)}"
+    reporter.say(f"{file.name}: {number(test.accuracy)} of {test.n} test images right ({interval}){ties}, {fitted.epochs} epochs")
     if test.chance:
         reporter.say(f"{file.name}: {test.chance}", "yellow")
     trained = Trained(file, lesson.setting, about, how, fitted, settled, test)
@@ -198,6 +200,6 @@ def _chance(answered: np.ndarray, truth: np.ndarray, low: float, names: Sequence
         return ""
     always = f", and it does answer {named(answered[0])} to all of them" if len(np.unique(answered)) == 1 else ""
     return (
-        f"that is no better than chance, as answering {named(int(commonest.argmax()))} to all has {share:.3f} right{always}; "
+        f"that is no better than chance, as answering {named(int(commonest.argmax()))} to all has {number(share)} right{always}; "
         "train longer, on more images, or at another --rate"
     )

@@ -73,7 +73,7 @@ Fused = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Objective(Protocol):
-    """What an attack maximises: one number a row, as a function of the logits (docs/concepts.md, *Stopping, crafting, budget*).
+    """What an attack maximises: one number a row, as a function of the logits (docs/concepts.md: *Losses*).
 
     A file of :mod:`edgeq.objectives` is a frozen, hashable dataclass that is called so.
     """

@@ -1,4 +1,4 @@
-"""Of several candidates a row the one that is worst for the defender (docs/concepts.md, *Both clamps*)."""
+"""Of several candidates a row the one that is worst for the defender (docs/concepts.md: *Straight-through*)."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
+from edgeq.core.numbers import number
 from edgeq.keras import engine, finite, load, rebuild, saved_model, scan
 from edgeq.keras.quantizers import Ends, Scheme, parse
 from edgeq.pipeline import sidecar
@@ -113,7 +114,7 @@ def fit(
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             self.epoch = epoch + 1
-            self.text = f"epoch {epoch + 1}: validation {logs['val_accuracy']:.3f}"
+            self.text = f"epoch {epoch + 1}: validation {number(logs['val_accuracy'])}"
             if check:
                 check(False)
             if said := finite.diverged(model, logs):

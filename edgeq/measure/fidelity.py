@@ -1,4 +1,4 @@
-"""Is the file still the network, and the same network on every runtime? (``docs/concepts.md``: *The noise floor*, on clean images.)"""
+"""Is the file still the network, and the same network on every runtime? (docs/concepts.md: *Noise floor*, on clean images.)"""
 
 from __future__ import annotations
 

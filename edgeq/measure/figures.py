@@ -1,4 +1,4 @@
-"""The figures of a run, as values. What each means: docs/concepts.md; how they are computed: :mod:`edgeq.measure.summary`.
+"""The figures of a run, as values. What each means: docs/concepts.md: *The figures*; how they are computed: :mod:`edgeq.measure.summary`.
 
 ``norm``, ``eps`` (a share of the pixel range; None where a damaged file states none) and ``pixels`` (the radius in pixel steps) stand
 in each figure that has a radius.
@@ -89,6 +89,15 @@ class Queries:
 
 
 @dataclass(frozen=True)
+class Consensus:
+    """Of an ensemble (B19, equations 11 to 13): ``predicted``: rows on which enough members agree (PR); ``d_acc``: 1 less the share of
+    rows that are predicted, and wrongly."""
+
+    predicted: Share
+    d_acc: Share
+
+
+@dataclass(frozen=True)
 class Line:
     """One target under one cell. ``reached``: rows that can be attacked and are given the wanted class, None for the untargeted goal;
     ``before_grid``: a float network that saw iterates which no sensor gives."""
@@ -107,6 +116,7 @@ class Line:
     floor: Floor | None
     mcnemar: Pair | None
     reached: Share | None = None
+    consensus: Consensus | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +171,7 @@ class CleanFigures:
     with_ties: Share
     ties: Share
     constant: Alike | None
+    consensus: Consensus | None = None
 
 
 @dataclass(frozen=True)
@@ -319,6 +330,11 @@ class TargetFigures:
     @property
     def runs(self) -> bool:
         return self.status == "runs"
+
+    @property
+    def shown(self) -> bool:
+        """Whether it has figures of its own: not what only lends gradients, nor what is confirmed on another."""
+        return self.runs and self.derived not in ("stand-in", "mean")
 
     @property
     def before_grid(self) -> bool:

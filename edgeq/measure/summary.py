@@ -1,4 +1,4 @@
-"""All figures of a run, once: every table, JSON document and page is made from what :func:`summarise` returns (docs/concepts.md)."""
+"""All figures of a run, once: every table, JSON document and page is made from what :func:`summarise` returns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.core.answer import Answer
+from edgeq.core.answer import ABSTAINS, Answer
 from edgeq.core.cell import Cell
 from edgeq.measure import words
 from edgeq.measure.constant import Constant, sentence
@@ -21,6 +21,7 @@ from edgeq.measure.figures import (
     CellFigures,
     CleanFigures,
     Confirmed,
+    Consensus,
     Differing,
     Floor,
     Line,
@@ -57,7 +58,8 @@ def summarise(run: Reader) -> Summary:
     cells, records = [c for c in run.cells() if c.cell != 0], run.targets()
     specs = {t.id: t.spec for t in records}
     answering = [t.spec for t in records if t.runs]
-    shown = [s for s in answering if s.derived != "stand-in"]  # what those compute is shown as their interpreter answers it
+    # what a stand-in computes is shown as its interpreter answers it, and a mean answers nothing
+    shown = [s for s in answering if s.derived not in ("stand-in", "mean")]
     names = [s.id for s in shown if s.derived != "before-grid"]
     clean = {id: run.outcomes(0, id) for id in names}
     # the float iterates have no clean images of their own: those are the base target's
@@ -85,7 +87,7 @@ def summarise(run: Reader) -> Summary:
         measured.append(_figures(cell, reference, crafted, _zeros(run, cell, crafted), lines))
 
     sources = {s.id for s in specs.values() if s.role == "source"}
-    before = tuple(_clean(id, clean[id], constant[id]) for id in names)
+    before = tuple(_clean(specs[id], clean[id], constant[id]) for id in names)
     # what a board left out of its CSV file is no unfinished run
     ours = [id for id in names if specs[id].derived != "board"]
     alike = ((id, constant[id], int((clean[id].label >= 0).sum())) for id in names)
@@ -196,10 +198,18 @@ def _confirmed(run: Reader, spec: TargetSpec) -> Confirmed:
     return Confirmed(spec.id, by, sum(c.rows for c in cells), sum(c.differ for c in cells), tuple(cells))
 
 
-def _clean(id: str, outcome: Outcomes, constant: Alike | None) -> CleanFigures:
+def _clean(spec: TargetSpec, outcome: Outcomes, constant: Alike | None) -> CleanFigures:
     n = int((outcome.right >= 0).sum())
     right, stands, tied = (share((column == 1).sum(), n) for column in (outcome.right, outcome.correct, outcome.tied))
-    return CleanFigures(id, n, accuracy=right, with_ties=stands, ties=tied, constant=constant)
+    consensus = _consensus(spec, outcome, outcome.right >= 0)
+    return CleanFigures(spec.id, n, accuracy=right, with_ties=stands, ties=tied, constant=constant, consensus=consensus)
+
+
+def _consensus(spec: TargetSpec, outcome: Outcomes, done: np.ndarray) -> Consensus | None:
+    if spec.derived != "ensemble":
+        return None
+    n = done.sum()
+    return Consensus(share((done & (outcome.label != ABSTAINS)).sum(), n), share((done & (outcome.correct == 1)).sum(), n))
 
 
 def _constant(run: Reader, id: str, labels: np.ndarray, classes: int) -> Alike | None:
@@ -255,6 +265,7 @@ def _line(
         floor=floor,
         mcnemar=pair,
         reached=_reached(spec, cell, mine, labels),
+        consensus=_consensus(spec, mine, done),
     )
 
 

@@ -6,6 +6,7 @@ import json
 from fractions import Fraction
 from typing import Any, Protocol
 
+from edgeq.core.numbers import number
 from edgeq.measure.figures import CellFigures, Summary, TargetFigures
 from edgeq.targets.spec import KERAS
 
@@ -46,7 +47,7 @@ def in_words(norm: str, eps: float | None, pixels: float | None) -> str:
 
 
 def threat_model(summary: Summary) -> list[str]:
-    """What the attacker holds (abstraction level) and what is queried (physical level), kept apart as B19 section 3.3.2 does."""
+    """What the attacker has (abstraction level) and what is queried (physical level), kept apart as B19 section 3.3.2 does."""
     cells = [c for c in summary.cells if c.kind != "noise"]
     lines = []
     if isinstance(summary.access, dict) and "sentence" in summary.access:
@@ -63,20 +64,22 @@ def threat_model(summary: Summary) -> list[str]:
     for (on, access, kind), group in groups.items():
         answered = (x.target for c in group for x in c.targets if x.target != on and not x.before_grid)
         others = list(dict.fromkeys(map(summary.name, answered)))
-        replay = f" The candidates are replayed on {_and(others)}." if others else ""
+        every = {t.name for t in summary.targets if t.shown and not t.before_grid} - {summary.name(on)}
+        where = "every other target" if len(others) > 3 and every <= set(others) else _and(others)
+        replay = f" The candidates are replayed on {where}." if others else ""
         attacks, name, target = _and(list(dict.fromkeys(c.attack for c in group))), summary.name(on), summary.target(on)
         if kind == "query" and access == "logits":
-            knows = "the file, and sees it without its last softmax"
+            knows = "has the file, and sees it without its last softmax"
             sees = f"logits of {name}, by queries; success is judged on its real output"
         elif kind == "query":
-            knows, sees = "nothing of the network", f"{access or 'answers'} of {name}, by queries"
+            knows, sees = "knows nothing of the network", f"{access or 'answers'} of {name}, by queries"
         elif target is None or target.runtime == KERAS or target.derived == "mean":
-            knows, sees = f"{name} with its {access or 'gradients'}", "no runtime is queried while crafting"
+            knows, sees = f"has {name} with its {access or 'gradients'}", "no runtime is queried while crafting"
         else:
-            knows, sees = f"the file, differentiated straight through the roundings of {name}", "no runtime is queried while crafting"
+            knows, sees = f"has the file, differentiated straight through the roundings of {name}", "no runtime is queried while crafting"
             if len({z.clamp for c in group for z in c.zero_gradients}) > 1:
                 sees = f"of a clipped and a pass-through clamp's candidate the worse for the defender on {name} is kept"
-        lines.append(f"{attacks}: abstraction level: the attacker holds {knows}; physical level: {sees}.{replay}")
+        lines.append(f"{attacks}: abstraction level: the attacker {knows}; physical level: {sees}.{replay}")
     lines += [
         f"{summary.name(c.target)} computes what {summary.name(c.by)} answers; every row it gives is confirmed on {summary.name(c.by)},"
         f" whose own answers are shown: {c.differ} of {c.rows} differ."
@@ -154,7 +157,7 @@ def zero_gradients(cell: CellFigures) -> str:
     """``first gradient exactly zero: clipped 0 of 50 rows, .013 of pixels``; empty where no gradient was followed."""
     parts = []
     for z in cell.zero_gradients:
-        pixels = "" if z.pixels is None else f", {z.pixels.share:.3f} of pixels"
+        pixels = "" if z.pixels is None else f", {number(z.pixels.share)} of pixels"
         parts.append(f"{z.clamp + ' ' if z.clamp else ''}{z.rows.k} of {z.rows.of} rows{pixels}")
     return f"first gradient exactly zero: {'; '.join(parts)}" if parts else ""
 

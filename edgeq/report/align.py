@@ -97,7 +97,7 @@ def _logits(found: dict[str, Any], console: Console) -> None:
     if found["ratio"] is None:
         _say(console, "not measured: the float network's logits do not vary")
         return
-    ratio = f"file / float {found['ratio']:.3f}{_bounds(found['interval'])}"
+    ratio = f"file / float {number(found['ratio'])}{_bounds(found['interval'])}"
     _say(console, f"float {found['float']:.4g}, file {found['file']:.4g}; {ratio}")
     if found["apart"]:
         _say(console, f"{found['apart']} images are left out: their logits do not vary, or are no numbers", "dim")

@@ -13,7 +13,7 @@ from edgeq.measure.certificate import LayerCertificate
 from edgeq.measure.constant import sentence
 from edgeq.measure.exported import Exported, Measured
 from edgeq.measure.fidelity import Fidelity
-from edgeq.report.text import plain, warn
+from edgeq.report.text import number, plain, warn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +48,7 @@ def _fidelity(fidelity: Fidelity, console: Console) -> None:
     n, ran = fidelity.n, [line for line in fidelity.runtimes if not line.reason]
     rows = []
     for line in ran:
-        accuracy = "{:.3f} ({:.3f}..{:.3f})".format(*line.accuracy) if line.accuracy else "-"
+        accuracy = "{} ({} {})".format(*map(number, line.accuracy)) if line.accuracy else "-"
         lsb = "-" if line.lsb is None else f"{line.lsb:.3g}"
         flips = line.flips or {}
         rows.append([line.name, accuracy, _share(line.tied, n), _share(line.with_ties, n), _share(flips.get("keras"), n), lsb])
@@ -73,9 +73,9 @@ def _certificate(layers: Sequence[LayerCertificate], console: Console) -> None:
         row = [plain(layer.layer, 17), layer.kind, str(layer.channels), str(layer.levels)]
         for way in ways:
             stored = layer.stored[way]
-            rest = [f"{SHORT.get(name, name)} {share:.2f}" for name, share in stored.runtimes.items() if share]
+            rest = [f"{SHORT.get(name, name)} {number(share, 2)}" for name, share in stored.runtimes.items() if share]
             some = "" if stored.certified == layer.channels else "\n" + ("\n".join(rest) or "none")
-            row.append(f"{stored.certified / layer.channels:.3f} (int{stored.bits}){some}")
+            row.append(f"{number(stored.certified / layer.channels)} (int{stored.bits}){some}")
         rows.append(row)
     _table(
         console,
@@ -85,7 +85,8 @@ def _certificate(layers: Sequence[LayerCertificate], console: Console) -> None:
     )
     for way in ways:
         certified, channels = sum(layer.stored[way].certified for layer in layers), sum(layer.channels for layer in layers)
-        console.print(f"{way}: {certified} of {channels} channels certified on every runtime ({certified / channels:.3f})", markup=False)
+        share = number(certified / channels)
+        console.print(f"{way}: {certified} of {channels} channels certified on every runtime ({share})", markup=False)
     console.print("[dim]Under a share below 1: the runtimes whose rounding gives the trained levels, and in what share of channels.[/dim]")
 
 
@@ -127,4 +128,4 @@ def _table(console: Console, title: str, heads: list[str], rows: list[list[str]]
 
 
 def _share(count: int | None, n: int) -> str:
-    return "-" if count is None or not n else f"{count / n:.3f}"
+    return "-" if count is None or not n else number(count / n)

@@ -25,14 +25,15 @@ SERIES = 7  # colours and marks the style sheet knows; further runtimes start ov
 def render(run: Reader, summary: Summary | None = None) -> str:
     """The page of an open run, at most about 2 MB."""
     summary = summary or summarise(run)
-    order = [t.id for t in summary.targets if t.runs and not t.stands_for]
+    order = [t.id for t in summary.targets if t.shown]
     ships = [a.name for a in summary.artifacts if a.role == "target" and a.sha256 in {t.artifact for t in summary.targets}]
+    several = list(dict.fromkeys(t.network for t in summary.targets if t.role == "target" and t.network))
     page: str = _page().render(
         s=summary,
         statement=STATEMENT,
         version=__version__,
         meta={key: run.meta(key) for key in META},
-        files=ships or [summary.run.file],
+        files=(several if len(several) > 1 else ships) or [summary.run.file],
         cells=sorted(summary.cells, key=lambda c: c.kind == "noise"),
         series={id: k % SERIES for k, id in enumerate(order)},
         plots=plots(summary),

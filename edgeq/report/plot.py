@@ -17,7 +17,7 @@ def plots(summary: Summary) -> list[dict[str, Any]]:
 
     Radii stand evenly spaced (they are often 1, 2, 8: a linear axis would crowd the small ones).
     """
-    order = [t.id for t in summary.targets if t.runs and not t.stands_for]
+    order = [t.id for t in summary.targets if t.shown]
     noise = {(c.norm, c.eps): c for c in summary.cells if c.kind == "noise"}
     groups: dict[tuple[str, str, str], list[CellFigures]] = {}
     for cell in summary.cells:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from edgeq.measure.figures import Line, Share, Summary, Transfer
+from edgeq.measure.figures import CleanFigures, Line, Share, Summary, Transfer
 from edgeq.measure.words import STATEMENT, zero_gradients
 from edgeq.report.text import compact, crafted, number, p_value, plain, radius, share, warn
 from edgeq.report.text import say as to
@@ -35,7 +35,9 @@ def render(summary: Summary, console: Console) -> None:
 
     warn(console, summary.warnings)
     run = summary.run
-    files = ", ".join(plain(a.name, 60) for a in summary.artifacts if a.role == "target") or plain(run.file, 60)
+    several = list(dict.fromkeys(t.network for t in summary.targets if t.role == "target" and t.network))
+    named = several if len(several) > 1 else [a.name for a in summary.artifacts if a.role == "target"]
+    files = ", ".join(plain(name, 60) for name in named) or plain(run.file, 60)
     for part in Text(f"{files}: n = {run.n}").wrap(console, min(console.width, 80)):
         say(part.plain.rstrip(), "bold")
     sentences("NOT FINISHED: figures are over the rows that are, and `edgeq resume` goes on", summary.unfinished)
@@ -56,6 +58,7 @@ def render(summary: Summary, console: Console) -> None:
         if not cell.targets:
             say("nothing is answered yet", "dim")
         for line in cell.targets:
+            _consensus(summary, line, say)
             if line.reached is not None:
                 rows = f"{line.reached.k} of {line.reached.of} rows"
                 say(f"{plain(summary.name(line.target), 50)}: {cell.goal} reached on {rows} ({share(line.reached)})")
@@ -76,7 +79,16 @@ def _clean(summary: Summary, say: Say) -> None:
     for line in summary.clean:
         right, tied, more = (share(value) for value in (line.accuracy, line.ties, line.with_ties))
         say(f"{_named(summary, line.target)} {right:>4} {_bounds(line.accuracy):<9} {tied:>4} {more:>5}")
+    for line in summary.clean:
+        _consensus(summary, line, say)
     say("right: argmax, the lowest index among equals; fooled: a class is strictly above", "dim")
+
+
+def _consensus(summary: Summary, line: CleanFigures | Line, say: Say) -> None:
+    if line.consensus is not None:
+        predicted, d_acc = line.consensus.predicted, line.consensus.d_acc
+        both = f"predicts {share(predicted)} [{_bounds(predicted)}] of the rows, d_acc {share(d_acc)} [{_bounds(d_acc)}]"
+        say(f"{plain(summary.name(line.target), 30)}: {both}", "dim")
 
 
 def _named(summary: Summary, id: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from edgeq.core.errors import printable
+from edgeq.core.numbers import number
 from edgeq.measure.figures import CellFigures, Share, Summary
 from edgeq.measure.words import epsilon, radius
 
@@ -21,16 +22,6 @@ def plain(text: object, most: int = 200) -> str:
     """Text from a file, made safe to print: no control characters (a terminal obeys those), no more than ``most`` characters."""
     clean = printable(str(text)[: most + 1])
     return clean if len(clean) <= most else clean[: most - 1] + "…"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """``.105``, ``1.00``, ``12.5`` for a narrow column: ``digits`` behind the point below 1, one fewer from 1 on; ``-`` for None."""
-    if value is None:
-        return "-"
-    text = f"{value:.{digits}f}"
-    if text.startswith("0."):
-        return text[1:]
-    return f"{value:.{digits - 1}f}" if value < 10 else f"{value:.{digits - 2}f}"
 
 
 def say(console: Console, text: str = "", style: str = "") -> None:

@@ -25,7 +25,7 @@ def asked(run: Run, cells: list[Cell]) -> tuple[Plan, dict[int, Any]]:
     needs = {"gradient": ("gradients",), "noise": ("nothing",), "query": ("scores", "label")}
     files = {a.sha256 for a in run.artifacts()}
     records = {t.id: t.spec for t in run.targets(running=True)}
-    able = {id for id, spec in records.items() if spec.answers and (spec.artifact in files or spec.members)}
+    able = {id for id, spec in records.items() if spec.artifact in files or spec.derived in ("ensemble", "mean")}
     try:
         plan = Plan.from_json(run.meta("plan"))
         attacks = {c.cell: plugins.restore(plugins.ATTACKS, c.attack, c.params) for c in cells if c.kind != "clean"}

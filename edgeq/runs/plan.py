@@ -92,11 +92,14 @@ class Plan:
         return all(map(is_float, self.targets))
 
 
-def cells(plan: Plan, gradients_of: Sequence[str], queries_to: Sequence[str], seen: str = "scores") -> list[Cell]:
+def cells(
+    plan: Plan, gradients_of: Sequence[str], queries_to: Sequence[str], seen: str = "scores", labels_of: Sequence[str] = ()
+) -> list[Cell]:
     """The clean images, then for every radius the noise baseline and each attack. Raises :class:`EdgeqError` for what cannot be asked.
 
     ``gradients_of``: the ids of what lends gradients; an attack that follows them has a cell on each. ``queries_to``: the ids of the
-    targets that query attacks run on, a cell each; ``seen``: what they see of it, a level of the access ladder.
+    targets that query attacks run on, a cell each; ``seen``: what they see of it, a level of the access ladder; ``labels_of``: further
+    targets, for attacks that need labels alone.
     """
     attacks = [plugins.build(plugins.ATTACKS, text) for text in dict.fromkeys(plan.attacks)]
     for name, attack in attacks:
@@ -130,7 +133,8 @@ def cells(plan: Plan, gradients_of: Sequence[str], queries_to: Sequence[str], se
             if query and not threat.reaches_integers:
                 raise EdgeqError(f"{name} shows whole pixels to the target, and none fits into eps = {threat.eps:.3g}; use 1/255 or more")
             access = (seen if attack.needs == "scores" else attack.needs) if query else "gradients"
-            for on in queries_to if query else gradients_of:
+            queried = (*queries_to, *labels_of) if attack.needs == "label" else queries_to
+            for on in queried if query else gradients_of:
                 kind: CellKind = "query" if query else "gradient"
                 planned.append(Cell(len(planned), name, asdict(attack), threat.norm, threat.eps, on, access, kind, goal))
     return planned

@@ -29,7 +29,7 @@ from edgeq.runs.plan import Plan, cells
 from edgeq.runs.store import Run
 from edgeq.targets import access
 from edgeq.targets.access import Level
-from edgeq.targets.probing import Probed, probe
+from edgeq.targets.probing import Probed, fitting, probe
 from edgeq.targets.spec import KERAS, Artifact, TargetSpec, is_float, networks
 
 
@@ -112,14 +112,16 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Setting:
     targets = [t for network in mains for t in network.targets]
     lenders = [_source(plan, path, names[path], mains[0], notes) for path in sources]
     targets += [t for t in lenders if t.id not in {have.id for have in targets}]
-    if plan.agree is not None:
-        targets.append(_ensemble(plan.agree, mains))
+    ensemble = [] if plan.agree is None else [_ensemble(plan.agree, mains)]
 
     plan, seen, level = _settle(plan, [(network.probed.path, network.main) for network in mains])
     if level is not None:
         notes.append(level["sentence"])
-    gradients_of = [*(t.id for t in lenders), *(spec.id for spec in _own(plan, mains, notes))]
-    planned = cells(plan, tuple(dict.fromkeys(gradients_of)), tuple(network.main.id for network in mains), seen)
+    gradients_of = list(dict.fromkeys([*(t.id for t in lenders), *(spec.id for spec in _own(plan, mains, notes))]))
+    means = _mean(gradients_of, [t.id for t in lenders], mains) if ensemble else []
+    targets += [*ensemble, *means]
+    lend = (*gradients_of, *(t.id for t in means))
+    planned = cells(plan, lend, tuple(network.main.id for network in mains), seen, tuple(t.id for t in ensemble))
     targets += _before_grid(planned, targets)
     artifacts = {a.sha256: a for a in map(Artifact.of, [*sources, *(f for p in probed for f in dict.fromkeys(p.files.values()))])}
     used = list(dict.fromkeys(t.spec.artifact for t in targets if t.spec.artifact))
@@ -149,7 +151,7 @@ def _probe(plan: Plan, say: Callable[[str], None], notes: list[str]) -> list[Pro
             notes.append(f"{path} is the file {other} again, and is measured once")
     probed = []
     for path in paths.values():
-        asked = plan.runtimes if len(paths) == 1 else _fitting(path, plan.runtimes)
+        asked = plan.runtimes if len(paths) == 1 else fitting(path, plan.runtimes)
         say(f"opening {path.name}" + (f" in {', '.join(asked)}" if asked else " in every runtime that runs it"))
         one = probe(path, asked, plan.output)
         notes += one.notes(asked) if len(paths) == 1 else [f"{path.name}: {note}" for note in one.notes(asked)]
@@ -166,16 +168,6 @@ def _probe(plan: Plan, say: Callable[[str], None], notes: list[str]) -> list[Pro
                 f"{one.path}: tells {b.classes} classes apart, and {probed[0].path} {a.classes}; one run has networks of one task"
             )
     return probed
-
-
-def _fitting(path: Path, asked: Sequence[str]) -> tuple[str, ...]:
-    """Of the runtimes that were asked for, those that run files of this format. Raises :class:`EdgeqError` where none does."""
-    if is_float(path) or not asked:
-        return ()
-    fitting = tuple(name for name in asked if name != KERAS and (path.suffix != ".onnx" or name == "ort"))
-    if not fitting:
-        raise EdgeqError(f"{path}: none of --runtime {','.join(asked)} runs it; name one that does as well")
-    return fitting
 
 
 def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], notes: list[str]) -> _Network:
@@ -283,6 +275,17 @@ def _ensemble(agree: int, mains: Sequence[_Network]) -> RunTarget:
     assert border is not None
     label = Signature(border.input, replace(border.output, shape=(), dtype="int64", scale=1.0, zero=0), "label")
     return RunTarget(TargetSpec(f"{agree} of {len(members)} agree", derived="ensemble", members=members, agree=agree, signature=label))
+
+
+def _mean(gradients_of: Sequence[str], lenders: Sequence[str], mains: Sequence[_Network]) -> list[RunTarget]:
+    """What an attack that is adapted to an ensemble follows: the mean of its members, or of the float networks that stand for them."""
+    own = [id for id in gradients_of if id not in lenders]
+    members = tuple(own if len(own) > 1 else gradients_of)
+    if len(members) < 2:
+        return []
+    return [
+        RunTarget(TargetSpec(f"mean of {len(members)}", role="source", derived="mean", members=members, signature=mains[0].main.signature))
+    ]
 
 
 def _before_grid(planned: Sequence[Cell], targets: Sequence[RunTarget]) -> list[RunTarget]:

@@ -92,6 +92,21 @@ def probe(path: Path, asked: Sequence[str] = (), output: str | None = None) -> P
     return Probed(path, files, answers)
 
 
+def fitting(path: Path, asked: Sequence[str]) -> tuple[str, ...]:
+    """Of the runtimes that several files are asked to run on, those that run this one; none for a float network, which has only one.
+
+    Raises :class:`EdgeqError` where none is left.
+    """
+    if is_float(path) or not asked:
+        return ()
+    onnx, tflite = set(runtimes.listed(".onnx")), path.suffix != ".onnx"
+    unfit = {KERAS} | (onnx if tflite and _sibling(path) is None else set())
+    left = tuple(name for name in asked if name not in unfit and (tflite or name in onnx))
+    if not left:
+        raise EdgeqError(f"{path}: none of --runtime {','.join(asked)} runs it; name one that does as well")
+    return left
+
+
 def _files(path: Path, asked: Sequence[str]) -> dict[str, Path]:
     """The file that each runtime in question would run: the file itself, or for ORT the ``.onnx`` sibling that its sidecar names."""
     if is_float(path):

@@ -41,8 +41,8 @@ class TargetSpec:
     ``role``: "target" for what ships, "source" for what only lends its gradients.
 
     ``derived``: "before-grid" is a float source shown the iterates that were not rounded to pixels; "stand-in" computes what its one member
-    answers; "ensemble" answers what at least ``agree`` of its members answer, and else abstains; "mean" averages its members' logits and
-    gradients; a "board" answered through a file. ``members``: ids of what it is derived from.
+    answers; "ensemble" answers what at least ``agree`` of its members answer, and else abstains; "mean" lends the gradients of its members'
+    mean logits; a "board" answered through a file. ``members``: ids of what it is derived from.
     """
 
     id: str
@@ -58,8 +58,9 @@ class TargetSpec:
 
     @property
     def answers(self) -> bool:
-        """Whether it can be asked: a board has answered through a file, and iterates before the grid are shown while they are made."""
-        return self.derived not in ("board", "before-grid")
+        """Whether images are shown to it: a board has answered through a file, iterates before the grid are shown while they are made, and
+        a mean only lends its gradients."""
+        return self.derived not in ("board", "before-grid", "mean")
 
 
 def networks(artifacts: Sequence[Artifact]) -> list[str]:

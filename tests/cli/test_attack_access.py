@@ -47,7 +47,7 @@ def test_with_nothing_but_the_file_it_takes_gradients_with_both_clamps_and_says_
     said = "access: gradients, the strongest that model.tflite allows here"
     assert said in done.stderr
     assert any(said.capitalize() in sentence for sentence in printed["threat_model"])
-    assert any("holds the file" in sentence for sentence in printed["threat_model"])
+    assert any("has the file" in sentence for sentence in printed["threat_model"])
     robust = {(c["attack"], line["target"]): line["robust_accuracy"]["k"] for c in printed["cells"] for line in c["targets"]}
     assert robust["pgd", "model/litert-xnnpack"] <= robust["noise", "model/litert-xnnpack"]
 

@@ -30,11 +30,11 @@ def hostile(tmp_path):
     with sqlite3.connect(path) as db:
         db.execute("UPDATE rows SET name = ? || idx", (EVIL.encode("utf-8", "surrogatepass").decode("utf-8", "replace"),))
         db.execute("UPDATE cells SET attack = attack || ? WHERE cell", ("\x1b[31m\u202e",))
-        db.execute("UPDATE targets SET reason = ?, name = '@' || name || ? WHERE status <> 'runs'", ("\x1b[2J", "\x9b"))
+        db.execute("UPDATE targets SET reason = ?, id = '@' || id || ?, runtime = id WHERE status <> 'runs'", ("\x1b[2J", "\x9b"))
         for key in ("classes", "notes", "command", "created", "environment"):
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps([EVIL] * 10)))
         db.execute("UPDATE artifacts SET name = name || ?", ("\x1b[5m",))
-        db.execute("UPDATE targets SET artifact = artifact || ?", ("\x1b[5m",))
+        db.execute("UPDATE targets SET artifact = artifact || ?, network = network || ?", ("\x1b[5m", "\x1b[7m"))
     db.close()
     return path
 

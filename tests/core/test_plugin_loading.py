@@ -31,6 +31,7 @@ class Nudge:
     note: str | None = None
     needs: ClassVar[str] = "nothing"
     norms: ClassVar[tuple[str, ...]] = ("linf",)
+    targeted: ClassVar[bool] = False
 
     def __post_init__(self):
         if self.size < 0:
@@ -39,7 +40,7 @@ class Nudge:
     def evaluations(self):
         return 0
 
-    def craft(self, source, clean, rows, threat, seed):
+    def craft(self, source, clean, rows, threat, seed, goal=None):
         raise NotImplementedError
 '''
 

@@ -147,7 +147,7 @@ def test_huge_claims_cost_neither_time_nor_memory(half, tmp_path, claim):
         else:
             kept = "network, artifact, runtime, role, derived, members, agree, status, reason, signature, codes, identity"
             columns = {"targets": f"'t' || i, {kept}"}
-            columns["cells"] = "i + 9, attack, params, norm, eps, crafted_on, access, kind"
+            columns["cells"] = "i + 9, attack, params, norm, eps, crafted_on, access, kind, goal"
             count = "WITH RECURSIVE k(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM k WHERE i < 3000)"
             db.execute(f"{count} INSERT INTO {claim} SELECT {columns[claim]} FROM k, (SELECT * FROM {claim} ORDER BY rowid DESC LIMIT 1)")
     db.close()

@@ -327,11 +327,11 @@ def test_an_onnx_file_alone_is_enough_for_a_white_box_attack(digits_models: Any,
     from edgeq.runs.plan import Plan
     from edgeq.runs.prepare import prepare
 
-    plan = Plan(str(digits_models.onnx), "digits", attacks=("pgd:steps=10",), eps=("24/255",), n=64)
+    plan = Plan((str(digits_models.onnx),), "digits", attacks=("pgd:steps=10",), eps=("24/255",), n=64)
     setting = prepare(plan)
     assert any("gradients are" in note and "ort" in note for note in setting.notes)
     with setting.create(tmp_path / "run.sqlite", []) as run:
         execute(run, setting)
-        right = {c.kind: (run.correct(c.cell, "ort") == 1).mean() for c in run.cells()}
+        right = {c.kind: (run.correct(c.cell, f"{digits_models.onnx.stem}/ort") == 1).mean() for c in run.cells()}
     assert right["clean"] > 0.9
     assert right["gradient"] < right["noise"] - 0.1
