@@ -182,7 +182,8 @@ class Answering:
     """A :class:`~edgeq.core.protocols.Target` over workers that share the images out, each of them as lanes of its own."""
 
     def __init__(self, signature: Signature, workers: list[Worker], share: int, batch: int) -> None:
-        """``share``: images that a worker is sent at once, at most, and that its memory holds."""
+        """``share``: images that a worker is sent at once, at most, and that its memory holds; ``batch``: that several workers answer best
+        at once, one says it itself."""
         self.name, self.signature, self._share, self._workers = workers[0].name, signature, share, workers
         image = int(np.prod(signature.input.shape))
         width, dtype = signature.classes or 1, np.dtype(signature.output.dtype)
@@ -199,7 +200,7 @@ class Answering:
             self.close()
             raise
         self.chunk, self._identity, self._seconds = ready[0]["chunk"], ready[0]["identity"], max(r["seconds"] for r in ready)
-        self.batch = ready[0]["batch"] if len(workers) == 1 else max(1, batch // (share * len(workers))) * share * len(workers)
+        self.batch = ready[0]["batch"] if len(workers) == 1 else batch
 
     def answer(self, images: np.ndarray) -> Answer:
         """Answers to ``(m, h, w, c) uint8`` images, any ``m``; a row's answer does not depend on the others.
