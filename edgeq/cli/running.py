@@ -46,12 +46,7 @@ def device(name: str, targets: Sequence[str]) -> Device:
 
 
 def attack(
-    options: dict[str, Any],
-    path: Path,
-    command: list[str],
-    as_json: bool = False,
-    fail_under: float | None = None,
-    workers: int | str = 1,
+    options: dict[str, Any], path: Path, command: list[str], as_json: bool = False, fail_under: float | None = None, workers: int | str = 1
 ) -> None:
     """A new run at ``path`` from the options of a :class:`~edgeq.runs.plan.Plan`, to its table. ``command``: what was typed."""
     from edgeq.runs.plan import Plan

@@ -10,13 +10,10 @@ from __future__ import annotations
 import importlib
 import logging
 import pickle
-import threading
 import time
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import contextmanager
 from typing import Any
 
 import edgeq
@@ -24,7 +21,6 @@ from edgeq.core.errors import EdgeqError
 from edgeq.runs.executors.executor import Work
 from edgeq.runs.executors.kit import Kit
 from edgeq.runtimes import LostError
-from edgeq.targets.opener import Bench
 
 CONNECT = 5.0  # seconds to reach a scheduler
 ALONE = 60.0  # seconds that a scheduler may be gone, or be without workers, before the run gives up
@@ -123,48 +119,11 @@ class Cluster:
                 raise EdgeqError(f"--workers {self._address}: the worker {worker} {has}; install edgeq {edgeq.__version__} there")
 
 
-class Unpacked:
-    """A kit on a worker: its targets are opened when there is work, and closed when the cluster forgets the kit."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self._bench: Bench | None = None
-        kit: Kit = pickle.loads(content)
-        if kit.version != edgeq.__version__:
-            raise EdgeqError(f"a Dask worker has edgeq {edgeq.__version__}, and the run was started by {kit.version}; install that there")
-        self._stack, self._kit = ExitStack(), kit
-        weakref.finalize(self, self._stack.close)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Unpacked, (self._content,)
-
-    def do(self, work: bytes) -> bytes:
-        """All that comes of a pickled work, pickled."""
-        with _ONE_AT_A_TIME:
-            return pickle.dumps(list(pickle.loads(work)(self._opened())))
-
-    def _opened(self) -> Bench:
-        global _latest
-        latest = _latest() if _latest is not None else None
-        if latest is not self:  # what is trusted holds for the whole process
-            if latest is not None:
-                latest._stack.close()
-            threads = self._kit.threads or importlib.import_module("distributed").get_worker().state.nthreads
-            self._bench = self._stack.enter_context(replace(self._kit, threads=threads).elsewhere())
-            _latest = weakref.ref(self)
-        assert self._bench is not None
-        return self._bench
-
-
-_ONE_AT_A_TIME = threading.Lock()
-_latest: weakref.ref[Unpacked] | None = None
-
-
 def _by_value() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Functions inside a function are pickled with their code."""
 
     def unpack(content: bytes) -> Any:
-        from edgeq.runs.executors.cluster import Unpacked
+        from edgeq.runs.executors._unpacked import Unpacked
 
         return Unpacked(content)
 
