@@ -7,7 +7,6 @@ this process. Requests and replies are lines of JSON on two pipes (a reply may c
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import mmap
 import os
@@ -234,9 +233,10 @@ class Answering:
             if self._unfetched is fetch:
                 self._unfetched = None
                 with self._closing():
-                    for asked, following in itertools.zip_longest(rounds, rounds[1:], fillvalue=[]):
+                    for turn, asked in enumerate(rounds):
                         receive(asked)
-                        send(following)
+                        for following in rounds[turn + 1 : turn + 2]:
+                            send(following)
             return as_answer(self.signature, raw)
 
         with self._closing():

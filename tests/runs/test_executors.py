@@ -270,8 +270,9 @@ class TestDask:
                 child.kill()
                 child.wait()
 
-    def test_one_of_two_workers_is_killed_and_the_rows_are_the_same(self, workers, model, alone, tmp_path):
+    def test_one_of_two_workers_is_killed_and_the_rows_are_the_same(self, workers, model, alone, tmp_path, monkeypatch):
         address, children = workers
+        monkeypatch.setattr(module, "COMMIT", 0)  # so that progress is heard after every batch
 
         def strike(stage: str, so_far: int, of: int) -> None:
             if 0 < so_far < of and stage.startswith("spsa"):
