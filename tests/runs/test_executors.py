@@ -279,7 +279,7 @@ class TestDask:
                 children[0].send_signal(signal.SIGKILL)
 
         assert done(model, tmp_path / "dask.sqlite", QUERIES, workers=address, progress=strike) == alone
-        assert children[0].poll() == -signal.SIGKILL
+        assert children[0].wait(10) == -signal.SIGKILL
 
     @pytest.mark.tensorflow
     def test_its_gradients_are_the_same(self, workers, model, tmp_path):

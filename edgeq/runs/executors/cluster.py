@@ -79,6 +79,8 @@ class Cluster:
             elif time.monotonic() - seen > ALONE:
                 raise LostError(f"the Dask cluster at {self._address} has had no scheduler or no workers for {ALONE:g} s")
             for future in done:
+                if future.status in ("pending", "lost"):  # its result died with a worker, and is made again
+                    continue
                 flying.remove(future)
                 yield from self._result(future)
 
