@@ -11,6 +11,7 @@ hand-written one does not.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -93,7 +94,8 @@ def main() -> None:
         ratio = statistics.median(seconds) / statistics.median(times[reference])
         print(f"{name:16} median {statistics.median(seconds):6.2f} s, best {min(seconds):6.2f} s; ratio of medians {ratio:.3f}, "
               f"of each round {ratios.min():.3f}..{ratios.max():.3f}; adversarial accuracy {right:.3f}")  # fmt: skip
-    print(f"{arguments.steps} steps, n = {arguments.n}")
+    load = ", ".join(f"{average:.2f}" for average in os.getloadavg())
+    print(f"{arguments.steps} steps, n = {arguments.n}; load average {load}")
 
 
 if __name__ == "__main__":

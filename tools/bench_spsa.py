@@ -75,7 +75,8 @@ def main() -> None:
         ours = queries / (time.perf_counter() - start)
         ratios.append(ours / bare)
         print(f"round {turn + 1}: bare {bare:,.0f}/s, SPSA {ours:,.0f}/s over {queries:,} queries, ratio {ratios[-1]:.3f}")
-    print(f"ratio: median {np.median(ratios):.3f}, min {min(ratios):.3f}, max {max(ratios):.3f}")
+    load = ", ".join(f"{average:.2f}" for average in os.getloadavg())
+    print(f"ratio: median {np.median(ratios):.3f}, min {min(ratios):.3f}, max {max(ratios):.3f}; load average {load}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Kills edgeq at random moments and sees that nothing is lost: `attack` (by queries, by gradients), `train`, `export`, `report`.
+"""Kills edgeq at random moments and sees that nothing is lost: `attack` (by queries, by gradients, with two workers), `train`, `export`,
+`report`.
 
     python tools/kill_runs.py --kills 300 --folder /tmp/kills
 
 Each work is done once undisturbed. Then it is started again and again, and killed (SIGKILL, no warning) at a moment drawn uniformly from
 its undisturbed time, until it has died its share of deaths; a run that died is resumed. An attack must end with the rows of the undisturbed
-run, byte by byte, with the same files beside it; of the others, after *every* death, each file that stands in the output folder must be
-whole: as the undisturbed one wrote it. At the end one start is left alone, and then no scratch folder may be left anywhere.
+run, byte by byte, with the same files beside it, and no process that it started may outlive it; of the others, after *every* death, each
+file that stands in the output folder must be whole: as the undisturbed one wrote it. At the end one start is left alone, and then no
+scratch folder may be left anywhere.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 EDGEQ = [sys.executable, "-m", "edgeq"]
@@ -64,9 +68,12 @@ def undisturbed(folder: Path, words: list[str]) -> tuple[bytes, float]:
     return said, seconds
 
 
-def attack(folder: Path, kills: int, rng: random.Random, tally: Tally, how: list[str]) -> None:
+def attack(folder: Path, kills: int, rng: random.Random, tally: Tally, how: list[str], workers: tuple[str, ...] = ()) -> None:
     begin = ["attack", "--target", TARGET, *DATA, *how, "--run"]
     _, seconds = undisturbed(folder, [*begin, "runs/whole.sqlite"])
+    if workers:
+        _, seconds = undisturbed(folder, [*begin, "runs/others.sqlite", *workers])
+        (folder / "runs" / "others.sqlite").unlink()
     rows, _ = undisturbed(folder, ["export-run", "runs/whole.sqlite", "--csv"])
     run = folder / "runs" / "killed.sqlite"
     while tally.deaths < kills:
@@ -74,16 +81,33 @@ def attack(folder: Path, kills: int, rng: random.Random, tally: Tally, how: list
         if words[0] == "attack":
             run.unlink(missing_ok=True)  # empty: it died before its plan was written, and says so
         tally.starts += 1
-        code, *_ = call(folder, words, rng.uniform(0, seconds))
+        code, *_ = call(folder, [*words, *workers], rng.uniform(0, seconds))
         tally.deaths += code == -9
         tally.check(code in (0, -9), f"exit code {code} of {words[0]}")
+        tally.check(not left_running(folder), "worker processes are left")
         if code == 0 or (code not in (0, -9)):
             compare(folder, rows, tally)
             run.unlink()
     if run.exists() and run.stat().st_size:
-        undisturbed(folder, ["resume", "runs/killed.sqlite"])
+        undisturbed(folder, ["resume", "runs/killed.sqlite", *workers])
         compare(folder, rows, tally)
+    scratch = sorted(p.name for p in (folder / "tmp").glob(".edgeq*"))
+    tally.check(not scratch, f"scratch is left: {scratch}")
     shutil.rmtree(folder / "runs")
+
+
+def left_running(folder: Path) -> list[str]:
+    """Processes that keep their temporary files in ``folder``, five seconds after the one that started them was killed."""
+    end = time.monotonic() + 5
+    while True:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if f"TMPDIR={folder / 'tmp'}".encode() in (entry / "environ").read_bytes():
+                    found.append(entry.name)
+        if not found or time.monotonic() > end:
+            return found
+        time.sleep(0.05)
 
 
 def compare(folder: Path, rows: bytes, tally: Tally) -> None:
@@ -154,6 +178,7 @@ def main() -> None:
     works: dict[str, tuple[Callable[..., None], list[str]]] = {
         "attack, by queries": (attack, query),
         "attack, by gradients": (attack, gradient),
+        "attack, two workers": (partial(attack, workers=("--workers", "2")), query),
         "train": (writer, ["train", "digits_cnn", "--epochs", "2", "-o"]),
         "export": (writer, ["export", SOURCE, "--calibrate", "digits", "-o"]),
         "report": (writer, ["report", "reported.sqlite", "-o"]),

@@ -140,10 +140,8 @@ def resume(run: str | Path, *, workers: Workers = 1, reporter: Reporter = SILENT
 
 
 def _finish(run: Run, setting: Setting | None, workers: Workers, reporter: Reporter) -> None:
-    # MARK workers: `execute` takes them with the branch `workers`; then this is workers=workers, and `more` goes
-    more: dict[str, Any] = {} if workers == 1 else {"workers": workers}
     with reporter.progress() as show:
-        execute(run, setting, show, lambda estimate: reporter.say(words.duration(estimate)), **more)
+        execute(run, setting, show, lambda estimate: reporter.say(words.duration(estimate)), workers)
 
 
 def _texts(value: Any) -> tuple[str, ...]:

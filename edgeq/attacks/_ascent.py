@@ -68,8 +68,9 @@ def fixed(size: float) -> Step:
 
 def move(point: Point, direction: np.ndarray, size: Size) -> np.ndarray:
     """``size`` times epsilon along ``direction``, as the norm steps, then back into the ball."""
-    length = np.asarray(size * point.threat.eps, np.float32)
-    return point.threat.project(point.x + point.threat.ascent(direction) * length, point.clean)
+    step = point.threat.ascent(direction)
+    step *= np.asarray(size * point.threat.eps, np.float32)
+    return point.threat.project(point.x + step, point.clean)
 
 
 def ascend(

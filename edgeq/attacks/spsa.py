@@ -30,6 +30,9 @@ class State:
     square: np.ndarray
     step: np.ndarray  # (r,) int64: estimates made
     zero: np.ndarray  # (r,) int64: mirrored pairs so far whose two losses are equal
+    signs: np.ndarray  # (r, bytes) uint8: of the round that is asked, packed
+    high: np.ndarray  # (r, 1, h*w*c) uint8: the values that a pixel of its pairs can have
+    low: np.ndarray
     threat: Threat
     seed: int
     goal: Goal
@@ -67,20 +70,22 @@ class SPSA:
         offset = 2 * rng.uniform(seed, rows.ids, 0, clean.shape[1:], _START) - 1
         x = threat.project(x0 + np.float32(threat.eps) * offset, x0)
         none = np.zeros(len(clean), np.int64)
-        return State(rows, clean, x, np.zeros_like(x), np.zeros_like(x), none, none, threat, seed, goal)
+        drawn = self._round(seed, rows, none, x, clean, threat)
+        return State(rows, clean, x, np.zeros_like(x), np.zeros_like(x), none, none, *drawn, threat, seed, goal)
 
     def ask(self, state: State) -> np.ndarray:
-        queries = np.empty((len(state.x), self.width, state.x[0].size), np.uint8)
+        size = state.x[0].size
+        queries = np.empty((len(state.x), self.width, size), np.uint8)
         queries[:, 0] = state.threat.grid(state.x, state.clean).reshape(len(state.x), -1)
-        signs, high, low = self._pairs(state)
-        spsa.pairs(high, low, signs, out=queries[:, 1:])
+        spsa.pairs(state.high, state.low, spsa.unpacked(state.signs, self.batch // 2, size), out=queries[:, 1:])
         return queries.reshape(len(state.x), self.width, *state.x.shape[1:])
 
     def tell(self, state: State, answer: Answer) -> State:
         logits, labels = answer.logits(), np.repeat(state.rows.labels, self.width)
         loss = margin.loss(logits, labels, state.goal.wanted(labels, logits.shape[1])).reshape(-1, self.width)
         up, down = np.split(loss[:, 1:], 2, axis=1)
-        slope = spsa.gradient(loss[:, 1:], *self._pairs(state)).reshape(state.x.shape)
+        signs = spsa.unpacked(state.signs, self.batch // 2, state.x[0].size)
+        slope = spsa.gradient(loss[:, 1:], signs, state.high, state.low).reshape(state.x.shape)
         b1, b2, tiny = _ADAM
         step = state.step + 1
         mean = b1 * state.mean + (1 - b1) * slope
@@ -88,11 +93,15 @@ class SPSA:
         t = step.astype(np.float32)[:, None, None, None]
         move = np.float32(self.lr) * (mean / (1 - b1**t)) / (np.sqrt(square / (1 - b2**t)) + tiny)
         x = state.threat.project(state.x + move, state.clean.astype(np.float32) / np.float32(255))
-        return replace(state, x=x, mean=mean, square=square, step=step, zero=state.zero + (up == down).sum(axis=1))
+        drawn, high, low = self._round(state.seed, state.rows, step, x, state.clean, state.threat)
+        zero = state.zero + (up == down).sum(axis=1)
+        return replace(state, x=x, mean=mean, square=square, step=step, zero=zero, signs=drawn, high=high, low=low)
 
-    def _pairs(self, state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        signs = spsa.signs(state.seed, state.rows.ids, state.step, self.batch // 2, state.x[0].size)
-        return signs, *spsa.ends(state.x, state.clean, state.threat, self.delta)
+    def _round(
+        self, seed: int, rows: Rows, step: np.ndarray, x: np.ndarray, clean: np.ndarray, threat: Threat
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the pairs of a round are made of: packed signs, and both ends."""
+        return spsa.packed(seed, rows.ids, step, self.batch // 2, x[0].size), *spsa.ends(x, clean, threat, self.delta)
 
     def done(self, state: State) -> np.ndarray:
         return state.step >= self.steps

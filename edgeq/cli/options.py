@@ -54,6 +54,20 @@ def n(default: int) -> Callable[[Any], Any]:
     return click.option("--n", type=click.IntRange(1), default=default, show_default=True, help="Images, sampled evenly over the classes.")
 
 
+def _workers(_: click.Context, __: click.Parameter, value: str) -> int | str:
+    from edgeq.runs.executors.opener import parse
+
+    return parse(value)
+
+
+workers = click.option(
+    "--workers",
+    default="1",
+    show_default=True,
+    metavar="N|tcp://HOST:PORT",
+    callback=_workers,
+    help="Processes that do the work here, or the scheduler of a Dask cluster. The rows are the same.",
+)
 seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 threads = click.option("--threads", type=click.IntRange(1), help="Threads (processes for TFLM). Default: all cores.")
 run_file = click.option(

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 Kind = Literal["label", "probs", "logits"]
+_TINY = np.finfo(np.float32).tiny
 ABSTAINS = -2
 """The label of an ensemble whose members do not agree: no class, so neither right nor fooled. (-1 is an answer that is missing.)"""
 
@@ -53,7 +54,7 @@ class Answer:
         values = self.values()
         if self.kind == "logits":
             return values
-        return np.log(np.maximum(values, np.float32(self.lsb / 2 or np.finfo(np.float32).tiny)))
+        return np.log(np.maximum(values, np.float32(self.lsb / 2 or _TINY)))
 
     def label(self) -> np.ndarray:
         """``(m,) int64``: the predicted class; the lowest index among equals (numpy's argmax)."""

@@ -65,7 +65,7 @@ class Batch:
 
     ``candidates``: ``(m, h, w, c) uint8``, None where the rows were only answered; ``clean``: what they were made from; ``queries``:
     ``(m,) int64``; ``loss``: ``(m,) float32``; ``diagnostics``: by the clamp that the gradients went through, "" where there is none;
-    ``answers``: by target id.
+    ``answers``: by target id; ``identities``: what the targets and sources of gradients were that may have had a part in it.
     """
 
     cell: int
@@ -76,3 +76,4 @@ class Batch:
     loss: np.ndarray | None = None
     diagnostics: Mapping[str, Diagnostics] = field(default_factory=dict)
     answers: Mapping[str, Answer] = field(default_factory=dict)
+    identities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

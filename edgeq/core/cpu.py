@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from pathlib import Path
@@ -18,6 +19,7 @@ def count() -> int:
         return os.cpu_count() or 1
 
 
+@functools.cache
 def flags() -> tuple[str, ...]:
     """The instruction sets that matter here, of those this processor has; empty where the system does not say."""
     try:

@@ -55,6 +55,16 @@ class Target(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class AnswersLater(Protocol):
+    """A target that answers while its caller does something else."""
+
+    def answer_later(self, images: np.ndarray) -> Callable[[], Answer]:
+        """Begins what :meth:`Target.answer` does; the function that it returns waits for the answer. One at a time: what was asked before,
+        and not fetched, is waited for first."""
+        ...
+
+
 Pullback = Callable[[np.ndarray], np.ndarray]
 """``pullback(slope (n, k) float32) -> (n, h, w, c) float32``: each row's gradient of ``sum(slope * logits)`` by its image."""
 

@@ -8,8 +8,10 @@ the clean image is every row's first one (docs/concepts.md, *The figures*). What
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import numpy as np
 from edgeq.core.answer import Answer
 from edgeq.core.diagnostics import Diagnostics
 from edgeq.core.goal import UNTARGETED, Goal
-from edgeq.core.protocols import QueryAttack, Target
+from edgeq.core.protocols import AnswersLater, QueryAttack, Target
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 
@@ -90,15 +92,52 @@ def run(
 def _run(
     terms: _Terms, target: Target, rows: Rows, images: Callable[[np.ndarray], np.ndarray], lanes: int
 ) -> Generator[Finished, None, None]:
+    """Two sets of lanes by turns, where the target can answer one while the other is advanced; else one."""
+    waiting = iter(range(len(rows)))
+    later, sets = (target.answer_later, 2) if isinstance(target, AnswersLater) else (lambda asked: lambda: target.answer(asked), 1)
+    lanes = -(-min(lanes, len(rows)) // sets)
+    ready: deque[tuple[_Set, np.ndarray]] = deque()
+    for one in [_advancing(terms, rows, images, waiting, lanes) for _ in range(sets)]:
+        if (asked := (yield from _until_asked(one, None))) is not None:
+            ready.append((one, asked))
+    flying: tuple[_Set, Callable[[], Answer]] | None = None
+    while ready or flying is not None:
+        landed = None if flying is None else (flying[0], flying[1]())
+        flying = None
+        if ready:
+            one, asked = ready.popleft()
+            flying = one, later(asked)
+        if landed is not None and (asked := (yield from _until_asked(*landed))) is not None:
+            ready.append((landed[0], asked))
+
+
+_Set = Generator["Finished | np.ndarray", "Answer | None", None]
+"""A set of lanes: yields images to be answered, is sent their answer, and in between yields rows that ended."""
+
+
+def _until_asked(one: _Set, answer: Answer | None) -> Generator[Finished, None, np.ndarray | None]:
+    """Yields what ends on this answer; returns the images that are asked next, None where the set is empty for good."""
+    try:
+        event = one.send(answer)
+        while isinstance(event, Finished):
+            yield event
+            event = next(one)
+    except StopIteration:
+        return None
+    return event
+
+
+def _advancing(terms: _Terms, rows: Rows, images: Callable[[np.ndarray], np.ndarray], waiting: Iterator[int], lanes: int) -> _Set:
     active: _Lanes | None = None
-    waiting = 0
-    while active is not None or waiting < len(rows):
+    while True:
         running = 0 if active is None else len(active)
-        fresh = np.arange(waiting, min(waiting + lanes - running, len(rows)))
-        waiting += len(fresh)
+        fresh = np.fromiter(islice(waiting, lanes - running), np.int64)
+        if active is None and not len(fresh):
+            return
         asked = None if active is None else _within_budget(terms.attack.ask(active.state), active.queries, terms.budget)
         clean = images(fresh) if len(fresh) else None
-        answer = target.answer(_stack(None if asked is None else asked.images, clean))
+        answer = yield _stack(None if asked is None else asked.images, clean)
+        assert answer is not None
         if active is not None and asked is not None:
             active = yield from _advance(terms, active, asked, answer[: len(asked.images)])
         if clean is not None:
@@ -134,7 +173,7 @@ def _within_budget(asked: np.ndarray, spent: np.ndarray, budget: int | None) -> 
     return _Asked(flat, counts, width)
 
 
-def _advance(terms: _Terms, lanes: _Lanes, asked: _Asked, answer: Answer) -> Generator[Finished, None, _Lanes | None]:
+def _advance(terms: _Terms, lanes: _Lanes, asked: _Asked, answer: Answer) -> Generator[Finished, Any, _Lanes | None]:
     attack, threat = terms.attack, terms.threat
     lane = np.repeat(np.arange(len(lanes)), asked.counts)
     inside = threat.contains(asked.images, lanes.clean[lane]) if attack.roams else np.ones(len(lane), bool)
@@ -186,7 +225,7 @@ def _keep(
     )
 
 
-def _enter(terms: _Terms, rows: Rows, fresh: np.ndarray, clean: np.ndarray, answer: Answer) -> Generator[Finished, None, _Lanes | None]:
+def _enter(terms: _Terms, rows: Rows, fresh: np.ndarray, clean: np.ndarray, answer: Answer) -> Generator[Finished, Any, _Lanes | None]:
     attack, labels = terms.attack, rows.labels[fresh]
     state = attack.start(clean, rows[fresh], terms.threat, terms.seed, terms.goal)
     margin = terms.goal.margin(answer, labels)
@@ -200,7 +239,7 @@ def _enter(terms: _Terms, rows: Rows, fresh: np.ndarray, clean: np.ndarray, answ
     return dataclasses.replace(left, margin=np.full(len(left), -np.inf, np.float32))
 
 
-def _leave(attack: QueryAttack, lanes: _Lanes, over: np.ndarray) -> Generator[Finished, None, _Lanes | None]:
+def _leave(attack: QueryAttack, lanes: _Lanes, over: np.ndarray) -> Generator[Finished, Any, _Lanes | None]:
     """Yields the lanes that are over; returns the others, None if there is none."""
     if not over.any():
         return lanes

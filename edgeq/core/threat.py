@@ -35,7 +35,8 @@ class Threat:
         """The nearest point of the ball around ``x0``, then of [0, 1]. Both ``(n, h, w, c) float32`` in [0, 1]."""
         if self.norm == "linf":
             eps = np.float32(self.eps)
-            return np.clip(np.clip(x, x0 - eps, x0 + eps), 0, 1)
+            inside = np.maximum(x, np.maximum(x0 - eps, 0))
+            return np.minimum(inside, np.minimum(x0 + eps, 1), out=inside)
         delta = x - x0
         return np.clip(x0 + delta * np.minimum(1, np.float32(self.eps) / np.maximum(_l2(delta), 1e-12)), 0, 1)
 
@@ -50,14 +51,13 @@ class Threat:
 
         ``x``: float32 in [0, 1]; ``clean``: uint8, broadcast against it. For l2 the integer delta is shrunk until its own norm is inside.
         """
-        base = clean.astype(np.int16)
-        step = np.rint(np.float32(255) * x).astype(np.int16) - base
+        scaled = np.float32(255) * x
+        pixels, base = np.rint(scaled, out=scaled).astype(np.int16), clean.astype(np.int16)
         if self.norm == "linf":
             reach = min(self.pixels, 255)
-            step = np.clip(step, -reach, reach)
-        else:
-            step = _shrink(step, self.pixels)
-        return np.clip(base + step, 0, 255).astype(np.uint8)
+            pixels = np.maximum(pixels, np.maximum(base - reach, 0))  # 16-bit integers: a quarter of the memory of floats
+            return np.minimum(pixels, np.minimum(base + reach, 255), out=pixels).astype(np.uint8)
+        return np.clip(base + _shrink(pixels - base, self.pixels), 0, 255).astype(np.uint8)
 
     def contains(self, candidates: np.ndarray, clean: np.ndarray) -> np.ndarray:
         """``(n,) bool``: which uint8 ``candidates`` lie in the ball around the uint8 ``clean``."""

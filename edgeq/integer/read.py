@@ -40,8 +40,12 @@ def sha256(path: Path) -> str:
 
 def size(path: Path) -> int:
     """Bytes of all that :func:`sha256` is of."""
-    parts = (f for f in path.rglob("*") if f.is_file()) if path.is_dir() else filter(None, (path, _beside(path)))
-    return sum(part.stat().st_size for part in parts)
+    return sum(part.stat().st_size for part in parts(path))
+
+
+def parts(path: Path) -> list[Path]:
+    """The files that :func:`sha256` is of."""
+    return [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else [f for f in (path, _beside(path)) if f is not None]
 
 
 def _beside(path: Path) -> Path | None:

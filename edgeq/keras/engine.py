@@ -6,11 +6,13 @@ import contextlib
 import importlib
 import logging
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from edgeq.core import cpu
 from edgeq.core.errors import EdgeqError
 from edgeq.core.files import scratch
 
@@ -53,10 +55,45 @@ def need(name: str, extra: str = "keras") -> Any:
         raise EdgeqError(f'this needs {error.name}, which is not installed; pip install "edgeq[{extra}]"') from None
 
 
+_threads: int | None = None
+
+
+def fix_threads(count: int) -> None:
+    """Has TensorFlow compute with ``count`` threads from its first operation on: the last bits of its sums may depend on their number.
+
+    Imports nothing. In a process in which TensorFlow has computed already it changes nothing; :func:`identity` states what holds.
+    """
+    global _threads
+    _threads = count
+    if "tensorflow" in sys.modules:
+        _apply_threads(sys.modules["tensorflow"])
+
+
 def tensorflow() -> Any:
     """``tensorflow``, with ``tf.keras`` being Keras 2 (about 5 s the first time)."""
+    fresh = "tensorflow" not in sys.modules
     tf = need("tensorflow")
     need("tf_keras")
+    if fresh:
+        _apply_threads(tf)
     for name in ("tensorflow", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return tf
+
+
+def identity() -> dict[str, Any]:
+    """What the last bits of TensorFlow's sums depend on, beside the network and the batch."""
+    tf = tensorflow()
+    return {
+        "engine": "tensorflow",
+        "version": tf.__version__,
+        "cpu": platform.machine(),
+        "instructions": list(cpu.flags()),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or cpu.count(),
+    }
+
+
+def _apply_threads(tf: Any) -> None:
+    if _threads is not None:
+        with contextlib.suppress(RuntimeError):  # it has computed already
+            tf.config.threading.set_intra_op_parallelism_threads(_threads)

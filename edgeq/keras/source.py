@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +74,7 @@ class KerasSource:
         tf = engine.tensorflow()
         return {
             "runtime": self.name,
-            "engine": "tensorflow",
-            "version": tf.__version__,
-            "cpu": platform.machine(),
+            **engine.identity(),
             "form": self.network.form,
             "sha256": self.network.sha256,
             "batch": self.batch,

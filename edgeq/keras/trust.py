@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import runpy
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,31 @@ def only(paths: Iterable[Path]) -> None:
             _scripts[path] = None
         else:
             _networks.add(sha256(path))
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """What may run, for a process that works for this one. ``networks``: SHA-256; ``scripts``: names and contents of ``.py`` files."""
+
+    networks: frozenset[str] = frozenset()
+    scripts: tuple[tuple[str, bytes], ...] = ()
+
+
+def granted() -> Trusted:
+    """What :func:`only` named. Raises OSError for a script that is gone."""
+    return Trusted(frozenset(_networks), tuple((path.name, path.read_bytes()) for path in _scripts))
+
+
+def grant(trusted: Trusted, folder: Path) -> None:
+    """From now on what is ``trusted`` may run in this process, and nothing else. Its scripts are written into ``folder``."""
+    _networks.clear()
+    _scripts.clear()
+    _networks.update(trusted.networks)
+    for place, (name, content) in enumerate(trusted.scripts):
+        path = folder / str(place) / name
+        path.parent.mkdir()
+        path.write_bytes(content)
+        _scripts[path] = None
 
 
 def vouched(content: str) -> bool:

@@ -21,12 +21,14 @@ PACKAGES = {
     "keras": ("tensorflow", "tf-keras", "tensorflow-model-optimization"),
     "onnx": ("onnx", "onnxruntime", "tf2onnx"),
     "tflm": ("tflite-micro",),
+    "dask": ("distributed",),
 }
 """Extra -> what it installs."""
 WHY = {
     "keras": "for gradient attacks, training and export",
     "onnx": "for .onnx files and the runtime ort",
     "tflm": "for TFLite Micro, the interpreter of microcontrollers, and its arena size",
+    "dask": "for --workers on a Dask cluster",
 }
 
 Packages = Mapping[str, Mapping[str, str | None]]

@@ -1,11 +1,11 @@
-"""How long a run will take, from a short measurement of each target before it begins."""
+"""What a run must know of its targets before it begins: what they are, and how long it will take."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,27 @@ class Estimate:
     rates: dict[str, float]  # images a second, by target
     sure: float
     queries: float
+
+    def shared(self, workers: int) -> Estimate:
+        """What it takes so many, each as fast as the one that was measured."""
+        return replace(self, sure=self.sure / workers, queries=self.queries / workers)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """``identities``: see :class:`~edgeq.targets.opener.Bench`; ``batches``: rows at once of what lends gradients, by target id."""
+
+    identities: dict[str, dict[str, Any]]
+    batches: dict[str, int]
+    estimate: Estimate | None
+
+
+def survey(bench: Bench, asked: Sequence[str], lenders: Sequence[str], timing: dict[str, Any] | None = None) -> Iterator[Survey]:
+    """Opens the targets ``asked`` and the sources of ``lenders``. ``timing``: further arguments of :func:`estimate`, None for none. One."""
+    for id in asked:
+        bench.target(id)
+    batches = {id: next(iter(bench.sources(id).values())).batch for id in lenders}
+    yield Survey(dict(bench.identities), batches, None if timing is None else estimate(bench, asked, **timing))
 
 
 def estimate(

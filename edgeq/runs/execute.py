@@ -1,44 +1,49 @@
 """Does what a run file plans, a unit at a time, and writes down what comes of it: so it can be stopped at any moment and resumed.
 
 Order: the rows, then cell by cell its candidates and every target's answers to them. What is in the file already is skipped.
-Integer runtimes answer a row alike in any batch; gradients do not, so gradient batches start at fixed rows and are redone whole.
+Units are done by an executor (:mod:`edgeq.runs.executors`), and this process alone writes. Integer runtimes answer a row alike in any
+batch; gradients do not, so gradient batches start at fixed rows and are redone whole.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from edgeq import data, runtimes
+from edgeq.core import cpu
 from edgeq.core.cell import Batch, Cell, Unit
 from edgeq.core.errors import EdgeqError
 from edgeq.core.rows import Rows, row_id
+from edgeq.keras import engine
 from edgeq.pipeline.preprocess import Preprocess
 from edgeq.runs import check
-from edgeq.runs.estimate import Estimate, estimate
+from edgeq.runs.estimate import Estimate, Survey, survey
+from edgeq.runs.executors import kit, opener
+from edgeq.runs.executors.executor import Work
+from edgeq.runs.executors.opener import Workers
 from edgeq.runs.format import LIMIT
+from edgeq.runs.identities import Identities
 from edgeq.runs.plan import Plan
 from edgeq.runs.prepare import Setting, open_data
 from edgeq.runs.store import Run
 from edgeq.runs.unit import Task, run_unit
-from edgeq.targets.opener import Bench
+from edgeq.targets.opener import BATCH
 from edgeq.targets.spec import short
 
 CHUNK = 256  # rows decoded, answered and committed at once
 COMMIT = 0.5  # seconds of finished rows that a kill may cost
+SHARES = 4  # units of a query cell for each of several workers, so that the last one to end is not far behind the others
 
 Progress = Callable[[str, int, int], None]
 """``progress(stage, done, total)``: rows done of a stage that is named in words."""
-
-Executor = Callable[[Iterable[Task]], Iterator[Batch]]
-"""Does tasks, in any order, and gives what comes of them. It may be stopped in between."""
 
 
 def execute(
@@ -46,61 +51,71 @@ def execute(
     setting: Setting | None = None,
     progress: Progress = lambda *_: None,
     announce: Callable[[Estimate], None] | None = None,
+    workers: Workers = 1,
 ) -> None:
     """Brings ``run`` to its end. ``setting``: what :func:`prepare` gave, where the run was just created.
 
-    ``announce`` hears how long it will take, before it begins.
+    ``announce`` hears how long it will take, before it begins. ``workers``: how many processes do the work, 1 for this one alone, or the
+    address of a Dask scheduler. Raises :class:`EdgeqError`.
     """
     cells = run.cells()
     if not cells:
         raise EdgeqError(f"{run.path}: was stopped before its plan was written; delete it and start the run again")
     plan, attacks = check.asked(run, cells)
+    engine.fix_threads(float_threads := _float_threads(run))
     if setting is None:
         with _resumable(run):
             check.targets(run, plan)
-    with _resumable(run), opened(run, plan) as bench:
-        asked = [t.id for t in run.targets(running=True) if t.spec.answers and t.id in bench.specs]
-        if announce is not None:
-            announce(estimate(bench, asked, cells, attacks, run.shape, run.n, plan.max_queries))
+    check.artifacts(run)
+    specs = kit.openable(run)
+    asked = [spec.id for spec in specs if spec.answers]
+    lenders = list(dict.fromkeys(c.crafted_on for c in cells if c.kind == "gradient"))
+    timing = {"cells": cells, "attacks": attacks, "shape": run.shape, "n": run.n, "budget": plan.max_queries}
+    with _resumable(run), opener.opened(workers, kit.of(run, plan, float_threads)) as executor:
+        first: Survey
+        (first,) = executor.map([partial(survey, asked=asked, lenders=lenders, timing=timing if announce else None)])
+        identities = Identities.settled(run, first.identities)
+        if announce is not None and first.estimate is not None:
+            announce(first.estimate.shared(executor.workers))
         _write_rows(run, plan, setting, progress)
-        rows, called = Rows(run.ids(), run.labels()), short(bench.specs.values())
-
-        def here(tasks: Iterable[Task]) -> Iterator[Batch]:
-            return (batch for task in tasks for batch in run_unit(task, bench))
-
+        rows, called = Rows(run.ids(), run.labels()), short(specs)
         for cell in cells:
-            for target in ("", *asked) if cell.kind != "clean" else asked:
-                done = run.done(cell.cell, target or None)
-                stage = f"{called[target]} on {label(cell, called)}" if target else label(cell, called)
-                units = [Unit(cell, tuple(chunk.tolist()), target) for chunk in _pieces(run, cell, target, done, bench)]
-                tasks = (_task(run, unit, rows, attacks.get(cell.cell), plan) for unit in units)
-                _commit(run, here(tasks), rows, done, lambda k, stage=stage: progress(stage, k, run.n))  # type: ignore[misc]
+            for targets in (asked,) if cell.kind == "clean" else ([""], asked):
+                stages = []
+                for target in targets:
+                    name = f"{called[target]} on {label(cell, called)}" if target else label(cell, called)
+                    done = run.done(cell.cell, target or None)
+                    pieces = _pieces(run, cell, target, done, first.batches, attacks.get(cell.cell), executor.workers)
+                    stages.append(_Stage(name, [Unit(cell, tuple(piece.tolist()), target) for piece in pieces], target, done))
+
+                def works(stages: list[_Stage] = stages) -> Iterator[Work]:
+                    for stage in stages:
+                        progress(stage.name, int(stage.done.sum()), run.n)
+                        for unit in stage.units:
+                            yield partial(run_unit, _task(run, unit, rows, attacks.get(unit.cell.cell), plan))
+
+                _commit(run, executor.map(works()), rows, {s.target: s for s in stages}, identities, progress)
     run.set_meta("finished", True)
 
 
-@contextmanager
-def opened(run: Run, plan: Plan) -> Iterator[Bench]:
-    """Opens every target that can run; refuses files that changed since the run began, and runtimes that became others."""
-    check.artifacts(run)
-    files = {a.sha256: Path(a.file) for a in run.artifacts()}
-    records = run.targets(running=True)
-    known = [t.spec for t in records if not t.spec.artifact or t.spec.artifact in files]
-    with Bench(known, files.__getitem__, plan.threads, plan.clamps) as bench:
-        for record in records:
-            if not record.spec.answers or record.id not in bench.specs:
-                continue
-            identity = bench.target(record.id).identity()
-            if record.identity and (changed := _difference(record.identity, identity)):
-                raise EdgeqError(
-                    f"{run.path}: {record.id} was another runtime when this run began ({changed}), "
-                    "and rows of the two would not be comparable; start a new run"
-                )
-            run.add(replace(record, identity=identity))
-        yield bench
+@dataclass(frozen=True, eq=False)
+class _Stage:
+    """What a cell still lacks of its candidates, or of one target's answers. ``done``: ``(n,) bool``, brought up to date as it comes."""
+
+    name: str
+    units: list[Unit]
+    target: str
+    done: np.ndarray
 
 
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    return "; ".join(f"{k}: {before.get(k)} then, {now.get(k)} now" for k in sorted({*before, *now}) if before.get(k) != now.get(k))
+def _float_threads(run: Run) -> int:
+    """The threads that TensorFlow computes with: the cores of the machine that the run began on."""
+    recorded = run.meta("float_threads")
+    if recorded is None:
+        run.set_meta("float_threads", recorded := cpu.count())
+    if type(recorded) is not int or not 1 <= recorded <= 1 << 12:
+        raise EdgeqError(f"{run.path}: is damaged (its number of threads makes no sense); use a copy, or start a new run")
+    return recorded
 
 
 @contextmanager
@@ -112,16 +127,17 @@ def _resumable(run: Run) -> Iterator[None]:
         raise type(error)(f"{error}; every finished row is kept, go on with: edgeq resume {run.path}") from error
 
 
-def _pieces(run: Run, cell: Cell, target: str, done: np.ndarray, bench: Bench) -> list[np.ndarray]:
-    """The rows that a cell still lacks, in units: of queries all at once, so that the target's batch stays full to the end; of gradients
-    the batches of their source, whole."""
+def _pieces(run: Run, cell: Cell, target: str, done: np.ndarray, batches: Mapping[str, int], attack: Any, workers: int) -> list[np.ndarray]:
+    """The rows that a cell still lacks, in units. Of gradients the ``batches`` of their source, whole. Of queries all at once for one
+    worker, so that the target's batch stays full to the end; for several in shares that fill it."""
     missing = np.flatnonzero(~done)
+    share = -(-len(missing) // workers)
     if target or cell.kind == "noise":
-        return list(_chunks(missing, _at_once(run)))
+        return list(_chunks(missing, max(1, min(_at_once(run), share))))
     if cell.kind == "query":
-        return [missing] if len(missing) else []
-    size = next(iter(bench.sources(cell.crafted_on).values())).batch
-    return [chunk for chunk in _chunks(np.arange(run.n), size) if not done[chunk].all()]
+        full = max(-(-BATCH // attack.width), -(-share // SHARES))
+        return list(_chunks(missing, max(1, min(full, share, _at_once(run))))) if workers > 1 else [missing][: len(missing)]
+    return [chunk for chunk in _chunks(np.arange(run.n), batches[cell.crafted_on]) if not done[chunk].all()]
 
 
 def _task(run: Run, unit: Unit, rows: Rows, attack: Any, plan: Plan) -> Task:
@@ -133,23 +149,28 @@ def _task(run: Run, unit: Unit, rows: Rows, attack: Any, plan: Plan) -> Task:
     return Task(unit, rows[index], images, attack, plan.seed, plan.max_queries)
 
 
-def _commit(run: Run, batches: Iterator[Batch], rows: Rows, done: np.ndarray, progress: Callable[[int], None]) -> None:
-    """Writes batches down as they come, several in one transaction; also those from before a target was lost, or the user had enough."""
+def _commit(
+    run: Run, batches: Iterator[Batch], rows: Rows, stages: Mapping[str, _Stage], identities: Identities, progress: Progress
+) -> None:
+    """Writes batches down as they come, several in one transaction; also those from before a target was lost, or the user had enough.
+    A batch of targets that are not those of the run is refused. ``stages``: by target."""
     pending: list[Batch] = []
-    done, since = done.copy(), time.monotonic()
+    since = time.monotonic()
 
     def write() -> None:
         with run.transaction():
             for batch in pending:
                 run.commit(batch, rows.labels)
+        touched = {"" if batch.candidates is not None else next(iter(batch.answers)): None for batch in pending}
         pending.clear()
-        progress(int(done.sum()))
+        for target in touched:
+            progress(stages[target].name, int(stages[target].done.sum()), run.n)
 
-    progress(int(done.sum()))
     try:
         for batch in batches:
+            identities.check(batch.identities)
             pending.append(batch)
-            done[batch.index] = True
+            stages["" if batch.candidates is not None else next(iter(batch.answers))].done[batch.index] = True
             if time.monotonic() - since > COMMIT:
                 write()
                 since = time.monotonic()

@@ -20,7 +20,10 @@ Images = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A unit with all that it needs but the targets. ``attack``: a value of :mod:`edgeq.attacks`, None where rows are only answered."""
+    """A unit with all that it needs but the targets. ``attack``: a value of :mod:`edgeq.attacks`, None where rows are only answered.
+
+    It is pickled with its images.
+    """
 
     unit: Unit
     rows: Rows
@@ -29,13 +32,12 @@ class Task:
     seed: int = 0
     max_queries: int | None = None
 
-    def to_send(self) -> Task:
-        """The same with its images in memory, so that it can be pickled."""
-        return replace(self, images=Held(self.images(np.arange(len(self.rows)))))
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "images": Kept(self.images(np.arange(len(self.rows))))}
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class Kept:
     """Images in memory, as :data:`Images` gives them."""
 
     array: np.ndarray
@@ -47,9 +49,13 @@ class Held:
 def run_unit(task: Task, bench: Bench) -> Iterator[Batch]:
     """What comes of the task, in batches as its rows end: candidates with their queries, loss and diagnostics, or a target's answers.
 
-    A batch depends on the task alone: on integer runtimes to the bit, whatever ran before, beside it, or elsewhere. Raises
-    :class:`EdgeqError`.
+    A batch depends on the task alone: on integer runtimes to the bit, whatever ran before, beside it, or elsewhere; gradients on what
+    its ``identities`` state as well. Raises :class:`EdgeqError`.
     """
+    return (replace(batch, identities=dict(bench.identities)) for batch in _batches(task, bench))
+
+
+def _batches(task: Task, bench: Bench) -> Iterator[Batch]:
     unit, index = task.unit, np.array(task.unit.index, np.int64)
     if unit.target:
         answer = bench.target(unit.target).answer(task.images(np.arange(len(index))))

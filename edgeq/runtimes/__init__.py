@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 MEMORY = 2**26  # bytes of images that a worker is sent at once, unless it has as many lanes
+ROUNDS = 2  # batches that a worker has room for: a query attack asks for so many at once, and one message costs less than two
 OUTPUTS = ("probs", "logits", "label")
 
 
@@ -106,10 +107,10 @@ def open(
         "codes": codes.to_json(),
         "batch": share,
         "threads": lanes,
-        "share": share,
+        "share": (room := min(fits, ROUNDS * share) if fits > share else share),
     }
-    workers = [Worker(request, shared_bytes(signature, share)) for _ in range(processes)]
-    return Answering(signature, workers, share, batch)
+    workers = [Worker(request, shared_bytes(signature, room)) for _ in range(processes)]
+    return Answering(signature, workers, room, max(1, batch // (share * processes)) * share * processes)
 
 
 def arena_bytes(path: str | Path, timeout: float = START) -> int:

@@ -14,16 +14,15 @@ import re
 import select
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 import weakref
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from edgeq.core.answer import Answer
+from edgeq.core.children import python_child, signal_name, unnamed
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.runtimes._lanes import as_answer, check_images, pieces
@@ -46,14 +45,6 @@ class WorkerError(EdgeqError):
 
 class LostError(WorkerError):
     """A worker was killed from outside, or did nothing for too long: that says nothing of its file, and may not happen again."""
-
-
-def python_child(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of a Python child that finds this very package, and nothing in the working directory."""
-    here = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(p for p in (here, os.environ.get("PYTHONPATH", "")) if p)
-    # one thread for numpy's linear algebra: none is used, and idle threads count against the memory limit
-    return [sys.executable, "-P", "-m", module, *arguments], {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
 
 
 class Worker:
@@ -174,22 +165,29 @@ class Worker:
             return WorkerError(f"{self.path}: {self.name} did not {task} in {time_}")
         if -code in _OUTSIDE:
             why = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
-            return LostError(f"{self.path}: the process of {self.name} was killed from outside ({_signal(-code)}{why}); it should {task}")
+            how = f"killed from outside ({signal_name(-code)}{why})"
+            return LostError(f"{self.path}: the process of {self.name} was {how}; it should {task}")
         because = f": {words}" if words else ""
         if code < 0:
-            return WorkerError(f"{self.path}: the interpreter {self.name} crashed ({_signal(-code)}) on this file{because}")
+            return WorkerError(f"{self.path}: the interpreter {self.name} crashed ({signal_name(-code)}) on this file{because}")
         return WorkerError(f"{self.path}: the interpreter {self.name} ended without an answer on this file{because or ' (no message)'}")
+
+
+Round = list[tuple[slice, Worker, tuple[np.ndarray, np.ndarray]]]
+"""What is asked at once: for each worker its share of the images, and its views of the memory for images and for raw outputs."""
 
 
 class Answering:
     """A :class:`~edgeq.core.protocols.Target` over workers that share the images out, each of them as lanes of its own."""
 
     def __init__(self, signature: Signature, workers: list[Worker], share: int, batch: int) -> None:
-        """``share``: images that a worker is sent at once, at most, and that its memory holds."""
+        """``share``: images that a worker is sent at once, at most, and that its memory holds; ``batch``: that several workers answer best
+        at once, one says it itself."""
         self.name, self.signature, self._share, self._workers = workers[0].name, signature, share, workers
         image = int(np.prod(signature.input.shape))
         width, dtype = signature.classes or 1, np.dtype(signature.output.dtype)
-        self._views = []
+        self._views: list[tuple[np.ndarray, np.ndarray]] = []
+        self._unfetched: Callable[[], Answer] | None = None
         try:
             ready = [w.receive(SLACK * START, "open the file")[0] for w in workers]
             for worker in workers:
@@ -201,31 +199,59 @@ class Answering:
             self.close()
             raise
         self.chunk, self._identity, self._seconds = ready[0]["chunk"], ready[0]["identity"], max(r["seconds"] for r in ready)
-        self.batch = ready[0]["batch"] if len(workers) == 1 else max(1, batch // (share * len(workers))) * share * len(workers)
+        self.batch = ready[0]["batch"] if len(workers) == 1 else batch
 
     def answer(self, images: np.ndarray) -> Answer:
         """Answers to ``(m, h, w, c) uint8`` images, any ``m``; a row's answer does not depend on the others.
 
         Raises :class:`WorkerError` where an interpreter crashes, hangs, wants too much memory or is killed; then it is closed for good.
         """
+        return self.answer_later(images)()
+
+    def answer_later(self, images: np.ndarray) -> Callable[[], Answer]:
+        """See :class:`~edgeq.core.protocols.AnswersLater`. Both halves raise as :meth:`answer` does."""
         check_images(self.name, self.signature, images)
+        if self._unfetched is not None:
+            self._unfetched()
         raw = np.empty((len(images), self.signature.classes or 1), self.signature.output.dtype)
+        shares, every = pieces(len(images), self._share, len(self._workers)), len(self._workers)
+        rounds = [list(zip(shares[at : at + every], self._workers, self._views, strict=False)) for at in range(0, len(shares), every)]
+
+        def send(asked: Round) -> None:
+            for piece, worker, (space, _) in asked:
+                n = piece.stop - piece.start
+                space[:n] = images[piece]
+                worker.send({"n": n, "cpu": allowance(n, self._seconds)})
+
+        def receive(asked: Round) -> None:
+            for piece, worker, (_, out) in asked:
+                n = piece.stop - piece.start
+                worker.receive(patience(allowance(n, self._seconds)), f"answer {n} image{'s' * (n > 1)}")
+                raw[piece] = out[:n]
+
+        def fetch() -> Answer:
+            if self._unfetched is fetch:
+                self._unfetched = None
+                with self._closing():
+                    for turn, asked in enumerate(rounds):
+                        receive(asked)
+                        for following in rounds[turn + 1 : turn + 2]:
+                            send(following)
+            return as_answer(self.signature, raw)
+
+        with self._closing():
+            for asked in rounds[:1]:
+                send(asked)
+        self._unfetched = fetch
+        return fetch
+
+    @contextlib.contextmanager
+    def _closing(self) -> Iterator[None]:
         try:
-            shares, every = pieces(len(images), self._share, len(self._workers)), len(self._workers)
-            for at in range(0, len(shares), every):
-                asked = list(zip(shares[at : at + every], self._workers, self._views, strict=False))
-                for piece, worker, (space, _) in asked:
-                    n = piece.stop - piece.start
-                    space[:n] = images[piece]
-                    worker.send({"n": n, "cpu": allowance(n, self._seconds)})
-                for piece, worker, (_, out) in asked:
-                    n = piece.stop - piece.start
-                    worker.receive(patience(allowance(n, self._seconds)), f"answer {n} image{'s' * (n > 1)}")
-                    raw[piece] = out[:n]
+            yield
         except BaseException:  # also Ctrl-C: what was asked is not waited for
             self.close()
             raise
-        return as_answer(self.signature, raw)
 
     def identity(self) -> dict[str, Any]:
         """Engine, version, kernel set, instruction set, and the rule that breaks ties: what makes this runtime this function."""
@@ -235,7 +261,7 @@ class Answering:
         """Ends the processes; the target answers no more."""
         for worker in self._workers:
             worker.close()
-        self._views = []
+        self._views, self._unfetched = [], None
 
 
 def allowance(images: int, seconds: float) -> float:
@@ -270,17 +296,6 @@ def condense(text: str) -> str:
     return joined if len(joined) <= 220 else joined[:217].rsplit(" ", 1)[0] + "..."
 
 
-def unnamed(size: int) -> int:
-    """A descriptor of memory that two processes can share, and that is gone with them."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("edgeq")
-    else:  # macOS
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-    os.ftruncate(fd, size)
-    return fd
-
-
 def _end(process: subprocess.Popen[bytes], alive: int) -> None:
     process.kill()
     process.wait()
@@ -294,10 +309,3 @@ def _is_stopped(pid: int) -> bool:
     with contextlib.suppress(OSError, AttributeError):
         return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
     return False
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

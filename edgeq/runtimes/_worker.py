@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.core import plugins
+from edgeq.core.children import die_with_parent
 from edgeq.core.errors import EdgeqError
 from edgeq.core.runtime import Runtime
 from edgeq.core.signature import Signature
@@ -94,7 +95,7 @@ def _seconds(serve: Serve) -> float:
 
 
 def main() -> None:
-    _die_with_parent(int(sys.argv[1]))
+    die_with_parent(int(sys.argv[1]))
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing but replies may reach the parent
     request = json.loads(sys.stdin.buffer.readline() or "{}")
@@ -161,20 +162,6 @@ def _a(form: str) -> str:
 def _cpu(seconds: float) -> None:
     """Processor time of all threads from now on, after which SIGPROF ends this process."""
     signal.setitimer(signal.ITIMER_PROF, min(seconds, 1e6))
-
-
-def _die_with_parent(life: int) -> None:
-    """Has the kernel kill this process when the other end of ``life`` is closed, even while native code runs, or while it is stopped.
-
-    Elsewhere than on Linux it ends when it next looks for a request.
-    """
-    import fcntl
-
-    if not hasattr(fcntl, "F_SETSIG"):
-        return
-    fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from edgeq.core import cpu
+from edgeq.core.children import unnamed
 from edgeq.core.errors import EdgeqError
 from edgeq.core.runtime import Codes, Runtime
 from edgeq.core.signature import Signature
 from edgeq.runtimes._lanes import Lanes, best_chunk, check_batching
 from edgeq.runtimes._layout import as_images, layout_of, widest
-from edgeq.runtimes._process import unnamed
 
 # the kernels that compute on integers, and the ops that compute on floats, in an optimised graph
 _INTEGER = ("QLinear", "QGemm", "ConvInteger", "MatMulInteger", "QAttention", "DynamicQuantizeMatMul")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.core import cpu
+from edgeq.core.children import unnamed
 from edgeq.core.errors import EdgeqError
 from edgeq.core.runtime import Codes, InnerTensors, Runtime
 from edgeq.core.signature import Signature
@@ -21,7 +22,6 @@ from edgeq.integer.read import read
 from edgeq.runtimes._lanes import Lanes
 from edgeq.runtimes._layout import as_images, layout_of
 from edgeq.runtimes._limits import BASE, activations
-from edgeq.runtimes._process import unnamed
 
 CHUNK = 32  # images encoded at once
 MOST = 2**28  # bytes of an arena; microcontrollers have a hundredth

@@ -24,6 +24,7 @@ class Bench:
 
     ``files``: from an artifact's SHA-256 to where it lies on this machine. ``threads``: of each target; by default all cores.
     ``clamps``: what a clamp of a file's integer graph lets pass backwards; a file is one source for each.
+    ``identities``: of all that was opened so far: of targets by id, of what differentiates a file by :func:`gradients_of` its id.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Bench:
         self._files, self._threads, self._clamps = files, threads, clamps
         self._stack = ExitStack()
         self._opened: dict[tuple[str, str], Any] = {}
+        self.identities: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Bench:
         return self
@@ -44,6 +46,8 @@ class Bench:
     def target(self, id: str) -> Target:
         """What answers as ``id``. Raises :class:`EdgeqError`."""
         target: Target = self._once(id, "", self._target)
+        if id not in self.identities:
+            self.identities[id] = target.identity()
         return target
 
     def seen(self, id: str, access: str) -> Target:
@@ -54,6 +58,8 @@ class Bench:
     def sources(self, id: str) -> dict[str, Any]:
         """The gradients of ``id``, by clamp: a float network has none (""), a file is differentiated straight through with each."""
         sources: dict[str, Any] = self._once(id, "gradients", self._sources)
+        if gradients_of(id) not in self.identities and self.specs[id].runtime != KERAS:  # a float network is its own source
+            self.identities[gradients_of(id)] = next(iter(sources.values())).identity()
         return sources
 
     def _once(self, id: str, what: str, make: Callable[[TargetSpec], Any]) -> Any:
@@ -95,6 +101,11 @@ class Bench:
         assert spec.codes is not None
         graph, runtime = read.graph(self._files(spec.artifact)), runtimes.real(spec.runtime)
         return {clamp: SteSource(graph, spec.codes, runtime, clamp) for clamp in self._clamps}
+
+
+def gradients_of(id: str) -> str:
+    """What to call that which differentiates a target."""
+    return f"the gradients of {id}"
 
 
 def open_target(spec: TargetSpec, file: Path, threads: int | None = None) -> Target:

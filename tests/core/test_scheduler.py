@@ -7,7 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import toys
 
+from edgeq.attacks.rays import RayS
+from edgeq.attacks.spsa import SPSA
 from edgeq.core import scheduler
 from edgeq.core.answer import Answer
 from edgeq.core.diagnostics import Diagnostics
@@ -180,3 +183,36 @@ def test_rows_do_not_depend_on_lanes(attack):
     assert whole == run(attack, starts, labels, lanes=4) == run(attack, starts, labels, lanes=1)
     for row in (0, 7, 22):
         assert run(attack, starts[row : row + 1], labels[row : row + 1]) == {0: whole[row]}
+
+
+class Later(toys.LinearTarget):
+    """Answers when it is asked to, later; never two things at once."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.unfetched = self.turns = 0
+
+    def answer_later(self, images):
+        assert not self.unfetched
+        self.unfetched, answer = 1, super().answer(images)
+
+        def fetch():
+            self.unfetched = 0
+            self.turns += 1
+            return answer
+
+        return fetch
+
+
+@pytest.mark.parametrize("attack", [SPSA(steps=5, batch=8), RayS(steps=40)])
+@pytest.mark.parametrize("n", [1, 2, 13])
+def test_rows_do_not_depend_on_whether_the_target_answers_later(attack, n):
+    rows, images = toys.rows_and_images(n)
+    told = []
+    for target in (toys.LinearTarget(), Later()):
+        finished = list(scheduler.run(attack, target, rows, images.__getitem__, Threat("linf", 20 / 255), 1, budget=35, lanes=4))
+        by_row = {i: (c.tobytes(), q, m) for f in finished for i, c, q, m in zip(f.index, f.candidates, f.queries, f.margin, strict=True)}
+        assert sorted(by_row) == list(range(n))
+        told.append((by_row, target.seen))
+    assert told[0] == told[1]
+    assert target.turns > 4

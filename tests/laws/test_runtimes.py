@@ -20,6 +20,7 @@ import tiny_tflite
 from edgeq import runtimes
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
+from edgeq.core.protocols import AnswersLater
 from edgeq.core.signature import Signature
 from edgeq.integer.read import read
 from edgeq.integer.rounding import SIMULATED
@@ -143,6 +144,11 @@ def test_answers_depend_on_neither_batch_nor_threads_nor_order(name: str, file: 
         assert np.array_equal(many.answer(images[order]).raw, alone[order])
         assert np.array_equal(many.answer(images[:5]).raw, alone[:5])
         assert len(many.answer(images[:0])) == 0
+        if isinstance(many, AnswersLater):
+            first, second = many.answer_later(images), many.answer_later(images[order[:9]])  # more than one round, and one not fetched
+            assert np.array_equal(many.answer(images[:5]).raw, alone[:5])
+            assert np.array_equal(second().raw, alone[order[:9]])
+            assert np.array_equal(first().raw, alone)
         assert np.array_equal(images, kept), "images are left alone"
         # opening says what probing said
         assert (whole.kind, whole.raw.dtype if whole.kind != "label" else signature.output.dtype) == (

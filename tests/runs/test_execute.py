@@ -19,11 +19,13 @@ from edgeq.runs.unit import Task, run_unit
 def test_a_batch_carries_what_the_attack_tells_of_each_row():
     rows, images = toys.rows_and_images(5)
     cell = Cell(1, "pgd", {}, "linf", 4 / 255, "toy")
-    bench = SimpleNamespace(specs={}, sources=lambda _: {"clipped": toys.LinearSource(toys.LinearTarget())})
+    source, identities = toys.LinearSource(toys.LinearTarget()), {"toy": {"engine": "toy"}}
+    bench = SimpleNamespace(specs={}, identities=identities, sources=lambda _: {"clipped": source})
     task = Task(Unit(cell, (7, 8, 9, 3, 4)), rows, lambda places: images[places], PGD(steps=3))
     (batch,) = run_unit(task, bench)
     told = batch.diagnostics["clipped"]
     assert batch.index.tolist() == [7, 8, 9, 3, 4]
+    assert batch.identities == identities
     assert told.trace.shape == (5, 4)
     assert told.zero_pixels.tolist() == [0] * 5
 

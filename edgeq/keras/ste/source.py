@@ -115,7 +115,7 @@ class SteSource:
 
     def __init__(self, graph: Graph, codes: PixelCodes, runtime: str = "litert-xnnpack", clamp: str = "clipped", batch: int = 128) -> None:
         tf = engine.tensorflow()
-        self.name, self.batch, self.graph = f"ste of {runtime}", batch, graph
+        self.name, self.batch, self.graph, self._runtime = f"ste of {runtime}", batch, graph, runtime
         given, answer = graph.tensors[graph.input], graph.tensors[logits_of(graph)]
         self._scale, self._zero = grid(answer)
         table = tf.constant(codes.table.astype(np.float32))
@@ -150,3 +150,7 @@ class SteSource:
     def answer_float(self, x: np.ndarray) -> Answer:
         """Logits of ``(n, h, w, c) float32`` images in [0, 1], rounded to pixels as the sensor does."""
         return Answer("logits", self._gradients.values(x))
+
+    def identity(self) -> dict[str, Any]:
+        """What its gradients depend on beside the file, in their last bits."""
+        return {"rounding": self._runtime, **engine.identity(), "batch": self.batch}
