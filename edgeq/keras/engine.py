@@ -65,8 +65,8 @@ def fix_threads(count: int) -> None:
     """
     global _threads
     _threads = count
-    if "tensorflow" in sys.modules:
-        _apply_threads(sys.modules["tensorflow"])
+    if (tf := sys.modules.get("tensorflow")) is not None:
+        _apply_threads(tf)
 
 
 def tensorflow() -> Any:

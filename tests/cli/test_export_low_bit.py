@@ -90,7 +90,7 @@ def test_again_it_gives_the_same_bytes(low_bit_model, exported, tmp_path) -> Non
 def test_it_prints_what_fits_the_terminal(exported) -> None:
     text = Path(f"{exported}.txt").read_text("utf-8")
     assert max(map(len, text.splitlines())) <= 80
-    assert "scaled: 58 of 58 channels certified on every runtime (1.000)" in text
+    assert "scaled: 58 of 58 channels certified on every runtime (1.00)" in text
     assert "portable: proven: the same answer on" in text
     assert text.count(" activations are not the trained level") == 2 * len(RUNTIMES)
     assert f"{STEM}-packed.tflite: INT4 weights, two a byte" in text

@@ -132,7 +132,7 @@ def test_accuracy_at_chance_is_said(damaged, tmp_path) -> None:
     assert result.exit_code == 0
     said = " ".join(result.stderr.split())
     assert "digits_cnn-w0.25.keras: that is no better than chance, as answering '" in said
-    assert "has 0.103 right; train longer, on more images, or at another --rate" in said
+    assert "has .103 right; train longer, on more images, or at another --rate" in said
     assert json.loads((tmp_path / "out" / "digits_cnn-w0.25.keras.edgeq.json").read_text())["test"]["chance"] is True
 
     dead, path = network(), tmp_path / "dead.keras"  # no gradient passes a ReLU of zeros
