@@ -1,9 +1,9 @@
 """PGD on a float Keras network: edgeq's numpy loop beside a hand-written loop that is one ``tf.function`` from start to end.
 
 edgeq's loop runs twice: with the objective fused into the source's ``tf.function``, and with the plain one, a numpy function between the
-forward and the backward pass. All take the same number of steps from the same images, on logits, l_inf 8/255, without XLA; they alternate
-within one run, so that whatever else the machine does falls on all. edgeq's loop also keeps each row's best gridded candidate, which the
-hand-written one does not.
+forward and the backward pass. All take the same number of steps from the same images, on logits, l_inf 8/255, without XLA; they take
+turns within one run, each of them first as often, so that whatever else the machine does falls on all. edgeq's loop also keeps each
+row's best gridded candidate, for which it asks a gradient more than the hand-written one.
 
     python tools/bench_pgd.py ../shared/models/pretrainedResnet.h5 --data zip:../shared/data/cifar10-jpeg.zip
 """
@@ -11,7 +11,6 @@ hand-written one does not.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ratios import summary
 
 from edgeq import data
 from edgeq.attacks.pgd import PGD
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="images of the network's size")
     parser.add_argument("--n", type=int, default=128)
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=25)
     arguments = parser.parse_args()
 
     dataset = data.open(arguments.data)
@@ -81,21 +81,20 @@ def main() -> None:
     }
     times: dict[str, list[float]] = {name: [] for name in runs}
     made: dict[str, np.ndarray] = {}
+    order = list(runs)
     for turn in range(arguments.rounds + 1):
-        for name, run in runs.items():
+        for name in order:
             begin = time.perf_counter()
-            made[name] = run()
+            made[name] = runs[name]()
             if turn:  # the first round traces and warms up
                 times[name].append(time.perf_counter() - begin)
+        order = order[1:] + order[:1]  # none is always the one after another
     made[reference] = np.rint(made[reference] * 255).astype(np.uint8)
+    print(f"{arguments.steps} steps, n = {arguments.n}")
     for name, seconds in times.items():
         right = 1 - source.answer(made[name]).fooled(rows.labels).mean()
-        ratios = np.divide(seconds, times[reference])
-        ratio = statistics.median(seconds) / statistics.median(times[reference])
-        print(f"{name:16} median {statistics.median(seconds):6.2f} s, best {min(seconds):6.2f} s; ratio of medians {ratio:.3f}, "
-              f"of each round {ratios.min():.3f}..{ratios.max():.3f}; adversarial accuracy {right:.3f}")  # fmt: skip
-    load = ", ".join(f"{average:.2f}" for average in os.getloadavg())
-    print(f"{arguments.steps} steps, n = {arguments.n}; load average {load}")
+        ratios = summary(np.divide(seconds, times[reference]).tolist())
+        print(f"{name:16} median {statistics.median(seconds):.2f} s; adversarial accuracy {right:.3f}; {ratios}")
 
 
 if __name__ == "__main__":

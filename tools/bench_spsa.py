@@ -1,9 +1,10 @@
 """SPSA on LiteRT's XNNPACK kernels against a bare set/invoke/get loop on the same file, in turns within one process.
 
-    python tools/bench_spsa.py MODEL.tflite [--rounds 5] [--images 32] [--steps 20]
+    python tools/bench_spsa.py MODEL.tflite [--rounds 25] [--images 64] [--steps 20]
 
-The bare loop is tried at several batch sizes with all threads; its best is the denominator. Prints queries per second of both and the
-ratio, round by round. The epsilon is one pixel and the labels are the model's own, so that few rows stop early.
+The bare loop is tried at several batch sizes with all threads; its best is the denominator, timed before and after each attack. Prints
+queries per second of both and the ratio, round by round, and the median with its 95 % confidence interval. The epsilon is one pixel and
+the labels are the model's own, so that few rows stop early.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
+from ratios import summary
 
 from edgeq import runtimes
 from edgeq.attacks.spsa import SPSA
@@ -49,8 +51,8 @@ def bare_loop(path: str, batch: int, threads: int) -> Callable[[float], float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
@@ -64,19 +66,20 @@ def main() -> None:
     h, w, c = signature.input.shape
     attack = SPSA(steps=options.steps)
     codes = codes_for(signature.input, default((h, w), c, (h, w, c))[0], options.model)
-    target = runtimes.open("litert-xnnpack", options.model, signature, codes, batch=2 * attack.width)
+    target = runtimes.open("litert-xnnpack", options.model, signature, codes)
     clean = np.random.default_rng(1).integers(0, 256, (options.images, h, w, c), dtype=np.uint8)
     rows = Rows(np.arange(options.images), target.answer(clean).label())
     ratios = []
+    before = loops[best](2.0)
     for turn in range(options.rounds):
-        bare = loops[best](2.0)
         start = time.perf_counter()
         queries = sum(int(f.queries.sum()) for f in scheduler.run(attack, target, rows, lambda i: clean[i], Threat("linf", 1 / 255), turn))
         ours = queries / (time.perf_counter() - start)
+        after = loops[best](2.0)
+        bare, before = (before + after) / 2, after
         ratios.append(ours / bare)
         print(f"round {turn + 1}: bare {bare:,.0f}/s, SPSA {ours:,.0f}/s over {queries:,} queries, ratio {ratios[-1]:.3f}")
-    load = ", ".join(f"{average:.2f}" for average in os.getloadavg())
-    print(f"ratio: median {np.median(ratios):.3f}, min {min(ratios):.3f}, max {max(ratios):.3f}; load average {load}")
+    print(summary(ratios))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from edgeq.core.goal import UNTARGETED, Goal
 from edgeq.core.gradient import value_and_grad
 from edgeq.core.protocols import Crafted, Differentiable, Objective
 from edgeq.core.rows import Rows
-from edgeq.core.threat import Threat
+from edgeq.core.threat import Projection, Threat
 from edgeq.objectives.ce import CE
 
 _START = 1  # rng stream
@@ -32,6 +32,7 @@ class Point:
     steps: int  # steps in all
     threat: Threat
     clean: np.ndarray  # the images attacked
+    nearest: Projection  # onto the ball around them and into [0, 1]
     x: np.ndarray  # the iterate
     previous: np.ndarray  # the iterate one step before; at the start ``x`` itself
     gradient: np.ndarray  # of the objective at ``x``, shaped like it
@@ -70,7 +71,8 @@ def move(point: Point, direction: np.ndarray, size: Size) -> np.ndarray:
     """``size`` times epsilon along ``direction``, as the norm steps, then back into the ball."""
     step = point.threat.ascent(direction)
     step *= np.asarray(size * point.threat.eps, np.float32)
-    return point.threat.project(point.x + step, point.clean)
+    moved = point.x + step
+    return point.nearest(moved, out=moved)
 
 
 def ascend(
@@ -96,7 +98,7 @@ def ascend(
     would undo every step, both are taken at the iterate. Raises :class:`EdgeqError` for a wanted class that the source does not know.
     """
     x0 = clean.astype(np.float32) / np.float32(255)
-    n = len(clean)
+    n, nearest, grid = len(clean), threat.projection(x0), threat.gridding(clean)
     iterates, top = x0, np.full(n, -np.inf, np.float32)
     trace: list[np.ndarray] = []
     first = x0  # the first gradient, once it is known
@@ -110,7 +112,10 @@ def ascend(
             if single and t == steps:
                 best, highest = x, np.full(n, np.inf, np.float32)
                 break
-            point = threat.grid(x, clean).astype(np.float32) / np.float32(255) if threat.reaches_integers else x
+            point = x
+            if threat.reaches_integers:
+                point = grid(x).astype(np.float32)
+                point /= np.float32(255)
             loss, gradient = value_and_grad(source, objective, point, rows, goal)
             losses.append(loss)
             if t == 0 and restart == 0:
@@ -120,7 +125,7 @@ def ascend(
                 best, highest = _choose(higher, x, best), np.where(higher, loss, highest)
             if t == steps:
                 break
-            at = Point(t, steps, threat, x0, x, previous, gradient, direction, best, tuple(losses), tuple(sizes))
+            at = Point(t, steps, threat, x0, nearest, x, previous, gradient, direction, best, tuple(losses), tuple(sizes))
             direction, size = momentum(at), step(at)
             x, previous = project(at, direction, size), x
             sizes.append(size)
@@ -130,7 +135,7 @@ def ascend(
     zero = first == 0
     diagnostics = Diagnostics(np.stack(trace, axis=1), zero.all(axis=(1, 2, 3)), zero.sum(axis=(1, 2, 3)))
     loss = np.full(n, np.nan, np.float32) if single else top
-    return Crafted(threat.grid(iterates, clean), iterates.astype(np.float32), loss, diagnostics).sparing(clean, goal, rows.labels)
+    return Crafted(grid(iterates), iterates.astype(np.float32), loss, diagnostics).sparing(clean, goal, rows.labels)
 
 
 def _choose(mask: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -12,6 +13,12 @@ from edgeq.core.errors import EdgeqError
 
 Norm = Literal["linf", "l2"]
 LARGEST = 1e4  # times the range of a pixel: more than any two images are apart
+
+
+class Projection(Protocol):
+    """The nearest point of a ball and of [0, 1] to each of ``x (n, h, w, c)``; written to ``out`` if given, which may be ``x`` itself."""
+
+    def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -33,12 +40,25 @@ class Threat:
 
     def project(self, x: np.ndarray, x0: np.ndarray) -> np.ndarray:
         """The nearest point of the ball around ``x0``, then of [0, 1]. Both ``(n, h, w, c) float32`` in [0, 1]."""
+        return self.projection(x0)(x)
+
+    def projection(self, x0: np.ndarray) -> Projection:
+        """:meth:`project` for many ``x`` around the same ``x0``, whose bounds are computed once."""
+        eps = np.float32(self.eps)
         if self.norm == "linf":
-            eps = np.float32(self.eps)
-            inside = np.maximum(x, np.maximum(x0 - eps, 0))
-            return np.minimum(inside, np.minimum(x0 + eps, 1), out=inside)
-        delta = x - x0
-        return np.clip(x0 + delta * np.minimum(1, np.float32(self.eps) / np.maximum(_l2(delta), 1e-12)), 0, 1)
+            low, high = np.maximum(x0 - eps, 0), np.minimum(x0 + eps, 1)
+
+            def box(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+                inside = np.maximum(x, low, out=out)
+                return np.minimum(inside, high, out=inside)
+
+            return box
+
+        def ball(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+            delta = x - x0
+            return np.clip(x0 + delta * np.minimum(1, eps / np.maximum(_l2(delta), 1e-12)), 0, 1, out=out)
+
+        return ball
 
     def ascent(self, gradient: np.ndarray) -> np.ndarray:
         """The unit step of steepest ascent: the sign for l_inf, ``g / |g|`` for l2 (0 where the gradient is 0)."""
@@ -51,13 +71,21 @@ class Threat:
 
         ``x``: float32 in [0, 1]; ``clean``: uint8, broadcast against it. For l2 the integer delta is shrunk until its own norm is inside.
         """
-        scaled = np.float32(255) * x
-        pixels, base = np.rint(scaled, out=scaled).astype(np.int16), clean.astype(np.int16)
+        return self.gridding(clean)(x)
+
+    def gridding(self, clean: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """:meth:`grid` for many ``x`` around the same ``clean``, whose bounds are computed once."""
+        base = clean.astype(np.int16)  # 16-bit integers: a quarter of the memory of floats
         if self.norm == "linf":
             reach = min(self.pixels, 255)
-            pixels = np.maximum(pixels, np.maximum(base - reach, 0))  # 16-bit integers: a quarter of the memory of floats
-            return np.minimum(pixels, np.minimum(base + reach, 255), out=pixels).astype(np.uint8)
-        return np.clip(base + _shrink(pixels - base, self.pixels), 0, 255).astype(np.uint8)
+            low, high = np.maximum(base - reach, 0), np.minimum(base + reach, 255)
+
+            def box(x: np.ndarray) -> np.ndarray:
+                pixels = np.maximum(_pixels(x), low)
+                return np.minimum(pixels, high, out=pixels).astype(np.uint8)
+
+            return box
+        return lambda x: np.clip(base + _shrink(_pixels(x) - base, self.pixels), 0, 255).astype(np.uint8)
 
     def contains(self, candidates: np.ndarray, clean: np.ndarray) -> np.ndarray:
         """``(n,) bool``: which uint8 ``candidates`` lie in the ball around the uint8 ``clean``."""
@@ -74,6 +102,11 @@ class Threat:
         if self.norm == "linf":
             return np.abs(delta).max(axis=axes).astype(np.float64)
         return np.sqrt((delta**2).sum(axis=axes))
+
+
+def _pixels(x: np.ndarray) -> np.ndarray:
+    scaled = np.float32(255) * x
+    return np.rint(scaled, out=scaled).astype(np.int16)
 
 
 def _l2(delta: np.ndarray) -> np.ndarray:

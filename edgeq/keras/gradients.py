@@ -42,13 +42,13 @@ class Gradients:
 
     def values(self, x: np.ndarray) -> np.ndarray:
         """``(n, k) float32`` logits of ``x (n, h, w, c) float32``, any ``n`` but 0."""
-        return np.concatenate([self._forward(block).numpy()[:size] for _, size, block in self._blocks(x)])
+        return _joined([self._forward(block).numpy()[:size] for _, size, block in self._blocks(x)])
 
     def logits(self, x: np.ndarray) -> tuple[np.ndarray, Pullback]:
         """See :class:`~edgeq.core.protocols.Differentiable`."""
         blocks = list(self._blocks(x))
         taped: dict[int, Any] = {start: self._tape(block) for start, _, block in blocks}
-        logits = np.concatenate([taped[start][2].numpy()[:size] for start, size, _ in blocks])
+        logits = _joined([taped[start][2].numpy()[:size] for start, size, _ in blocks])
 
         def pullback(slope: np.ndarray) -> np.ndarray:
             gradient = np.empty(x.shape, np.float32)
@@ -67,13 +67,14 @@ class Gradients:
             return None
 
         def run(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            loss, gradient = np.empty(len(x), np.float32), np.empty(x.shape, np.float32)
+            values, gradients = [], []
             for start, size, block in self._blocks(x):
-                part, truth = slice(start, start + size), np.zeros(self._batch, np.int64)
-                truth[:size] = labels[part]
+                truth = np.zeros(self._batch, np.int64)
+                truth[:size] = labels[start : start + size]
                 value, slope = step(block, truth)
-                loss[part], gradient[part] = value.numpy()[:size], slope.numpy()[:size]
-            return loss, gradient
+                values.append(value.numpy()[:size])
+                gradients.append(np.asarray(memoryview(slope))[:size])  # as it lies in TensorFlow's memory
+            return _joined(values), _joined(gradients)
 
         return run
 
@@ -91,6 +92,10 @@ class Gradients:
         for start in range(0, len(x), self._batch):
             rows = x[start : start + self._batch]
             yield start, len(rows), fill(rows, self._batch)
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def fill(rows: np.ndarray, batch: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.runtime import Codes, Opened, Runtime
 from edgeq.core.signature import Signature
 from edgeq.runtimes._lanes import Lane, Lanes
-from edgeq.runtimes._process import START, Answering, LostError, Worker, WorkerError, shared_bytes
+from edgeq.runtimes._process import FASTER, START, Answering, LostError, Worker, WorkerError, shared_bytes
 
 __all__ = [
     "Codes",
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 MEMORY = 2**26  # bytes of images that a worker is sent at once, unless it has as many lanes
-ROUNDS = 2  # batches that a worker has room for: a query attack asks for so many at once, and one message costs less than two
+ROUNDS = 2 * FASTER  # batches that a worker has room for: a query attack asks for two at once, and one message costs less than several
 OUTPUTS = ("probs", "logits", "label")
 
 
@@ -88,7 +88,8 @@ def open(
 ) -> Opened | Answering:
     """The file ``path``, already probed, in the runtime ``name``: a :class:`~edgeq.core.protocols.Target` in a worker, or several.
 
-    ``codes``: the pixel-to-input map. ``batch``: images asked at once, at most, where that is enough to fill the lanes.
+    ``codes``: the pixel-to-input map. ``batch``: images asked at once, where that is enough to fill the lanes; up to ``FASTER`` times as
+    many of a file that answers them in next to no time.
     ``threads``: lanes, or processes of one lane where the engine holds Python's lock; by default as many as there are cores. Answers
     depend on neither.
     """

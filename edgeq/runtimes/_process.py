@@ -33,6 +33,7 @@ SLACK = 4
 CPU = 2.0  # seconds of processor time that an answer may take, and FACTOR times what its images took when the file was opened
 FACTOR = 20
 TICK = 1.0  # seconds; a longer wait was this process's own: it was stopped, or the machine slept
+PACE, FASTER = 0.2, 4  # seconds of answers that are worth a message: a fast file is asked for up to so many batches at once
 NOISE = 2**14  # bytes of an interpreter's chatter that are kept
 
 # signals that come from outside; any other is the interpreter's own doing
@@ -182,7 +183,7 @@ class Answering:
 
     def __init__(self, signature: Signature, workers: list[Worker], share: int, batch: int) -> None:
         """``share``: images that a worker is sent at once, at most, and that its memory holds; ``batch``: that several workers answer best
-        at once, one says it itself."""
+        at once, one says it itself; of a fast file more."""
         self.name, self.signature, self._share, self._workers = workers[0].name, signature, share, workers
         image = int(np.prod(signature.input.shape))
         width, dtype = signature.classes or 1, np.dtype(signature.output.dtype)
@@ -199,7 +200,8 @@ class Answering:
             self.close()
             raise
         self.chunk, self._identity, self._seconds = ready[0]["chunk"], ready[0]["identity"], max(r["seconds"] for r in ready)
-        self.batch = ready[0]["batch"] if len(workers) == 1 else batch
+        batch = ready[0]["batch"] if len(workers) == 1 else batch
+        self.batch = batch * int(np.clip(PACE / (batch * self._seconds), 1, FASTER))
 
     def answer(self, images: np.ndarray) -> Answer:
         """Answers to ``(m, h, w, c) uint8`` images, any ``m``; a row's answer does not depend on the others.
