@@ -14,6 +14,8 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.reporter import Silent
 from edgeq.runs.store import Run
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"n": 40, "estimates": ("spsa:pairs=4", "coordinate:pixels=4"), "attack": "fgsm", "eps": ("2/255",), "threads": 1}
 
 

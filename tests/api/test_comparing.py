@@ -17,6 +17,8 @@ from edgeq.core.reporter import Silent
 from edgeq.runs.execute import execute
 from edgeq.runs.store import Run
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"n": 30, "eps": "16/255", "inside": 0, "threads": 1}
 TWO = ("litert-reference", "litert-builtin")
 SPSA = "spsa:steps=3:batch=8"

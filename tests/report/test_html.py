@@ -195,6 +195,7 @@ f.onload = () => {
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("width", [390, 1200])
 def test_it_renders_in_chromium_without_console_errors_or_sideways_scrolling(tmp_path, width):

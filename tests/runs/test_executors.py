@@ -32,6 +32,8 @@ from edgeq.runs.unit import run_unit
 from edgeq.runtimes import LostError
 from edgeq.targets.spec import Artifact
 
+pytestmark = pytest.mark.slow
+
 QUERIES = {"access": "scores", "attacks": ("spsa:steps=4:batch=8", "rays:steps=20")}
 GRADIENTS = {"attacks": ("pgd:steps=2",), "n": 150}
 TABLES = ("rows", "candidates", "diagnostics", "answers")

@@ -15,6 +15,8 @@ from edgeq.runs.plan import Plan
 from edgeq.runs.prepare import prepare
 from edgeq.runs.store import Run
 
+pytestmark = pytest.mark.slow
+
 ASKED = {"data": "digits", "n": 12, "runtimes": ("litert-reference",), "eps": ("16/255",), "threads": 1}
 
 

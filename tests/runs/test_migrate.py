@@ -53,6 +53,7 @@ def test_an_old_run_is_read_as_it_stands_and_rewritten_only_when_it_is_written_t
         assert (run.candidates(3, rows) == candidates).all()
 
 
+@pytest.mark.slow
 def test_an_old_run_goes_on_and_ends_with_the_rows_of_a_new_one(tmp_path):
     path, model = tmp_path / "old.sqlite", tmp_path / "m.tflite"
     shutil.copyfile(OLD / "attack.sqlite", path)
