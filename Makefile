@@ -15,7 +15,7 @@ test: .venv/installed
 
 # laws and units without TensorFlow, in under 40 seconds; what lies in the ignored folders is not even imported
 quick: .venv/installed
-	HYPOTHESIS_PROFILE=quick $(PYTEST) -m "not tensorflow and not slow and not shared" $(addprefix --ignore=tests/,cli hostile keras runtimes)
+	HYPOTHESIS_PROFILE=quick $(PYTEST) -m "not tensorflow and not slow and not shared" $(addprefix --ignore=tests/,api cli hostile keras runtimes)
 
 # TensorFlow's float kernels are others by processor and setting (docs/runtimes.md): the whole suite under each of them
 test-isa: test

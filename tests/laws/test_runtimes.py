@@ -47,7 +47,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "fixed batch.onnx": functools.partial(tiny_onnx.classifier, fixed_batch=True),
 }
 STATEFUL = ("lstm.tflite", "memory.tflite", "memory inside.tflite")
-QUICK = ("int8.tflite", "label.tflite", "memory.tflite")  # the files that `make quick` opens; each takes two processes per runtime
+QUICK = ("int8.tflite", "label.tflite")  # the files that `make quick` opens; each takes two processes per runtime
 
 
 def unless_quick(file: str) -> tuple[pytest.MarkDecorator, ...]:
@@ -183,7 +183,9 @@ def test_what_is_refused_when_it_is_tried_is_refused_when_it_is_opened(name: str
     assert children() <= before
 
 
-@pytest.mark.parametrize(("name", "file"), [case for case in CASES if FOUND[case[0]].stands_in_for])
+@pytest.mark.parametrize(
+    ("name", "file"), [pytest.param(*case, marks=unless_quick(case[1])) for case in CASES if FOUND[case[0]].stands_in_for]
+)
 def test_a_stand_in_is_what_it_stands_in_for(name: str, file: str, folder: Path) -> None:
     path = written(folder, file)
     signature = suits(name, path)
@@ -271,6 +273,7 @@ def test_agrees_with_the_reference_kernels_within_its_lsb(name: str, file: str, 
         other.close()
 
 
+@pytest.mark.slow
 def test_float_and_byte_borders_mean_the_same_network(folder: Path) -> None:
     answers = {}
     for file in ("int8", "float32", "label", "logits", "fixed batch"):
