@@ -105,10 +105,10 @@ def align(
         reporter.progress() as show,
     ):
         execute(open_run, setting, show)
-        found = _measured(open_run, plan, methods, objective, crafter, show)
-    for note in found.notes:
+        aligned = _measured(open_run, plan, methods, objective, crafter, show)
+    for note in aligned.notes:
         reporter.say(f"  {note}")
-    return found
+    return aligned
 
 
 def _methods(estimates: Sequence[str]) -> Methods:

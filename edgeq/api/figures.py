@@ -65,12 +65,12 @@ def lookup(summary: Summary, attack: str, eps: str | float, target: str | None =
         raise _choose(f"there is no {attack} at {eps} in this run", [(c.attack, epsilon(c.eps)) for c in summary.cells])
     if crafted_on is not None:
         cells = [c for c in cells if crafted_on in (c.crafted_on, summary.name(c.crafted_on))]
-    found = [Figures(cell, line) for cell in cells for line in cell.targets if _answers(summary, cell, line, target)]
-    if len(found) == 1:
-        return found[0]
-    offered = found or [Figures(cell, line) for cell in cells or _cells(summary, attack, parse_eps(str(eps))) for line in cell.targets]
+    matches = [Figures(cell, line) for cell in cells for line in cell.targets if _answers(summary, cell, line, target)]
+    if len(matches) == 1:
+        return matches[0]
+    offered = matches or [Figures(cell, line) for cell in cells or _cells(summary, attack, parse_eps(str(eps))) for line in cell.targets]
     keys = [(attack, str(eps), summary.name(f.target), summary.name(f.cell.crafted_on)) for f in offered if not f.line.before_grid]
-    raise _choose(f"{attack} at {eps} is {'several things' if found else 'not that'} in this run", keys)
+    raise _choose(f"{attack} at {eps} is {'several things' if matches else 'not that'} in this run", keys)
 
 
 def _cells(summary: Summary, attack: str, eps: float) -> list[CellFigures]:

@@ -96,22 +96,22 @@ def load(
     """
     classes = None if like is None else like.signature.classes
     names = class_names if class_names is not None or like is None else like.classes
-    found = data.open(str(spec), split, label_column=label_column, classes=classes, class_map=class_map, class_names=names and list(names))
-    index = data.sample(found, n, seed)
+    opened = data.open(str(spec), split, label_column=label_column, classes=classes, class_map=class_map, class_names=names and list(names))
+    index = data.sample(opened, n, seed)
     if not len(index):
-        raise EdgeqError(f"{spec}: holds no image to sample")
-    prepare: Any = like.prepared(found.image(int(index[0])).shape).apply if like is not None else np.asarray
-    x = data.decode(found, index, prepare)
-    return Images(x, found.labels[index], [found.names[i] for i in index], found.classes, str(spec))
+        raise EdgeqError(f"{spec}: contains no image to sample")
+    prepare: Any = like.prepared(opened.image(int(index[0])).shape).apply if like is not None else np.asarray
+    x = data.decode(opened, index, prepare)
+    return Images(x, opened.labels[index], [opened.names[i] for i in index], opened.classes, str(spec))
 
 
 def _pixels(x: np.ndarray) -> np.ndarray:
     """``(n, h, w, c) uint8``, or :class:`EdgeqError`."""
     if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise EdgeqError("x: holds NaN or infinity; repair it, and give pixels as uint8 in 0..255")
+        raise EdgeqError("x: contains NaN or infinity; repair it, and give pixels as uint8 in 0..255")
     if x.dtype != np.uint8:
         advice = "np.rint(255 * x).astype(np.uint8) where it runs from 0 to 1" if x.dtype.kind == "f" else "x.astype(np.uint8)"
-        raise EdgeqError(f"x: holds {x.dtype}; give pixels as uint8 in 0..255 ({advice})")
+        raise EdgeqError(f"x: contains {x.dtype}; give pixels as uint8 in 0..255 ({advice})")
     x = x[..., None] if x.ndim == 3 else x
     if x.ndim != 4 or x.shape[3] not in (1, 3) or not x.size:
         raise EdgeqError(f"x: has shape {x.shape}; give (n, h, w, c) with 1 or 3 channels, or (n, h, w)")

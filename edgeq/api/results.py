@@ -153,8 +153,8 @@ def list_runs(folder: str | Path = "runs") -> list[dict[str, Any]]:
     folder = Path(folder)
     if not folder.is_dir():
         raise EdgeqError(f"{folder}: there is no such folder; edgeq attack makes the first run in runs/")
-    found = sorted({*folder.glob("*.sqlite"), *folder.glob("*/*.sqlite")}, key=lambda p: (-p.stat().st_mtime, str(p)))
-    return [_facts(path) for path in found]
+    paths = sorted({*folder.glob("*.sqlite"), *folder.glob("*/*.sqlite")}, key=lambda p: (-p.stat().st_mtime, str(p)))
+    return [_facts(path) for path in paths]
 
 
 def _facts(path: Path) -> dict[str, Any]:

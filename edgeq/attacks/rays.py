@@ -25,7 +25,7 @@ class State:
     rows: Rows
     clean: np.ndarray  # (r, h, w, c) uint8
     signs: np.ndarray  # (r, h*w*c) int8: the best direction, 1 or -1 a pixel
-    radius: np.ndarray  # (r,) float32: pixel steps along it to the boundary; infinite while none was found
+    radius: np.ndarray  # (r,) float32: pixel steps along it to the boundary; infinite while none is known
     level: np.ndarray  # (r,) int64: the image is cut into 2^level runs of pixels
     block: np.ndarray  # (r,) int64: the run whose signs are turned next
     phase: np.ndarray  # (r,) int64
@@ -42,7 +42,7 @@ class RayS:
 
     A turned direction is asked at the best radius so far; if it fools there, at epsilon, where a row that fools has ended; else its
     boundary is halved down to ``tolerance`` pixel steps. ``steps``: queries a row. The sensor has whole pixels only: of a broken radius
-    each pixel rounds up or down by a threshold of its own, so that the boundary's distance is still told in parts of a pixel.
+    each pixel rounds up or down by a threshold of its own, so that the boundary's distance is still resolved in parts of a pixel.
     """
 
     steps: int = 10_000
@@ -86,11 +86,11 @@ class RayS:
         middle = (state.low + state.high) / 2
         low = np.where(reached, np.float32(state.threat.pixels), np.where(halved & ~fools, middle, state.low))
         high = np.where(tried & fools, np.minimum(state.radius, _FAR), np.where(halved & fools, middle, state.high))
-        found = ~tried & (high - low <= self.tolerance)
-        nearer = found & (high < state.radius)
+        located = ~tried & (high - low <= self.tolerance)
+        nearer = located & (high < state.radius)
         signs = np.where(nearer[:, None], self._turned(state), state.signs)
         radius = np.where(nearer, high, state.radius)
-        over = found | (tried & ~fools)
+        over = located | (tried & ~fools)
         phase = np.where(over, _TRY, np.where(tried, _REACH, _HALVE))
         block = np.where(over, state.block + 1, state.block)
         last = block * self._run(state) >= signs.shape[1]

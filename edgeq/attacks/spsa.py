@@ -107,7 +107,7 @@ class SPSA:
         return state.step >= self.steps
 
     def diagnostics(self, state: State) -> Diagnostics:
-        """Of the rounds that were told: the one in which a row succeeds forms no differences."""
+        """Of the rounds that were answered whole: the one in which a row succeeds forms no differences."""
         return Diagnostics(differences=state.step * (self.batch // 2), zero_differences=state.zero)
 
 

@@ -63,12 +63,12 @@ def command(as_json: bool, **asked: Any) -> None:
     from edgeq.api.aligning import align
 
     with options.stoppable(asked["run"]):
-        found = align(**asked, command=["edgeq", *sys.argv[1:]], reporter=console)
+        aligned = align(**asked, command=["edgeq", *sys.argv[1:]], reporter=console)
     if as_json:
         from edgeq.report.to_json import dumps
 
-        print(dumps(found.to_json()))
+        print(dumps(aligned.to_json()))
     else:
         from edgeq.report.align import render
 
-        render(found, console.out)
+        render(aligned, console.out)

@@ -60,7 +60,7 @@ Examples:
     metavar="DATA",
     help="digits, cifar10[:PATH or :download], svhn:PATH, folder:PATH, zip:PATH or npz:PATH.",
 )
-@click.option("--label-column", metavar="NAME", help="The column of labels.csv that holds the classes.")
+@click.option("--label-column", metavar="NAME", help="The column of labels.csv with the classes.")
 @click.option("--class-map", metavar="FILE", help="JSON or CSV: class of the data -> class of the model.")
 @click.option(
     "--class-names", metavar="FILE", help="The model's class names, a line each; data classes of these names are matched to them."
@@ -101,7 +101,7 @@ def command(
     """Attack a deployed file on the runtimes that run it.
 
     Examples are crafted on gradients, of the source or of the file itself, and replayed on every runtime; a query attack (spsa, rays) runs
-    on the first runtime and what it found is replayed on the others. With nothing but --target the attacker gets the most that the
+    on the first runtime and its candidates are replayed on the others. With nothing but --target the attacker gets the most that the
     file gives: gradients, else logits, scores or labels. Nothing is lost when it is stopped: see edgeq resume.
     """
     from edgeq.api.attacking import attack

@@ -65,14 +65,14 @@ def command(
 
     limits = {"max_flips": max_flips, "max_accuracy_drop": max_accuracy_drop, "max_robust_drop": max_robust_drop}
     with options.stoppable(asked["run"]):
-        found = compare(**asked, limits=limits, command=["edgeq", *sys.argv[1:]], reporter=console)
+        comparison = compare(**asked, limits=limits, command=["edgeq", *sys.argv[1:]], reporter=console)
     if as_json:
         from edgeq.report.to_json import dumps
 
-        print(dumps(found.to_json()))
+        print(dumps(comparison.to_json()))
     else:
         from edgeq.report.compare import render
 
-        render(found, console.out)
-    if not all(gate.met for gate in found.gates):
+        render(comparison, console.out)
+    if not all(gate.met for gate in comparison.gates):
         sys.exit(1)

@@ -84,7 +84,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
 def _lines() -> Callable[[str, int, int], None]:
     began: dict[str, float] = {}
-    told: dict[str, float] = {}
+    shown: dict[str, float] = {}
     over: set[str] = set()
 
     def show(stage: str, done: int, total: int) -> None:
@@ -94,8 +94,8 @@ def _lines() -> Callable[[str, int, int], None]:
             over.add(stage)
             if seconds >= 1:
                 _tell(f"{escape(stage)}: {total} in {seconds:.0f} s", soft_wrap=True)
-        elif stage not in over and now - told.setdefault(stage, now) >= 60:
-            told[stage] = now
+        elif stage not in over and now - shown.setdefault(stage, now) >= 60:
+            shown[stage] = now
             _tell(f"{escape(stage)}: {done} of {total} after {seconds:.0f} s", soft_wrap=True)
 
     return show

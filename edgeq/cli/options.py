@@ -40,7 +40,7 @@ def data(command: Any) -> Any:
     for option in (
         click.option("--class-names", metavar="FILE", help="The model's class names, a line each."),
         click.option("--class-map", metavar="FILE", help="JSON or CSV: class of the data -> class of the model."),
-        click.option("--label-column", metavar="NAME", help="The column of labels.csv that holds the classes."),
+        click.option("--label-column", metavar="NAME", help="The column of labels.csv with the classes."),
         click.option(
             "--data", default="digits", show_default=True, metavar="DATA", help="As for edgeq attack: digits, folder:PATH, zip:PATH ..."
         ),

@@ -18,7 +18,7 @@ def command(run_path: Path, output: Path, target: str | None, header: int) -> No
     """Write a run's clean and adversarial inputs exactly as the device takes them: raw .bin files, a C header, and an index."""
     from edgeq.api.boards import pack
 
-    found = pack(run_path, output, target, header)
-    images = sum(cell["images"] for cell in found["cells"])
-    console.say(f"{output}: {images} inputs in {len(found['cells'])} files, for {found['target']}: {found['input']['codes']}")
+    packed = pack(run_path, output, target, header)
+    images = sum(cell["images"] for cell in packed["cells"])
+    console.say(f"{output}: {images} inputs in {len(packed['cells'])} files, for {packed['target']}: {packed['input']['codes']}")
     console.say(f"next: run them on the device (see {output / 'README.md'}), then: edgeq score {run_path} answers.csv")

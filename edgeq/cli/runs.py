@@ -18,13 +18,13 @@ def command(directory: Path, as_json: bool) -> None:
     """List the run files of a folder (default: runs/) and of the folders in it, newest first."""
     from edgeq.api.results import list_runs
 
-    found = list_runs(directory)
+    listed = list_runs(directory)
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(listed, indent=2))
         return
-    if not found:
-        console.say(f"{directory}: holds no runs; edgeq attack makes one")
-    for facts in found:
+    if not listed:
+        console.say(f"{directory}: contains no runs; edgeq attack makes one")
+    for facts in listed:
         _show(facts)
 
 

@@ -49,15 +49,15 @@ def scratch(directory: Path | None = None) -> Iterator[Path]:
     _sweep(directory)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=directory))
-        held = _hold(folder, wait=True)
+        lock = _hold(folder, wait=True)
         if folder.is_dir():
             break
-        _release(held)  # another process swept it before it was locked
+        _release(lock)  # another process swept it before it was locked
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        _release(held)
+        _release(lock)
 
 
 def move(item: Path, there: Path) -> None:
@@ -65,7 +65,7 @@ def move(item: Path, there: Path) -> None:
     two stands there whole. Raises OSError, for a folder that is something else too."""
     if not (there.is_dir() and (there / "saved_model.pb").is_file()):
         os.replace(item, there)
-    elif not _exchange(item, there):  # what was there goes with the folder that held ``item``
+    elif not _exchange(item, there):  # what was there goes with the folder of ``item``
         os.replace(there, item.with_name(item.name + ".old"))
         os.replace(item, there)
 
@@ -82,10 +82,10 @@ def _exchange(a: Path, b: Path) -> bool:
 
 def _sweep(directory: Path) -> None:
     for folder in directory.glob(_PREFIX + "*"):
-        held = _hold(folder, wait=False)
-        if held is not None:
+        lock = _hold(folder, wait=False)
+        if lock is not None:
             shutil.rmtree(folder, ignore_errors=True)
-            _release(held)
+            _release(lock)
 
 
 def _hold(folder: Path, wait: bool) -> int | None:
@@ -106,6 +106,6 @@ def _hold(folder: Path, wait: bool) -> int | None:
     return None
 
 
-def _release(held: int | None) -> None:
-    if held is not None:
-        os.close(held)
+def _release(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)

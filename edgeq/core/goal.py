@@ -57,7 +57,7 @@ class Goal:
         """Raises ValueError where ``attack``, a gradient or query attack, cannot serve this goal."""
         if self.targeted and not attack.targeted:
             name = type(attack).__name__
-            raise ValueError(f"{name} cannot be told which class to reach, so the goal {self} is beyond it; take the goal untargeted")
+            raise ValueError(f"{name} has no targeted form, so it cannot pursue the goal {self}; take the goal untargeted")
 
     def attackable(self, labels: np.ndarray) -> np.ndarray:
         """``(n,) bool``: rows whose true class, ``labels (n,) int64``, is not the wanted one."""

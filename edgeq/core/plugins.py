@@ -1,4 +1,4 @@
-"""The filename is the registration: ``--attack pgd`` loads ``edgeq.attacks.pgd``, after its name was found in the listing.
+"""The filename is the registration: ``--attack pgd`` loads ``edgeq.attacks.pgd``, once its name is in the listing.
 
 A plugin is a file in the room of its kind that holds ``plugin``, its one public value. Files that start with ``_`` and folders are no
 plugins. Another package offers one as an entry point, in the group that is named like the room (``edgeq.attacks``). Names are listed from
@@ -93,11 +93,11 @@ def load(kind: Kind[T], name: str) -> T:
 
 def working(kind: Kind[T]) -> dict[str, T]:
     """All plugins of a kind, by name, without those of other packages that cannot be loaded: :func:`problems` says why."""
-    found = {}
+    loaded = {}
     for name in names(kind):
         with contextlib.nullcontext() if name in _files(kind) else contextlib.suppress(EdgeqError):
-            found[name] = load(kind, name)
-    return found
+            loaded[name] = load(kind, name)
+    return loaded
 
 
 def problems() -> list[str]:
@@ -207,8 +207,8 @@ def _truth(text: str) -> bool:
 def _files(kind: Kind[Any]) -> dict[str, str]:
     """Name -> file, without its suffix, of edgeq's own plugins."""
     room = importlib.util.find_spec(kind.room)
-    found = [m.name for m in pkgutil.iter_modules(room.submodule_search_locations if room else ()) if not m.ispkg and m.name[0] != "_"]
-    return {name.replace("_", "-") if kind.dashes else name: name for name in found}
+    files = [m.name for m in pkgutil.iter_modules(room.submodule_search_locations if room else ()) if not m.ispkg and m.name[0] != "_"]
+    return {name.replace("_", "-") if kind.dashes else name: name for name in files}
 
 
 def _offered(group: str) -> dict[str, list[EntryPoint]]:
@@ -222,10 +222,10 @@ def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, list[EntryPoin
         return {}
     from importlib.metadata import entry_points
 
-    found: dict[str, list[EntryPoint]] = {}
+    offers: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=group):
-        found.setdefault(point.name, []).append(point)
-    return found
+        offers.setdefault(point.name, []).append(point)
+    return offers
 
 
 @functools.cache

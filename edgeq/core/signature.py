@@ -41,10 +41,10 @@ class Signature:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Signature:
         """What :meth:`to_json` gave. Raises ValueError, TypeError or KeyError for anything that is no signature."""
-        found = cls(_tensor(value["input"]), _tensor(value["output"]), value["kind"])
-        if found.kind not in get_args(Kind) or len(found.input.shape) != 3 or len(found.output.shape) > 1:
+        signature = cls(_tensor(value["input"]), _tensor(value["output"]), value["kind"])
+        if signature.kind not in get_args(Kind) or len(signature.input.shape) != 3 or len(signature.output.shape) > 1:
             raise ValueError("a signature that is none of an image classifier")
-        return found
+        return signature
 
 
 def _tensor(value: dict[str, Any]) -> Tensor:

@@ -27,7 +27,7 @@ def member(archive: zipfile.ZipFile, name: str | zipfile.ZipInfo) -> IO[bytes]:
     try:
         info = archive.getinfo(name) if isinstance(name, str) else name
     except KeyError:
-        raise zipfile.BadZipFile(f"it holds no {name}") from None
+        raise zipfile.BadZipFile(f"it contains no {name}") from None
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise NotImplementedError("packed by a method other than deflate; pack it again")
     if info.file_size > max(SMALL, BOMB * info.compress_size):

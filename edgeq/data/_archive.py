@@ -12,7 +12,7 @@ from typing import IO
 from edgeq.core.errors import EdgeqError
 
 MAX_TOTAL = 2 << 30  # what a tar may unpack to
-BOMB = 20  # times its size, beyond which it holds no images
+BOMB = 20  # times its size, beyond which it contains no images
 MAX_MEMBERS = 1000
 
 
@@ -50,9 +50,9 @@ def keras_cache() -> Path:
 
 def _from_folder(spec: str, place: Path, wanted: list[str], limit: int) -> dict[str, bytes]:
     for folder in [place, *sorted(p for p in place.iterdir() if p.is_dir())]:
-        found = {name: _read(spec, folder / name, limit) for name in wanted if (folder / name).is_file()}
-        if found:
-            return found
+        contents = {name: _read(spec, folder / name, limit) for name in wanted if (folder / name).is_file()}
+        if contents:
+            return contents
     return {}
 
 
@@ -65,25 +65,25 @@ def _read(spec: str, path: Path, limit: int) -> bytes:
 def _from_tar(spec: str, place: Path, wanted: list[str], limit: int) -> dict[str, bytes]:
     import lzma
 
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     most = min(MAX_TOTAL, BOMB * place.stat().st_size + (1 << 20))
     try:
         with place.open("rb") as raw, tarfile.open(fileobj=_Bounded(_unpacked(raw), most), mode="r|") as archive:
             for count, member in enumerate(archive):
                 if count > MAX_MEMBERS:
-                    raise ValueError("it holds too many files")
+                    raise ValueError("it contains too many files")
                 name = member.name.rsplit("/", 1)[-1]
                 if name not in wanted or not member.isfile():
                     continue
                 if member.size > limit:
                     raise EdgeqError(f"{spec}: {name} is larger than {limit >> 20} MB, so it is not the official file")
                 content = archive.extractfile(member)
-                found[name] = content.read() if content is not None else b""
-                if len(found) == len(wanted):
+                contents[name] = content.read() if content is not None else b""
+                if len(contents) == len(wanted):
                     break
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError, RuntimeError, KeyError) as error:
         raise EdgeqError(f"{spec}: is not a tar file that can be read ({error})") from None
-    return found
+    return contents
 
 
 def _unpacked(raw: IO[bytes]) -> IO[bytes]:

@@ -139,7 +139,7 @@ def read_names(path: str | Path) -> tuple[str, ...]:
     else:
         names = tuple(line.strip() for line in text.rstrip().splitlines())
     if not names or not any(names):
-        raise EdgeqError(f"{path}: holds no class names; give one a line, in label order")
+        raise EdgeqError(f"{path}: contains no class names; give one a line, in label order")
     return names
 
 

@@ -38,7 +38,7 @@ def decode(data: bytes, where: str) -> np.ndarray:
             elif image.mode.startswith("I"):
                 pixels = _sixteen(np.asarray(image), where)[..., None]
             elif image.mode == "F":
-                raise EdgeqError(f"{where}: holds floating-point pixels; save it with 8 bits a channel")
+                raise EdgeqError(f"{where}: contains floating-point pixels; save it with 8 bits a channel")
             else:
                 pixels = np.asarray(image.convert("RGB"))
     except EdgeqError:
@@ -51,7 +51,7 @@ def decode(data: bytes, where: str) -> np.ndarray:
 def _sixteen(values: np.ndarray, where: str) -> np.ndarray:
     """16 bits to 8: ``rint(v / 257)``, which takes 65,535 to 255. Pillow's own conversion would clip at 255."""
     if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
-        raise EdgeqError(f"{where}: holds 32-bit pixels; save it with 8 bits a channel")
+        raise EdgeqError(f"{where}: contains 32-bit pixels; save it with 8 bits a channel")
     return _TO_EIGHT[values]
 
 

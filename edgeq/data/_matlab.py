@@ -27,7 +27,7 @@ def read_arrays(data: bytes, wanted: set[str], where: str) -> dict[str, np.ndarr
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if len(data) < 136 or order is None:
         raise EdgeqError(f"{where}: is not a MATLAB v5 file")
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     left = MAX_BYTES
     try:
         for kind, body in _elements(memoryview(data)[128:], order):
@@ -37,10 +37,10 @@ def read_arrays(data: bytes, wanted: set[str], where: str) -> dict[str, np.ndarr
             if kind == _MATRIX:
                 name, array = _matrix(body, order, wanted)
                 if array is not None:
-                    found[name] = array
+                    arrays[name] = array
     except (struct.error, zlib.error, ValueError, KeyError) as error:
         raise EdgeqError(f"{where}: is a damaged MATLAB file ({error})") from None
-    return found
+    return arrays
 
 
 def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:

@@ -140,10 +140,10 @@ def read_dict(data: bytes, where: str) -> dict[str, Any]:
         value = reader.load()
     except Exception as error:  # a hostile file can raise nearly any error inside the opcodes; none of them got to call anything
         what = f"opcode {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error) or type(error).__name__
-        wrong = f"is no CIFAR file and was not unpickled: it holds {what[:120]}"
+        wrong = f"is no CIFAR file and was not unpickled: it contains {what[:120]}"
         raise EdgeqError(f"{where}: {wrong}; use the official python version") from None
     if not isinstance(value, dict):
-        raise EdgeqError(f"{where}: is no CIFAR file: it holds no dictionary; use the official python version")
+        raise EdgeqError(f"{where}: is no CIFAR file: it contains no dictionary; use the official python version")
     return {_text(k): v.value if isinstance(v, _Array) and hasattr(v, "value") else v for k, v in value.items()}
 
 

@@ -15,7 +15,7 @@ from edgeq.data._images import Images
 
 TABLE = "labels.csv"
 MAX_TABLE = 64 << 20  # bytes of a labels.csv
-MAX_LINE = 4096  # bytes of one of its lines, on average: a small archive holds no large table
+MAX_LINE = 4096  # bytes of one of its lines, on average: a small archive contains no large table
 SPLITS = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
 
 
@@ -43,7 +43,7 @@ def open_tree(spec: str, files: Files, split: str, label_column: str | None, cla
     tables = {n for n in files.names if posixpath.basename(n) == TABLE}
     images = sorted(n for n in files.names if n.lower().endswith(SUFFIXES) and not _hidden(n))
     if not images:
-        raise EdgeqError(f"{files.where}: holds no images ({', '.join(SUFFIXES[:5])} ...)")
+        raise EdgeqError(f"{files.where}: contains no images ({', '.join(SUFFIXES[:5])} ...)")
     outer = _outer(images, tables)
     images = [n[len(outer) :] for n in images]
     notes: list[str] = []
@@ -59,11 +59,11 @@ def open_tree(spec: str, files: Files, split: str, label_column: str | None, cla
         names, texts = _from_table(files, table, base, set(images), part, label_column, classes, notes)
         if len(names) < len(inside):
             notes.append(f"{len(inside) - len(names)} images are not in {TABLE} and are left out")
-        labels, found = from_text(texts, f"{files.where}: {TABLE}")
+        labels, named = from_text(texts, f"{files.where}: {TABLE}")
     else:
         if label_column is not None:
             raise EdgeqError(f"{files.where}: --label-column needs a {TABLE}, and there is none")
-        names, labels, found = _from_folders(files.where, images, inside, part, notes)
+        names, labels, named = _from_folders(files.where, images, inside, part, notes)
 
     def read(index: int) -> np.ndarray:
         name = outer + names[index]
@@ -73,7 +73,7 @@ def open_tree(spec: str, files: Files, split: str, label_column: str | None, cla
         for name in names:
             yield (files.stamp(outer + name) + "\n").encode()
 
-    return Images(spec, names, labels, found, read, content, notes)
+    return Images(spec, names, labels, named, read, content, notes)
 
 
 def _from_table(
@@ -91,7 +91,7 @@ def _from_table(
     seen: set[str] = set()
     for number, line in enumerate(lines, 2):
         name = posixpath.normpath(posixpath.join(base, line[0].strip().replace("\\", "/")))
-        if name not in known:  # the listing holds no name that leads outside, so neither does the table
+        if name not in known:  # the listing contains no name that leads outside, so neither does the table
             raise EdgeqError(f"{where}: line {number} names {line[0][:120]!r}, which is not an image here")
         if name in seen:
             raise EdgeqError(f"{where}: line {number} names {line[0][:120]!r} a second time")
@@ -114,14 +114,14 @@ def _from_folders(
     if len(names) < len(inside):
         notes.append(f"{len(inside) - len(names)} images outside of class folders are left out")
     everywhere = sorted({n.split("/", depth + 1)[depth] for n in images if n.count("/") > depth})
-    found: tuple[str, ...] | None = tuple(everywhere)
+    classes: tuple[str, ...] | None = tuple(everywhere)
     index = {c: i for i, c in enumerate(everywhere)}
     if all(c.isdecimal() for c in everywhere):  # sorted as text, "10" would come before "2"
         if (longest := max(everywhere, key=len)) and len(longest) > 9:
             raise EdgeqError(f"{where}: a class folder is named {longest[:20]}.., too large a number for a label; rename it")
         notes.append("class folders are named by numbers, which are taken as the labels")
-        found, index = None, {c: int(c) for c in everywhere}
-    return names, np.array([index[n.split("/", depth + 1)[depth]] for n in names], np.int64), found
+        classes, index = None, {c: int(c) for c in everywhere}
+    return names, np.array([index[n.split("/", depth + 1)[depth]] for n in names], np.int64), classes
 
 
 def _hidden(name: str) -> bool:

@@ -30,7 +30,7 @@ def open_cifar10(spec: str, path: str, split: str, label_column: str | None = No
     files = official_files(spec, path, BATCHES[split], MAX_BYTES) if stated else _cached_or_downloaded(spec, path, split)
     missing = [name for name in BATCHES[split] if name not in files]
     if missing:
-        raise EdgeqError(f"{spec}: holds no {missing[0]}; give the official python version (cifar-10-python.tar.gz or its folder)")
+        raise EdgeqError(f"{spec}: contains no {missing[0]}; give the official python version (cifar-10-python.tar.gz or its folder)")
     batches = [_batch(read_dict(files[name], f"{spec}: {name}"), f"{spec}: {name}") for name in BATCHES[split]]
     data = batches[0][0] if len(batches) == 1 else np.concatenate([pixels for pixels, _ in batches])
     labels = np.concatenate([labels for _, labels in batches])
@@ -45,15 +45,15 @@ def _batch(value: dict[str, Any], where: str) -> tuple[np.ndarray, np.ndarray]:
     data, labels = value.get("data"), value.get("labels")
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != 3072 or not isinstance(labels, list):
         raise EdgeqError(
-            f"{where}: holds no labelled images of 3,072 bytes; use the official python version of CIFAR-10 (not of CIFAR-100)"
+            f"{where}: contains no labelled images of 3,072 bytes; use the official python version of CIFAR-10 (not of CIFAR-100)"
         )
     if not all(type(v) is int for v in labels):
-        raise EdgeqError(f"{where}: holds a label that is not a whole number")
+        raise EdgeqError(f"{where}: contains a label that is not a whole number")
     if len(labels) != len(data) or not len(data):
-        raise EdgeqError(f"{where}: holds {len(data)} images and {len(labels)} labels")
+        raise EdgeqError(f"{where}: contains {len(data)} images and {len(labels)} labels")
     out = [v for v in labels if not 0 <= v < 10]
     if out:
-        raise EdgeqError(f"{where}: holds the label {out[0]}, outside of 0..9")
+        raise EdgeqError(f"{where}: contains the label {out[0]}, outside of 0..9")
     return data, whole_labels(np.array(labels, np.int64), where)
 
 

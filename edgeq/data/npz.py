@@ -49,15 +49,15 @@ def open_npz(spec: str, path: str, split: str, label_column: str | None = None, 
         raise EdgeqError(f"{spec}: there is no file {path!r}; write npz:PATH")
     try:
         with file.open("rb") as stream, zips.opened(stream) as archive:
-            held = {n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")}
+            arrays = {n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")}
             notes: list[str] = []
-            x, y = _pair(held, split, spec, notes)
+            x, y = _pair(arrays, split, spec, notes)
             images, numbers = (_declared(archive, name + ".npy", f"{spec}: {name}") for name in (x, y))
             count, others = (a.shape[0] if a.shape else 1 for a in (images, numbers))
             if count != others:
-                raise EdgeqError(f"{spec}: {x}: holds {count} images, and {y} {others} labels")
+                raise EdgeqError(f"{spec}: {x}: contains {count} images, and {y} {others} labels")
             if count > MAX_IMAGES:
-                raise EdgeqError(f"{spec}: {x}: holds {count:,} images; give up to {MAX_IMAGES:,}")
+                raise EdgeqError(f"{spec}: {x}: contains {count:,} images; give up to {MAX_IMAGES:,}")
             pixels = _mapped(file, archive, images)
             labels = whole_labels(_mapped(file, archive, numbers), f"{spec}: {y}")
     except zips.DAMAGE as error:
@@ -79,19 +79,19 @@ def open_npz(spec: str, path: str, split: str, label_column: str | None = None, 
     return Images(spec, [f"{x}/{i}" for i in range(len(labels))], labels, None, read, content, notes)
 
 
-def _pair(held: set[str], split: str, spec: str, notes: list[str]) -> tuple[str, str]:
+def _pair(arrays: set[str], split: str, spec: str, notes: list[str]) -> tuple[str, str]:
     for x, y in PAIRS[split]:
-        if {x, y} <= held:
+        if {x, y} <= arrays:
             if split == "train" and x in ("images", "x"):
                 notes.append(f"{spec} has no train and test arrays: the same images serve for calibration and for testing")
             return x, y
     other = "test" if split == "train" else "train"
     for x, y in PAIRS[other]:
-        if {x, y} <= held:
+        if {x, y} <= arrays:
             notes.append(f"{spec} has no {split} arrays: {x} is used")
             return x, y
-    listing = ", ".join(sorted(held))[:200] or "nothing"
-    raise EdgeqError(f"{spec}: holds no x_test and y_test, and no images and labels (but {listing})")
+    listing = ", ".join(sorted(arrays))[:200] or "nothing"
+    raise EdgeqError(f"{spec}: contains no x_test and y_test, and no images and labels (but {listing})")
 
 
 def _declared(archive: zipfile.ZipFile, name: str, where: str) -> _Declared:
@@ -143,7 +143,7 @@ def _header(member: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dt
     except Exception as error:  # numpy evaluates it as Python does, with as many kinds of errors
         raise ValueError(f"the header of {where.split(': ')[-1]} is damaged: {error}") from None
     if dtype.kind not in "uifb":
-        raise EdgeqError(f"{where}: holds {dtype}, not numbers; save it as uint8")
+        raise EdgeqError(f"{where}: contains {dtype}, not numbers; save it as uint8")
     if len(shape) > 4 or any(s < 0 for s in shape):
         raise EdgeqError(f"{where}: has shape {shape}; give (n, h, w, c)")
     return shape, fortran, dtype, member.tell()
@@ -183,7 +183,7 @@ def _factor(pixels: np.ndarray, where: str, notes: list[str]) -> float:
         if chunk.dtype.kind == "f":
             if not np.isfinite(chunk).all():
                 row = at + int(np.argmin(np.isfinite(chunk).reshape(len(chunk), -1).all(axis=1)))
-                raise EdgeqError(f"{where}: image {row} holds NaN or infinity; repair the file")
+                raise EdgeqError(f"{where}: image {row} contains NaN or infinity; repair the file")
             whole = whole and bool((np.rint(chunk) == chunk).all())
         low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
     if low < 0 or high > 255:

@@ -24,19 +24,19 @@ def open_svhn(spec: str, path: str, split: str, label_column: str | None = None,
             raise EdgeqError(f"{spec}: edgeq does not download it; write svhn:PATH with the folder of train_32x32.mat and test_32x32.mat")
     files = official_files(spec, path, [name], MAX_BYTES)
     if name not in files:
-        raise EdgeqError(f"{spec}: holds no {name}; give the folder of the official cropped digits")
+        raise EdgeqError(f"{spec}: contains no {name}; give the folder of the official cropped digits")
     where = f"{spec}: {name}"
     arrays = read_arrays(files.pop(name), {"X", "y"}, where)
     if set(arrays) != {"X", "y"}:
-        raise EdgeqError(f"{where}: holds no X and y; use the official cropped digits")
+        raise EdgeqError(f"{where}: contains no X and y; use the official cropped digits")
     pixels = arrays["X"]
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[:3] != (32, 32, 3):
         raise EdgeqError(f"{where}: X has shape {pixels.shape} and type {pixels.dtype}, not (32, 32, 3, n) uint8")
     labels = whole_labels(arrays["y"], where)
     if len(labels) != pixels.shape[3] or not len(labels):
-        raise EdgeqError(f"{where}: holds {pixels.shape[3]} images and {len(labels)} labels")
+        raise EdgeqError(f"{where}: contains {pixels.shape[3]} images and {len(labels)} labels")
     if labels.min() < 0 or labels.max() > 10:
-        raise EdgeqError(f"{where}: holds the label {labels.max() if labels.max() > 10 else labels.min()}, outside of 0..10")
+        raise EdgeqError(f"{where}: contains the label {labels.max() if labels.max() > 10 else labels.min()}, outside of 0..10")
 
     def read(index: int) -> np.ndarray:
         return np.ascontiguousarray(pixels[..., index])

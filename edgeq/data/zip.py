@@ -26,15 +26,15 @@ def open_zip(spec: str, path: str, split: str, label_column: str | None = None, 
     for info in archive.infolist():
         name = info.filename
         if _leads_outside(name):
-            raise EdgeqError(f"{spec}: holds the name {name[:120]!r}, which leads outside of it; do not trust this file")
+            raise EdgeqError(f"{spec}: contains the name {name[:120]!r}, which leads outside of it; do not trust this file")
         if name.endswith("/"):
             continue
         if stat.S_ISLNK(info.external_attr >> 16):
-            raise EdgeqError(f"{spec}: holds the link {name[:120]!r}; pack the files themselves")
+            raise EdgeqError(f"{spec}: contains the link {name[:120]!r}; pack the files themselves")
         if info.flag_bits & 1:
             raise EdgeqError(f"{spec}: is encrypted; unpack it and use folder:PATH")
         if name in entries:
-            raise EdgeqError(f"{spec}: holds {name[:120]!r} twice; pack it again")
+            raise EdgeqError(f"{spec}: contains {name[:120]!r} twice; pack it again")
         entries[name] = info
 
     def read(name: str, limit: int) -> bytes:

@@ -58,8 +58,8 @@ class Coordinate:
         pixels = choose(seed, ids, size, self.pixels)
         high, low = ends(np.take_along_axis(images.reshape(r, size), pixels, axis=1), self.step)
         asked = queries(images, pixels, high, low).reshape(-1, *images.shape[1:])
-        found = loss(asked, np.repeat(np.arange(r), 2 * pixels.shape[1])).reshape(r, 2, -1)
-        difference = found[:, 0] - found[:, 1]
+        losses = loss(asked, np.repeat(np.arange(r), 2 * pixels.shape[1])).reshape(r, 2, -1)
+        difference = losses[:, 0] - losses[:, 1]
         span = high.astype(np.float64) - low
         return Estimate((difference / span).astype(np.float32), pixels, difference, span)
 

@@ -83,10 +83,10 @@ class SPSA:
         high, low = ends(images.astype(np.float32) / np.float32(255), images, threat, self.step / 255)
         asked = np.empty((r, 2 * self.pairs, size), np.uint8)
         pairs(high, low, drawn, out=asked)
-        found = loss(asked.reshape(-1, *images.shape[1:]), np.repeat(np.arange(r), 2 * self.pairs)).reshape(r, -1)
-        difference = found[:, : self.pairs] - found[:, self.pairs :]
+        losses = loss(asked.reshape(-1, *images.shape[1:]), np.repeat(np.arange(r), 2 * self.pairs)).reshape(r, -1)
+        difference = losses[:, : self.pairs] - losses[:, self.pairs :]
         length = np.sqrt(np.square(high.astype(np.float64) - low).sum(axis=2))  # (r, 1): alike for all pairs
-        return Estimate(gradient(found, drawn, high, low).astype(np.float32), None, difference, np.broadcast_to(length, difference.shape))
+        return Estimate(gradient(losses, drawn, high, low).astype(np.float32), None, difference, np.broadcast_to(length, difference.shape))
 
 
 plugin: type[Estimator] = SPSA

@@ -1,6 +1,6 @@
 """Whether all runtimes agree on one op's output, for every input that can reach it, given that they agree on its inputs.
 
-What can reach an op is a set of codes for each tensor. Layers are held against each other at the thresholds of their accumulators
+What can reach an op is a set of codes for each tensor. Layers are compared with each other at the thresholds of their accumulators
 (:mod:`edgeq.integer.thresholds`); functions of one or two codes by trying all codes in the simulator's kernels; layers between float32
 tensors agree where all their numbers are multiples of one power of two, so that they are added up exactly in any order.
 """
@@ -106,7 +106,7 @@ def agree(calls: Calls, given: States) -> Finding:
 
 
 def _layer(calls: Calls, given: States) -> Finding:
-    """CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED: the accumulators of each channel, held against every threshold."""
+    """CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED: the accumulators of each channel, compared at every threshold."""
     op, out, (x, w, b) = calls[0].op, calls[0].output, (*calls[0].inputs, None)[:3]
     assert isinstance(given[0], np.ndarray)
     assert x is not None
@@ -135,11 +135,11 @@ def _layer(calls: Calls, given: States) -> Finding:
         if not fits.any():
             continue
         rules, at = [r.of(fits) for r in rules], where.start + np.flatnonzero(fits)
-        found = compare(rules, points.of(fits))
-        codes.append(found.codes + zero)
-        proven += int(found.same.sum())
-        if found.example is not None and difference is None:
-            channel, acc = found.example
+        outcome = compare(rules, points.of(fits))
+        codes.append(outcome.codes + zero)
+        proven += int(outcome.same.sum())
+        if outcome.example is not None and difference is None:
+            channel, acc = outcome.example
             answers = {c.runtime: int(r(np.full(len(at), acc))[channel]) + zero for c, r in zip(calls, rules, strict=True)}
             difference = Difference(answers, int(at[channel]), acc)
     if proven == channels:
@@ -155,11 +155,11 @@ def _table(calls: Calls, given: States) -> Finding:
     steps = {c.runtime: KERNELS[c.op.kind](c) for c in calls}
     alone = {r: step(x[:, None]).reshape(-1) for r, step in steps.items()}
     in_row = {r: step(np.repeat(x, 64)[None]).reshape(-1)[::64] for r, step in steps.items()}
-    found = _compared(calls[0].output, (alone, in_row), (x,))
+    outcome = _compared(calls[0].output, (alone, in_row), (x,))
     scale, zero = quantisation(calls[0].given)
-    if isinstance(found.state, Floats) and np.frexp(scale)[0] == 0.5:
-        return found._replace(state=Floats(float(scale), float(scale) * int(np.abs(given[0] - zero).max())))
-    return found
+    if isinstance(outcome.state, Floats) and np.frexp(scale)[0] == 0.5:
+        return outcome._replace(state=Floats(float(scale), float(scale) * int(np.abs(given[0] - zero).max())))
+    return outcome
 
 
 def _pairs(calls: Calls, given: States) -> Finding:
@@ -217,8 +217,8 @@ def _quantize(calls: Calls, given: States) -> Finding:
     (scale, zero), (lo, hi) = quantisation(out), limits(out.dtype)
     halves = (np.arange(lo, hi) + 0.5 - zero).astype(np.float32) * scale
     images = np.repeat(halves[:, None], min(64, math.prod(out.shape)), axis=1)
-    found = _compared(out, ({c.runtime: KERNELS["quantize"](c)(images)[:, 0] for c in calls},), (halves,))
-    return unproven(out, found.reason or "rounds floats; give the network an integer input", found.difference)
+    outcome = _compared(out, ({c.runtime: KERNELS["quantize"](c)(images)[:, 0] for c in calls},), (halves,))
+    return unproven(out, outcome.reason or "rounds floats; give the network an integer input", outcome.difference)
 
 
 def _stored(calls: Calls) -> Finding:
@@ -259,9 +259,9 @@ def _float_mean(calls: Calls, given: States) -> Finding:
     count = math.prod(o["window"]) if "window" in o else math.prod(shape[a - 1] for a in o["axes"])
     if count & (count - 1):
         return unproven(calls[0].output, f"divides a sum of floats by {count}, which is no power of two")
-    found = _exact_sum(calls[0], x.step, x.bound * count)
-    known = isinstance(found.state, Floats) and found.state.step
-    return found._replace(state=Floats(x.step / count, x.bound)) if known else found
+    outcome = _exact_sum(calls[0], x.step, x.bound * count)
+    known = isinstance(outcome.state, Floats) and outcome.state.step
+    return outcome._replace(state=Floats(x.step / count, x.bound)) if known else outcome
 
 
 _INEXACT = "adds up floats, in an order of each runtime's own"

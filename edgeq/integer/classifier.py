@@ -1,4 +1,4 @@
-"""What can be told of a model without running it: whether it is an image classifier, and what its output is."""
+"""What can be said of a model without running it: whether it is an image classifier, and what its output is."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def image_layout(shape: tuple[int, ...]) -> tuple[tuple[int, int, int], Literal[
 def classifier_problem(model: Model) -> str | None:
     """Why the model is no image classifier that can be attacked here, as a phrase that follows the file's name; None where it is one."""
     if not model.ops:
-        return "holds no operators"
+        return "contains no operators"
     customs = sorted({op.name for op in model.ops if op.custom})
     for name in customs:
         if name == "edgetpu-custom-op":
@@ -67,7 +67,8 @@ def classifier_problem(model: Model) -> str | None:
         return f"needs the custom op {customs[0]}, which no runtime here provides"
     if model.restless:
         names = ", ".join(model.restless)
-        return f"holds {names}: its answer to an image depends on chance or on earlier images, which nothing here resets; export it without"
+        where = "chance or on earlier images, which nothing here resets"
+        return f"contains {names}: its answer to an image depends on {where}; export it without"
     if len(model.inputs) != 1:
         return f"takes {len(model.inputs)} inputs; an image classifier takes one image"
     if len(model.outputs) != 1:
@@ -109,7 +110,7 @@ def _output_problem(answer: Tensor, given: Tensor, kind: Kind | None) -> str | N
     if answer.dtype not in ("int8", "uint8", "float32"):
         return f"returns {answer.dtype} output; scores are int8, uint8 or float32"
     if big and big[0] > MAX_CLASSES:
-        return f"has {big[0]:,} output units; up to {MAX_CLASSES:,} classes can be told apart"
+        return f"has {big[0]:,} output units; up to {MAX_CLASSES:,} classes are supported"
     if not big:
         return "has a single output unit; a classifier has one score a class"
     return None

@@ -101,14 +101,14 @@ def weight_levels(codes: np.ndarray, axis: int | None, zeros: np.ndarray | None 
     """
     rows = codes.reshape(1, -1) if axis is None else np.moveaxis(codes, axis, 0).reshape(codes.shape[axis], -1)
     zeros = np.broadcast_to(np.zeros(1, np.int64) if zeros is None else zeros, len(rows))
-    found: np.ndarray = np.empty(0, np.int64)
+    distinct: np.ndarray = np.empty(0, np.int64)
     step = max(1, 2**20 // max(1, rows.shape[1]))  # rows at once: some 16 MB, however large the layer
     for at in range(0, len(rows), step):
         block = rows[at : at + step]
         block = (np.unique(block)[None] if len(block) == 1 else block).astype(np.int64) - zeros[at : at + step, None]
         steps = np.maximum(np.gcd.reduce(block, axis=1), 1) if block.size else np.ones(len(block), np.int64)
-        found = np.union1d(found, block // steps[:, None])
-    return len(found)
+        distinct = np.union1d(distinct, block // steps[:, None])
+    return len(distinct)
 
 
 def _border(tensor: Tensor) -> Border:

@@ -44,7 +44,7 @@ class Tensor:
     """``value = scale * (code - zero)``.
 
     ``shape``: of one image's activation, or of a constant. ``dtype``: int8, uint8, int16, int32, float32, or int4 for constants, whose
-    ``data`` is then held as int8. ``scale`` ``(1,)`` or, along ``axis`` of a constant, ``(channels,)`` float32, empty where the tensor is
+    ``data`` is then stored as int8. ``scale`` ``(1,)`` or, along ``axis`` of a constant, ``(channels,)`` float32, empty where the tensor is
     not quantised; ``zero`` int64 of the same length. ``data``: a constant's codes in ``shape``, not writeable; None for activations.
     """
 

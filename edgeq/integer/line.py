@@ -46,8 +46,8 @@ def line(requantiser: rounding.Requantiser, bias: np.ndarray, bounds: tuple[floa
 
     ``bias``: ``(channels,) int64``, what the accumulators given to the line lack. ``bounds``: least and greatest code less the zero point.
     """
-    found = _line(requantiser, bias, one_sided=bounds[0] >= 0, zero=zero)
-    return found if proven(requantiser, found, bounds) else None
+    fitted = _line(requantiser, bias, one_sided=bounds[0] >= 0, zero=zero)
+    return fitted if proven(requantiser, fitted, bounds) else None
 
 
 def _line(requantiser: rounding.Requantiser, bias: np.ndarray, one_sided: bool, zero: int = 0) -> Line:
@@ -68,16 +68,16 @@ def _line(requantiser: rounding.Requantiser, bias: np.ndarray, one_sided: bool, 
     return Line(slope, slope * bias + 0.5 + (above + below) / 2 + zero, (above - below) / 2, bias, zero)
 
 
-def proven(requantiser: rounding.Requantiser, found: Line, bounds: tuple[float, float]) -> bool:
+def proven(requantiser: rounding.Requantiser, fitted: Line, bounds: tuple[float, float]) -> bool:
     """Whether the line gives the formula's codes for every accumulator, once clamped."""
-    if not found.slope.all():
+    if not fitted.slope.all():
         return False
-    low, high = bounds[0] + found.zero, bounds[1] + found.zero
+    low, high = bounds[0] + fitted.zero, bounds[1] + fitted.zero
     for some in np.array_split(np.arange(low + 1, high + 1), 8):
         level = some[:, None, None]
-        acc = np.floor((level - found.zero - 0.5) / found.slope).astype(np.int64) - found.bias + _AROUND
-        exact = np.clip(requantiser(acc + found.bias) + found.zero, low, high)
+        acc = np.floor((level - fitted.zero - 0.5) / fitted.slope).astype(np.int64) - fitted.bias + _AROUND
+        exact = np.clip(requantiser(acc + fitted.bias) + fitted.zero, low, high)
         crossed = (exact[:, 0] < level[:, 0]) & (exact[:, -1] >= level[:, 0])
-        if not crossed.all() or not np.array_equal(exact, np.clip(found(acc), low, high)):
+        if not crossed.all() or not np.array_equal(exact, np.clip(fitted(acc), low, high)):
             return False
     return True

@@ -53,8 +53,8 @@ def _model(proto: Any, path: str, size: int) -> Model:
     if not all(isinstance(text, str) for text in (proto.producer_name, *names, *(x for n in nodes for x in (n.op_type, n.domain)))):
         raise ValueError("text that is not UTF-8")
 
-    def find(found: Any) -> tuple[int, ...]:
-        return tuple(index.get(x, -1) for x in found)
+    def find(names: Any) -> tuple[int, ...]:
+        return tuple(index.get(x, -1) for x in names)
 
     version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     ops = tuple(Op(n.op_type, find(n.input), find(n.output), MappingProxyType(_options(n, version)), _is_custom(n)) for n in nodes)
@@ -133,7 +133,7 @@ def _quantisation(nodes: list[Any], constants: dict[str, Any]) -> dict[str, tupl
         "QGemm": ((0, 1, 2), (3, 4, 5)),
     }
     outputs = {"QuantizeLinear": (1, 2), "QLinearConv": (6, 7), "QLinearMatMul": (6, 7), "QGemm": (7, 8), "QLinearSoftmax": (3, 4)}
-    found: dict[str, tuple[np.ndarray, np.ndarray, int]] = {}
+    known: dict[str, tuple[np.ndarray, np.ndarray, int]] = {}
 
     @functools.cache  # many ops may share one constant
     def numbers(name: str, dtype: type) -> np.ndarray:
@@ -146,7 +146,7 @@ def _quantisation(nodes: list[Any], constants: dict[str, Any]) -> dict[str, tupl
     def note(tensor: str, scale: str, zero: str, axis: int) -> None:
         if scale in constants:
             scales = numbers(scale, np.float32)
-            found[tensor] = (scales, numbers(zero, np.int64) if zero in constants else zeros(scales.size), axis)
+            known[tensor] = (scales, numbers(zero, np.int64) if zero in constants else zeros(scales.size), axis)
 
     for node in nodes:
         given = [*node.input, *[""] * 9]
@@ -158,12 +158,12 @@ def _quantisation(nodes: list[Any], constants: dict[str, Any]) -> dict[str, tupl
             note(node.output[0], given[scale], given[zero], axis)
     moves = [n for n in nodes if n.op_type in ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity") and n.output]
     for node in reversed(moves):  # an input may be moved about before it is dequantised, as tf2onnx does to images
-        if node.output[0] in found and found[node.output[0]][0].size == 1:
-            found.setdefault(node.input[0], found[node.output[0]])
+        if node.output[0] in known and known[node.output[0]][0].size == 1:
+            known.setdefault(node.input[0], known[node.output[0]])
     for node in moves:
-        if node.input[0] in found and found[node.input[0]][0].size == 1:
-            found.setdefault(node.output[0], found[node.input[0]])
-    return found
+        if node.input[0] in known and known[node.input[0]][0].size == 1:
+            known.setdefault(node.output[0], known[node.input[0]])
+    return known
 
 
 def _numbers(constant: Any) -> np.ndarray:

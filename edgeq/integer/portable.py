@@ -28,7 +28,7 @@ WORK = 2**26  # numbers looked at, some tens of seconds; the networks of ImageNe
 @dataclass(frozen=True)
 class Verdict:
     """One op. ``name``: of its output. ``reason``: why it is not proven, as a predicate; None where it is. ``share``: of its channels that
-    are proven. ``difference``: an example, where one was found.
+    are proven. ``difference``: an example, where there is one.
     """
 
     index: int
@@ -48,7 +48,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Proof:
-    """What :func:`prove` found, an op a verdict. As a string: one sentence for a reader."""
+    """What :func:`prove` returns, one verdict an op. As a string: one sentence for a reader."""
 
     runtimes: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
@@ -83,15 +83,15 @@ def prove(graph: Graph, runtimes: Sequence[str] = RUNTIMES) -> Proof:
         out = graph.tensors[op.output]
         calls = [Call(op, tuple(graph.tensors[i] if i >= 0 else None for i in op.inputs), out, r) for r in runtimes]
         left -= _work(calls[0])
-        found = unproven(out, "is not looked at: the network is too large to be proven whole")
+        outcome = unproven(out, "is not looked at: the network is too large to be proven whole")
         if left >= 0:
             try:
                 with np.errstate(all="ignore"):
-                    found = agree(calls, _given(calls[0], states))
+                    outcome = agree(calls, _given(calls[0], states))
             except (ValueError, OverflowError):
-                found = unproven(out, "has scales that no kernel takes")
-        states[op.output] = found.state
-        verdicts.append(Verdict(index, op.kind, out.name, found.reason, found.share, found.difference))
+                outcome = unproven(out, "has scales that no kernel takes")
+        states[op.output] = outcome.state
+        verdicts.append(Verdict(index, op.kind, out.name, outcome.reason, outcome.share, outcome.difference))
     return Proof(tuple(runtimes), tuple(verdicts))
 
 

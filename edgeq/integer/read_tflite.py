@@ -1,4 +1,4 @@
-"""A ``.tflite`` model as the integer graph. The file is untrusted: what it declares is held against what its ops would give.
+"""A ``.tflite`` model as the integer graph. The file is untrusted: what it declares is checked against what its ops would give.
 
 Files of the stock converter (PTQ, QAT, the uint8 of TensorFlow 1) and of our own writer; INT4 weights are unpacked. The batch axis goes.
 """
@@ -154,7 +154,7 @@ class _Reader:
     def activation(self, index: int, fixed: bool = False) -> Tensor:
         t = self.model.tensors[index]
         if t.data is not None:
-            raise _UnfitError(f"{t.name} holds data")
+            raise _UnfitError(f"{t.name} contains data")
         if not fixed and (not t.shape or t.shape[0] != 1):
             raise _UnfitError(f"{t.name} has shape {t.shape}, which does not start with a batch of one")
         shape = t.shape if fixed else t.shape[1:]

@@ -2,7 +2,7 @@
 
 All formulas are monotone in the accumulator. They work elementwise on int64 arrays and broadcast, so that a multiplier may be one number
 or one a channel (last axis). Sources: gemmlowp ``fixedpoint.h``, TFLite ``internal/common.h`` and ``kernel_util.cc``, ruy
-``apply_multiplier.cc``, XNNPACK ``requantization.h``; each was also held against the interpreters bit by bit.
+``apply_multiplier.cc``, XNNPACK ``requantization.h``; each was also compared with the interpreters bit by bit.
 """
 
 from __future__ import annotations

@@ -15,20 +15,20 @@ LAST = {"SOFTMAX", "ARG_MAX", "Softmax", "ArgMax", "QLinearSoftmax"}
 
 def logits_of(model: Model) -> int | None:
     """The tensor that enters the last softmax (or argmax), seen through casts and reshapes; None where there is neither."""
-    tensor, found = model.outputs[0], None
+    tensor, logits = model.outputs[0], None
     for _ in range(len(model.ops)):  # a damaged file may hold a cycle
         op = model.producer(tensor)
         if op is None or op.name not in {*LAST, *PASS} or not op.inputs or op.inputs[0] < 0:
             break
         tensor = op.inputs[0]
-        found = tensor if op.name in LAST else found
-    return found
+        logits = tensor if op.name in LAST else logits
+    return logits
 
 
 def strip(content: bytes, path: str) -> bytes:
     """The file ``content`` with its logits as the output. One number is changed, the index of the output tensor: so every layer before is
-    the same bytes in the same order, whatever ops it is made of, and the softmax runs on unheard. So in a ``.tflite``; in an ``.onnx`` the
-    output is renamed.
+    the same bytes in the same order, whatever ops it is made of, and the softmax still runs, its result unused. In an ``.onnx`` the
+    output is renamed instead.
 
     Raises :class:`EdgeqError` where there is no softmax or argmax to take away; ``path`` names the file.
     """
@@ -41,8 +41,8 @@ def strip(content: bytes, path: str) -> bytes:
         raise EdgeqError(f"{path}: ends in no softmax that could be taken away")
     data = bytearray(content)
     schema.Model.GetRootAs(data, 0).Subgraphs(0).OutputsAsNumpy()[0] = tensor
-    found = tflite_file.parse(bytes(data), path)
-    if _graph(found) != _graph(replace(model, outputs=(tensor,))):  # vectors of a flatbuffer may share their bytes
+    logits = tflite_file.parse(bytes(data), path)
+    if _graph(logits) != _graph(replace(model, outputs=(tensor,))):  # vectors of a flatbuffer may share their bytes
         raise EdgeqError(f"{path}: its output cannot be moved before the softmax without changing another op; export it again")
     return bytes(data)
 

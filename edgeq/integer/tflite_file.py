@@ -1,7 +1,7 @@
 """Reads a ``.tflite`` file as a :class:`~edgeq.integer.model.Model`. The file is untrusted.
 
 The accessors are the schema's own (``ai_edge_litert.schema_py_generated``), but they check little: a vector's length is whatever the
-file says, and offsets may alias. So every length is held against the file's size before it is followed, names are cut, and what is
+file says, and offsets may alias. So every length is checked against the file's size before it is followed, names are cut, and what is
 copied counts against a budget of the file's own size. Constants stay views into the file.
 """
 
@@ -54,7 +54,7 @@ def _names(enum: str) -> dict[int, str]:
 
 @functools.cache
 def _option_fields(kind: str) -> tuple[tuple[str, str, bool], ...]:
-    """``(accessor, our name, is a vector)`` of an options table, found by looking at the generated class."""
+    """``(accessor, our name, is a vector)`` of an options table, read off the generated class."""
     from ai_edge_litert import schema_py_generated as schema
 
     accessors = {k: v.__code__.co_argcount for k, v in vars(getattr(schema, kind)).items() if hasattr(v, "__code__") and k != "Init"}
@@ -128,10 +128,10 @@ class _Reader:
         )
 
     def indices(self, table: Any, field: str, count: int, lowest: int = 0) -> tuple[int, ...]:
-        found = self.integers(table, field, MAX_COUNT)
-        if any(not lowest <= i < count for i in found):
+        values = self.integers(table, field, MAX_COUNT)
+        if any(not lowest <= i < count for i in values):
             raise _DamageError
-        return found
+        return values
 
     def buffer(self, buffer: Any) -> memoryview:
         if buffer.Offset() > 1:  # beyond the flatbuffer, in the same file

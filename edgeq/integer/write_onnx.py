@@ -102,7 +102,7 @@ class _Writer:
 
     def recode(self, name: str, before: tuple[str, int], after: tuple[str, int], scale: Any, output: str | None = None) -> str:
         """Codes of another type: ``before`` and ``after`` are one code as it is and as it shall be. There and back with one ``scale`` is
-        exact, and the scale tells readers what the codes are worth."""
+        exact, and the scale tells readers the real value of a code."""
         step = self.constant(scale, "float32")
         real = self.node("DequantizeLinear", name, step, self.constant(before[1], before[0]))
         return self.node("QuantizeLinear", real, step, self.constant(after[1], after[0]), output=output)

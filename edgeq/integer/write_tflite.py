@@ -130,7 +130,7 @@ class _Writer:
 
     def tensor(self, tensor: Tensor, shape: Iterable[int]) -> Any:
         if tensor.dtype not in _TYPES:
-            raise EdgeqError(f"{tensor.name}: a .tflite for int8 kernels holds no {tensor.dtype} tensors; quantise it to int8 first")
+            raise EdgeqError(f"{tensor.name}: a .tflite for int8 kernels contains no {tensor.dtype} tensors; quantise it to int8 first")
         t = self.schema.TensorT()
         t.name, t.shape, t.type = tensor.name.encode(), list(shape), _TYPES[tensor.dtype]
         if tensor.quantised:

@@ -17,7 +17,7 @@ from edgeq.keras import engine
 
 
 def broken(variables: Iterable[Any]) -> str | None:
-    """The name of the first of these variables (of Keras 2 or 3) that holds NaN or infinity; None where all are finite."""
+    """The name of the first of these variables (of Keras 2 or 3) that contains NaN or infinity; None where all are finite."""
     for variable in variables:
         if not np.isfinite(variable.numpy()).all():
             return str(getattr(variable, "path", variable.name)).removesuffix(":0")
@@ -30,7 +30,7 @@ def diverged(model: Any, logs: Mapping[str, float]) -> str | None:
     ``logs``: the epoch's losses. Of the gradients all are seen, back to the first: Adam's moments never lose what is not finite.
     """
     if name := broken(model.weights):
-        return f"{name} holds NaN or infinity"
+        return f"{name} contains NaN or infinity"
     if name := broken(model.optimizer.variables):
         return f"the gradients of {name.removeprefix('Adam/')[2:]}, or their squares, are not finite"  # Adam/m/NAME, Adam/v/NAME
     loss = next((key for key, value in logs.items() if not np.isfinite(value)), None)
@@ -38,7 +38,7 @@ def diverged(model: Any, logs: Mapping[str, float]) -> str | None:
 
 
 def graph(path: Path, frozen: Any) -> None:
-    """Raises :class:`EdgeqError` for a frozen GraphDef with a constant that holds NaN, or infinity in more than one number.
+    """Raises :class:`EdgeqError` for a frozen GraphDef with a constant that contains NaN, or infinity in more than one number.
 
     A single infinity may be the end of a clip, or what a mask fills in.
     """
@@ -47,7 +47,8 @@ def graph(path: Path, frozen: Any) -> None:
             continue
         values = _stated(node.attr["value"].tensor)
         if np.isnan(values).any() or (node.attr["value"].tensor.tensor_shape.dim and np.isinf(values).any()):
-            raise EdgeqError(f"{path}: its weights are damaged, {node.name} holds NaN or infinity; train it again, or get the file again")
+            what = f"{node.name} contains NaN or infinity"
+            raise EdgeqError(f"{path}: its weights are damaged, {what}; train it again, or get the file again")
 
 
 def _stated(tensor: Any) -> np.ndarray:

@@ -78,31 +78,31 @@ def grid_of_logits(model: Any, images: np.ndarray, total: _Sum) -> Grid:
 
 def _layer(b: Builder, layer: Any) -> Any:
     """What a layer of the network puts out."""
-    held, given = inner(layer), [b.values[x.name] for x in before(layer)]
-    kind, config, found = type(held).__name__, held.get_config(), grid(layer)
+    part, given = inner(layer), [b.values[x.name] for x in before(layer)]
+    kind, config, onto = type(part).__name__, part.get_config(), grid(layer)
     if kind in KINDS:
         return _linear(b, layer)
     if kind == "BatchNormalization" and isinstance(given[0], _Sum):
-        gain, offset = affine(held)
+        gain, offset = affine(part)
         s = given[0]
         return _Sum(s.kind, s.x, s.weights, s.gain * gain, s.offset * gain + offset, s.options, s.shape)
-    if kind == "QuantizedAdd" and found:
+    if kind == "QuantizedAdd" and onto:
         x, y = (
-            _rounded(b, g if isinstance(g, _Sum) else _ones(b, g, before(layer)[i]), found, f"{held.name}/{i}") for i, g in enumerate(given)
+            _rounded(b, g if isinstance(g, _Sum) else _ones(b, g, before(layer)[i]), onto, f"{part.name}/{i}") for i, g in enumerate(given)
         )
         t = b.tensors[x]
-        return b.op("add", (x, y), b.tensor(held.name, t.shape, "int8", t.scale, 0), activation="none")
-    if kind == "QuantizedPool" and found:
-        return _pool(b, held, _whole(b, given[0], layer), found)
-    if found:  # a ReLU or sign with a quantiser
+        return b.op("add", (x, y), b.tensor(part.name, t.shape, "int8", t.scale, 0), activation="none")
+    if kind == "QuantizedPool" and onto:
+        return _pool(b, part, _whole(b, given[0], layer), onto)
+    if onto:  # a ReLU or sign with a quantiser
         total = given[0] if isinstance(given[0], _Sum) else _ones(b, given[0], before(layer)[0])
-        return _rounded(b, total, found, held.name, config.get("max_value"))
+        return _rounded(b, total, onto, part.name, config.get("max_value"))
     if passes(layer):
         return given[0]
     if (moves := moved(b, layer, _whole(b, given[0], layer))) is not None:
         return moves
     raise EdgeqError(
-        f"{held.name}: {kind} has no integer form here; use convolutions, dense layers, batch normalisation, ReLU, Add and pooling"
+        f"{part.name}: {kind} has no integer form here; use convolutions, dense layers, batch normalisation, ReLU, Add and pooling"
     )
 
 
@@ -115,17 +115,17 @@ def _whole(b: Builder, value: Any, layer: Any) -> int:
 
 
 def _linear(b: Builder, layer: Any) -> _Sum:
-    held, trained = inner(layer), kernel(layer)
+    part, trained = inner(layer), kernel(layer)
     x = _whole(b, b.values[before(layer)[0].name], layer)
     step = unit(before(layer)[0])
     if trained is None or step is None:
         what = "kernel" if trained is None else "input"
-        raise EdgeqError(f"{held.name}: its {what} is float, and integer kernels take none; train with --ends int8")
-    weights, axis, options = laid_out(held, trained.codes)
+        raise EdgeqError(f"{part.name}: its {what} is float, and integer kernels take none; train with --ends int8")
+    weights, axis, options = laid_out(part, trained.codes)
     out = weights.shape[axis]
-    gain = np.broadcast_to(np.float64(step) * trained.worth, out)
-    offset = held.bias.numpy().astype(np.float64) if held.use_bias else np.zeros(out)
-    return _Sum(KINDS[type(held).__name__], x, weights, gain, offset, options, tuple(int(d) for d in layer.output_shape[1:]))
+    gain = np.broadcast_to(np.float64(step) * trained.scale, out)
+    offset = part.bias.numpy().astype(np.float64) if part.use_bias else np.zeros(out)
+    return _Sum(KINDS[type(part).__name__], x, weights, gain, offset, options, tuple(int(d) for d in layer.output_shape[1:]))
 
 
 def _ones(b: Builder, x: int, layer: Any) -> _Sum:
@@ -135,7 +135,7 @@ def _ones(b: Builder, x: int, layer: Any) -> _Sum:
     return _Sum("depthwise", x, ones, np.full(shape[-1], np.float64(unit(layer))), np.zeros(shape[-1]), POINT, shape)
 
 
-def _pool(b: Builder, layer: Any, x: int, found: Grid) -> int:
+def _pool(b: Builder, layer: Any, x: int, onto: Grid) -> int:
     """An average: the sum of a window, divided when it is rounded."""
     h, w, c = b.tensors[x].shape
     size = layer.size
@@ -143,7 +143,7 @@ def _pool(b: Builder, layer: Any, x: int, found: Grid) -> int:
     total = _Sum(
         "depthwise", x, np.ones((1, *size, c), np.int32), gain, np.zeros(c), {**POINT, "stride": size}, (h // size[0], w // size[1], c)
     )
-    y = _rounded(b, total, found, layer.name)
+    y = _rounded(b, total, onto, layer.name)
     return b.op("reshape", (y,), b.like(y, layer.name + "/flat", (c,)), shape=(c,)) if layer.flat else y
 
 

@@ -43,37 +43,37 @@ class Builder:
 
 def passes(layer: Any) -> bool:
     """Whether the layer's output is its input."""
-    held = inner(layer)
-    return type(held).__name__ == "Dropout" or (type(held).__name__, held.get_config().get("activation")) == ("Activation", "linear")
+    part = inner(layer)
+    return type(part).__name__ == "Dropout" or (type(part).__name__, part.get_config().get("activation")) == ("Activation", "linear")
 
 
 def moved(b: Builder, layer: Any, x: int) -> int | None:
     """The output of a layer whose numbers are some of its input's, or zeros beside them; None for any other layer."""
-    held, size = inner(layer), b.tensors[x].shape
-    kind, config, shape = type(held).__name__, held.get_config(), tuple(int(d) for d in layer.output_shape[1:])
+    part, size = inner(layer), b.tensors[x].shape
+    kind, config, shape = type(part).__name__, part.get_config(), tuple(int(d) for d in layer.output_shape[1:])
 
     def pool(name: str, shape: Sequence[int], window: Sequence[int], stride: Sequence[int], padding: str) -> int:
         options = {"window": tuple(window), "stride": tuple(stride), "padding": padding, "activation": "none"}
         return b.op("max_pool", (x,), b.like(x, name, shape), **options)
 
     if kind == "MaxPooling2D":
-        return pool(held.name, shape, config["pool_size"], config["strides"], config["padding"])
+        return pool(part.name, shape, config["pool_size"], config["strides"], config["padding"])
     if kind == "GlobalMaxPooling2D":
         if len(shape) == 3:
-            return pool(held.name, shape, size[:2], size[:2], "valid")
-        most = pool(held.name + "/window", (1, 1, size[2]), size[:2], size[:2], "valid")
-        return b.op("reshape", (most,), b.like(x, held.name, shape), shape=shape)
+            return pool(part.name, shape, size[:2], size[:2], "valid")
+        most = pool(part.name + "/window", (1, 1, size[2]), size[:2], size[:2], "valid")
+        return b.op("reshape", (most,), b.like(x, part.name, shape), shape=shape)
     if kind in ("Flatten", "Reshape"):
-        return b.op("reshape", (x,), b.like(x, held.name, shape), shape=shape)
+        return b.op("reshape", (x,), b.like(x, part.name, shape), shape=shape)
     if kind == "ZeroPadding2D":
         (top, bottom), (left, right) = config["padding"]
-        return b.op("pad", (x,), b.like(x, held.name, shape), before=(top, left, 0), after=(bottom, right, 0))
+        return b.op("pad", (x,), b.like(x, part.name, shape), before=(top, left, 0), after=(bottom, right, 0))
     return None
 
 
-def laid_out(held: Any, stored: np.ndarray) -> tuple[np.ndarray, int, dict[str, Any]]:
+def laid_out(part: Any, stored: np.ndarray) -> tuple[np.ndarray, int, dict[str, Any]]:
     """A layer's kernel, from Keras's layout into the graph's; the axis of its output channels there; and the op's options."""
-    kind, config = KINDS[type(held).__name__], held.get_config()
+    kind, config = KINDS[type(part).__name__], part.get_config()
     if kind == "dense":
         return stored.T, 0, {}
     options = {"stride": tuple(config["strides"]), "dilation": tuple(config["dilation_rate"]), "padding": config["padding"]}

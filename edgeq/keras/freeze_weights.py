@@ -27,8 +27,8 @@ def freeze_weights(model: Any, b: Builder) -> Graph:
 
 
 def _layer(b: Builder, layer: Any) -> int:
-    held, given = inner(layer), [b.values[x.name] for x in before(layer)]
-    kind, config = type(held).__name__, held.get_config()
+    part, given = inner(layer), [b.values[x.name] for x in before(layer)]
+    kind, config = type(part).__name__, part.get_config()
     shape = tuple(int(d) for d in layer.output_shape[1:])
     if kind in KINDS:
         return _linear(b, layer, given[0], shape)
@@ -38,12 +38,12 @@ def _layer(b: Builder, layer: Any) -> int:
         return moves
 
     def op(name: str, **options: Any) -> int:
-        return b.op(name, tuple(given), b.tensor(held.name, shape, "float32"), **options)
+        return b.op(name, tuple(given), b.tensor(part.name, shape, "float32"), **options)
 
     if (kind, config.get("activation")) == ("Activation", "relu"):
         return op("relu")
-    if kind == "ReLU" and not held.negative_slope and not held.threshold and held.max_value in (None, 6):
-        return op("relu" if held.max_value is None else "relu6")
+    if kind == "ReLU" and not part.negative_slope and not part.threshold and part.max_value in (None, 6):
+        return op("relu" if part.max_value is None else "relu6")
     if kind == "Add":
         return op("add", activation="none")
     if kind == "AveragePooling2D":
@@ -52,7 +52,7 @@ def _layer(b: Builder, layer: Any) -> int:
     if kind == "GlobalAveragePooling2D":
         return op("mean", axes=(1, 2), keep=len(shape) == 3)
     raise EdgeqError(
-        f"{held.name}: {kind} has no form here; use convolutions and dense layers, batch normalisation right behind them, ReLU or ReLU6, "
+        f"{part.name}: {kind} has no form here; use convolutions and dense layers, batch normalisation right behind them, ReLU or ReLU6, "
         "Add and pooling"
     )
 
@@ -65,13 +65,13 @@ def _norm(layer: Any) -> Any:
 
 
 def _linear(b: Builder, layer: Any, x: int, shape: tuple[int, ...]) -> int:
-    held, trained = inner(layer), kernel(layer)
-    kind, name = KINDS[type(held).__name__], held.name
-    stored = trained.codes if trained else (held.depthwise_kernel if kind == "depthwise" else held.kernel).numpy()
-    weights, axis, options = laid_out(held, stored)
+    part, trained = inner(layer), kernel(layer)
+    kind, name = KINDS[type(part).__name__], part.name
+    stored = trained.codes if trained else (part.depthwise_kernel if kind == "depthwise" else part.kernel).numpy()
+    weights, axis, options = laid_out(part, stored)
     out = weights.shape[axis]
-    step = np.broadcast_to(trained.worth if trained else 1.0, out)
-    offset = held.bias.numpy().astype(np.float64) if held.use_bias else np.zeros(out)
+    step = np.broadcast_to(trained.scale if trained else 1.0, out)
+    offset = part.bias.numpy().astype(np.float64) if part.use_bias else np.zeros(out)
     if (norm := _norm(layer)) is not None:
         gain, shift = affine(norm)
         step, offset = step * gain, offset * gain + shift

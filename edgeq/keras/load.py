@@ -1,7 +1,7 @@
 """One ``load`` for every Keras file: ``.h5``, ``.keras`` (Keras 2 and 3), SavedModel; float or quantisation-aware.
 
 Whatever the file, what comes out is one frozen graph: the weights are constants, the functions inlined, nothing keeps state.
-So the softmax at its end is found and cut off in one way for all, and the graph that gives gradients is the one that is exported.
+So the softmax at its end is cut off in one way for all, and the graph that gives gradients is the one that is exported.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
     shape, classes, batch = _classifier(path, function, tf)
     if not trust.vouched(sha256):
         scan.affordable(path, graph, function.inputs[0].op.name)
-    found, kind, note = _logits(path, function, batch, shape, tf)
+    logits, kind, note = _logits(path, function, batch, shape, tf)
     quantised = any(n.op.startswith("FakeQuant") for n in graph.node)
     signature = Signature(Tensor(shape, "float32"), Tensor((classes,), "float32"), kind)
-    return Network(path, form, sha256, _single(function), found, function, signature, note, batch, quantised)
+    return Network(path, form, sha256, _single(function), logits, function, signature, note, batch, quantised)
 
 
 def _open(path: Path, content: str) -> tuple[str, Any]:
@@ -107,14 +107,14 @@ def keras_model(path: Path, content: str | None = None) -> tuple[str, Any]:
     if not magic:
         raise EdgeqError(f"{path}: the file is empty")
     if magic == b"\x89HDF\r\n\x1a\n":
-        found, name, suffixes = scan.h5(path), "h5", [".h5", ".hdf5"]
+        stored, name, suffixes = scan.h5(path), "h5", [".h5", ".hdf5"]
     elif magic[:4] == b"PK\x03\x04":
-        found, name, suffixes = scan.archive(path), ".keras", [".keras"]
+        stored, name, suffixes = scan.archive(path), ".keras", [".keras"]
     else:
         raise EdgeqError(f"{path}: neither a Keras .h5 nor a .keras file; it may be damaged")
     if path.suffix not in suffixes:
         raise EdgeqError(f"{path}: Keras goes by the file's name; rename it to end in {suffixes[0]}")
-    major = 3 if found.version.split(".")[0] == "3" else 2
+    major = 3 if stored.version.split(".")[0] == "3" else 2
     tf = engine.tensorflow()
     keras = engine.need("keras") if major == 3 else tf.keras
     trusted = trust.vouched(content or sha256(path))
@@ -126,7 +126,7 @@ def keras_model(path: Path, content: str | None = None) -> tuple[str, Any]:
                 options = {} if name == "h5" and major == 2 else {"safe_mode": False}
                 model = keras.models.load_model(str(path), compile=False, custom_objects=own, **options)
             else:
-                model = rebuild.rebuild(path, found.config, keras, major, found.held)
+                model = rebuild.rebuild(path, stored.config, keras, major, stored.numbers)
                 model.load_weights(str(path))
     except EdgeqError:
         raise

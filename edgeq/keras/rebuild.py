@@ -28,19 +28,19 @@ FILES = {"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup", "H
 PACKAGES = {"keras", "tf_keras", "tensorflow"}
 
 
-def rebuild(path: Path, config: dict[str, Any], keras: Any, major: int, held: int) -> Any:
-    """The model of a parsed configuration, its weights zero. ``held``: how many numbers the file stores, for all weights together.
+def rebuild(path: Path, config: dict[str, Any], keras: Any, major: int, stored: int) -> Any:
+    """The model of a parsed configuration, its weights zero. ``stored``: how many numbers the file stores, for all weights together.
 
     Raises :class:`EdgeqError` for whatever is not allowed. What Keras raises for settings that do not fit comes through.
     """
-    with bounded(path, keras.layers.Layer, held):
+    with bounded(path, keras.layers.Layer, stored):
         return _Builder(path, keras, major).model(config, 0)
 
 
 @contextmanager
-def bounded(path: Path, layer: Any, held: int) -> Iterator[None]:
-    """Layers make no more numbers than ``held``: an array is refused before it is there."""
-    original, left = layer.add_weight, held + 4096  # states of random layers, which older files did not store
+def bounded(path: Path, layer: Any, stored: int) -> Iterator[None]:
+    """Layers make no more numbers than ``stored``: an array is refused before it is there."""
+    original, left = layer.add_weight, stored + 4096  # states of random layers, which older files did not store
     signature = inspect.signature(original)
 
     def add_weight(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -181,14 +181,14 @@ class _Builder:
         symbol = config.get("function")
         if symbol not in allowed.FUNCTIONS:
             raise self.refuse(f"it calls the function {str(symbol)[:60]}, which is not among those that edgeq runs")
-        found: Any = engine.tensorflow()
+        value: Any = engine.tensorflow()
         for part in str(symbol).split("."):
-            found = getattr(found, part)
-        return found
+            value = getattr(value, part)
+        return value
 
     def settings(self, kind: str, config: dict[str, Any], depth: int) -> dict[str, Any]:
         """The keyword arguments of a layer, each one looked at; what only training needs is left out."""
-        found: dict[str, Any] = {}
+        parsed: dict[str, Any] = {}
         for key, value in config.items():
             if key not in allowed.EVERY | allowed.LAYERS[kind]:
                 raise self.refuse(f"its layer {kind} has the setting {key[:60]}, which edgeq does not know")
@@ -196,19 +196,19 @@ class _Builder:
             if last in allowed.TRAINING:
                 self.training(last, value)
                 if last == "initializer":
-                    found[key] = "zeros"
+                    parsed[key] = "zeros"
             elif key in allowed.UNUSED:
                 if key in ("lora_rank", "quantization_config") and value is not None:
                     raise self.refuse(f"its layer {kind} has the setting {key}, which edgeq does not know")
             elif key == "name":
-                found[key] = self.name(value)
+                parsed[key] = self.name(value)
             elif key == "dtype":
-                found[key] = self.dtype(value)
+                parsed[key] = self.dtype(value)
             elif key == "activation":
-                found[key] = self.activation(value, depth)
+                parsed[key] = self.activation(value, depth)
             else:
-                found[key] = self.plain(value)
-        return found
+                parsed[key] = self.plain(value)
+        return parsed
 
     def training(self, role: str, value: Any) -> None:
         name = value

@@ -57,7 +57,7 @@ def _parse(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         if (kind := node.WhichOneof("kind")) in ("resource", "asset"):
             what = f"a {kind} ({node.resource.device or 'with an initialiser'})" if kind == "resource" else "an asset, a file of its own"
             raise EdgeqError(
-                f"{path}: it holds {what}, which reaches outside the network or keeps state; it is not run; {trust.hint(path)}"
+                f"{path}: it contains {what}, which reaches outside the network or keeps state; it is not run; {trust.hint(path)}"
             )
     library = {f.signature.name: f for f in meta.graph_def.library.function}
     return meta.object_graph_def, library, {n.name: n for n in meta.graph_def.node}
@@ -186,22 +186,22 @@ def _captured(path: Path, objects: Any, graph: dict[str, Any], bound: list[int])
         raise _none(path)
     wanted = {i: objects.nodes[i].variable for i in bound if objects.nodes[i].HasField("variable")}
     arrays = _arrays(path, objects, wanted) if wanted else {}
-    found: list[Any] = []
+    inputs: list[Any] = []
     made: dict[int, Any] = {}
     for i in bound:
         node = objects.nodes[i]
         if i in wanted:
             if i not in made:
                 made[i] = tf.Variable(arrays[i], trainable=False)
-            found.append(made[i])
-        elif node.HasField("constant") and (held := graph.get(node.constant.operation)) is not None and held.op == "Const":
-            scan.pure(path, [held])
-            found.append(tf.make_ndarray(held.attr["value"].tensor))
+            inputs.append(made[i])
+        elif node.HasField("constant") and (constant := graph.get(node.constant.operation)) is not None and constant.op == "Const":
+            scan.pure(path, [constant])
+            inputs.append(tf.make_ndarray(constant.attr["value"].tensor))
         else:
             raise EdgeqError(
-                f"{path}: its graph holds a {node.WhichOneof('kind')}, which is none of those that edgeq runs; {trust.hint(path)}"
+                f"{path}: its graph contains a {node.WhichOneof('kind')}, which is none of those that edgeq runs; {trust.hint(path)}"
             )
-    return found
+    return inputs
 
 
 def _arrays(path: Path, objects: Any, wanted: dict[int, Any]) -> dict[int, np.ndarray]:
@@ -218,7 +218,7 @@ def _arrays(path: Path, objects: Any, wanted: dict[int, Any]) -> dict[int, np.nd
             if child.node_id not in pairs and child.local_name in there:
                 pairs[child.node_id] = there[child.local_name]
                 todo.append(child.node_id)
-    found = {}
+    arrays = {}
     for i, variable in wanted.items():
         keys = [a.checkpoint_key for a in saved.nodes[pairs[i]].attributes if a.name == "VARIABLE_VALUE"] if i in pairs else []
         if not keys:
@@ -226,8 +226,8 @@ def _arrays(path: Path, objects: Any, wanted: dict[int, Any]) -> dict[int, np.nd
         value = reader.get_tensor(keys[0])
         if list(value.shape) != [d.size for d in variable.shape.dim] or tf.as_dtype(value.dtype) != tf.as_dtype(variable.dtype):
             raise EdgeqError(f"{path}: the weights of {variable.name[:60]} are of another size; get the directory again")
-        found[i] = value
-    return found
+        arrays[i] = value
+    return arrays
 
 
 def checkpoint(path: Path) -> Any:

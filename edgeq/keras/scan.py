@@ -30,12 +30,12 @@ TENSOR, TENSORS, MACS = 1 << 24, 1 << 26, 1 << 34
 """For an image: the most numbers in a tensor and in all, and multiplications. VGG16 takes 15.5e9 of these."""
 
 
-class Found(NamedTuple):
-    """``config``: the model's, parsed; None where there is none. ``version``: of the Keras that wrote it. ``held``: numbers stored."""
+class Stored(NamedTuple):
+    """``config``: the model's, parsed; None where there is none. ``version``: of the Keras that wrote it. ``numbers``: stored ones."""
 
     config: Any
     version: str
-    held: int
+    numbers: int
 
 
 def parsed(path: Path, text: str | bytes) -> Any:
@@ -47,12 +47,12 @@ def parsed(path: Path, text: str | bytes) -> Any:
         raise EdgeqError(f"{path}: its model configuration is damaged; save the network again") from None
 
 
-def h5(path: Path) -> Found:
+def h5(path: Path) -> Stored:
     """What an HDF5 file of Keras holds, in which every link stays inside and no more is declared than can be stored."""
-    attributes, held = _h5(path)
+    attributes, stored = _h5(path)
     if "model_config" not in attributes:
         raise EdgeqError(f"{path}: it holds weights without a network; save the whole model")
-    return Found(parsed(path, attributes["model_config"]), attributes.get("keras_version", ""), held)
+    return Stored(parsed(path, attributes["model_config"]), attributes.get("keras_version", ""), stored)
 
 
 def _h5(path: Path, stream: io.BytesIO | None = None) -> tuple[dict[str, str], int]:
@@ -69,7 +69,7 @@ def _h5(path: Path, stream: io.BytesIO | None = None) -> tuple[dict[str, str], i
 
             if file.visititems_links(visit):
                 raise EdgeqError(f"{path}: it holds more than {LINKS:,} arrays; that is no network for edgeq")
-            total = held = 0
+            total = stored = 0
             for name, link in links:
                 if not isinstance(link, h5py.HardLink):
                     raise EdgeqError(f"{path}: {name} is a link to another place or file, which is not followed; save the network again")
@@ -79,20 +79,20 @@ def _h5(path: Path, stream: io.BytesIO | None = None) -> tuple[dict[str, str], i
                 if item.external or item.is_virtual:
                     raise EdgeqError(f"{path}: {name} keeps its data in another file, which is not read; save the network again")
                 if item.dtype.kind not in "fiub":
-                    raise EdgeqError(f"{path}: {name} holds no numbers ({item.dtype}); it is damaged, get it again")
+                    raise EdgeqError(f"{path}: {name} contains no numbers ({item.dtype}); it is damaged, get it again")
                 total += item.size * item.dtype.itemsize
-                held += item.size
+                stored += item.size
                 if total > limit:
                     raise EdgeqError(
                         f"{path}: it declares more than {limit / (1 << 30):.2g} GiB of weights, {PACKED} times its own size or more; "
                         "that is no network for edgeq"
                     )
-            return {k: v.decode() if isinstance(v, bytes) else v for k, v in file.attrs.items() if isinstance(v, bytes | str)}, held
+            return {k: v.decode() if isinstance(v, bytes) else v for k, v in file.attrs.items() if isinstance(v, bytes | str)}, stored
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, SystemError) as error:
         raise EdgeqError(f"{path}: damaged or cut short ({sentence(error)}); get the file again") from None
 
 
-def archive(path: Path) -> Found:
+def archive(path: Path) -> Stored:
     """What a ``.keras`` archive holds."""
     try:
         with zipfile.ZipFile(path) as archived:
@@ -108,8 +108,8 @@ def archive(path: Path) -> Found:
             if entries["config.json"].file_size > CONFIG or entries["metadata.json"].file_size > CONFIG:
                 raise EdgeqError(f"{path}: its model configuration is larger than {CONFIG >> 20} MiB; that is no network for edgeq")
             config = parsed(path, archived.read("config.json"))
-            _, held = _h5(path, io.BytesIO(archived.read("model.weights.h5")))
-            return Found(config, str(json.loads(archived.read("metadata.json")).get("keras_version", "")), held)
+            _, stored = _h5(path, io.BytesIO(archived.read("model.weights.h5")))
+            return Stored(config, str(json.loads(archived.read("metadata.json")).get("keras_version", "")), stored)
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, EOFError, AttributeError, RuntimeError) as error:
         raise EdgeqError(f"{path}: damaged or cut short ({sentence(error)}); get the file again") from None
 
@@ -119,7 +119,7 @@ def pure(path: Path, nodes: Any, known: set[str] = allowed.GRAPH) -> None:
     strange = sorted({n.op for n in nodes} - known)
     if strange:
         raise EdgeqError(
-            f"{path}: its graph holds {', '.join(strange[:4])}, not known to be free of state and of ways out; it is not run; "
+            f"{path}: its graph contains {', '.join(strange[:4])}, not known to be free of state and of ways out; it is not run; "
             f"{trust.hint(path)}"
         )
     constants = [
@@ -132,9 +132,10 @@ def pure(path: Path, nodes: Any, known: set[str] = allowed.GRAPH) -> None:
 def stateless(path: Path, graph: Any) -> None:
     """Refuse a frozen graph of a trusted file where it keeps state: its answers would depend on what it saw before."""
     registry = engine.need("tensorflow.python.framework.op_def_registry")
-    bad = sorted({n.op for n in graph.node if (found := registry.get(n.op)) is None or found.is_stateful})
+    bad = sorted({n.op for n in graph.node if (op := registry.get(n.op)) is None or op.is_stateful})
     if bad:
-        raise EdgeqError(f"{path}: its graph holds {', '.join(bad[:4])}, which reaches outside the network or keeps state; it is not run")
+        ops = ", ".join(bad[:4])
+        raise EdgeqError(f"{path}: its graph contains {ops}, which reaches outside the network or keeps state; it is not run")
 
 
 def small(path: Path, inputs: Any) -> None:

@@ -41,7 +41,7 @@ class Fit:
 
     @property
     def last(self) -> Fit:
-        """The last epochs of a low-bit network, a quarter as many, its offsets and steps held."""
+        """The last epochs of a low-bit network, a quarter as many, its offsets and steps fixed."""
         return replace(self, epochs=max(1, self.epochs // 4), rate=self.rate / 10, stairs=1)
 
 
@@ -82,8 +82,8 @@ def fit(
         raise EdgeqError(f"{len(images)} training images are too few; 10 at least")
     tf.keras.utils.set_random_seed(seed)
     order = np.random.default_rng(seed).permutation(len(images))
-    held = order[: max(1, round(how.validation * len(order)))]
-    taken = order[len(held) :]
+    validation = order[: max(1, round(how.validation * len(order)))]
+    taken = order[len(validation) :]
     steps = -(-len(taken) // how.batch)
     total = steps * how.epochs
 
@@ -124,7 +124,7 @@ def fit(
     model.compile(tf.keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", ["accuracy"])
     best = tf.keras.callbacks.EarlyStopping("val_loss", patience=how.patience, restore_best_weights=True)
     report = Report()
-    history = model.fit(feed(taken, True), epochs=how.epochs, validation_data=feed(held, False), callbacks=[best, report], verbose=0)
+    history = model.fit(feed(taken, True), epochs=how.epochs, validation_data=feed(validation, False), callbacks=[best, report], verbose=0)
     if check:
         check(True)
     if progress:
@@ -151,7 +151,7 @@ def copy_weights(model: Any, path: Path) -> None:
         raise EdgeqError(f"{path}: --from takes a float .keras or .h5 file, not a directory")
     given = load.keras_model(path)[1]
     if name := finite.broken(given.weights):
-        raise EdgeqError(f"{path}: its weights are damaged, {name} holds NaN or infinity; start from another network")
+        raise EdgeqError(f"{path}: its weights are damaged, {name} contains NaN or infinity; start from another network")
     weights = given.get_weights()
     if [w.shape for w in weights] != [w.shape for w in model.get_weights()]:
         raise EdgeqError(f"{path}: its weights are not those of {model.name}; name the same network and --width")
@@ -270,8 +270,8 @@ def restore(path: Path) -> tuple[Any, dict[str, Any]]:
         ) from None
     from edgeq.keras.lowbit import wrap
 
-    held = saved_model.numbers(saved_model.checkpoint(path))
-    with rebuild.bounded(path, engine.tensorflow().keras.layers.Layer, 4 * held):  # the network is made up to four times on the way
+    validation = saved_model.numbers(saved_model.checkpoint(path))
+    with rebuild.bounded(path, engine.tensorflow().keras.layers.Layer, 4 * validation):  # the network is made up to four times on the way
         model = wrap.wrap(foldable(network(net, width, classes, shape, 0), net, width, classes, shape), parse(quant), ends)
     try:
         with engine.quiet():
@@ -279,7 +279,7 @@ def restore(path: Path) -> tuple[Any, dict[str, Any]]:
     except Exception as error:  # TensorFlow's, of any kind
         raise EdgeqError(f"{path}: its weights are not those of {quant} {net} ({scan.sentence(error)}); train it again") from None
     if broken := finite.broken(model.weights):
-        raise EdgeqError(f"{path}: its weights are damaged, {broken} holds NaN or infinity; train it again")
+        raise EdgeqError(f"{path}: its weights are damaged, {broken} contains NaN or infinity; train it again")
     return model, said
 
 
@@ -290,7 +290,7 @@ def save(model: Any, path: Path, images: np.ndarray) -> load.Network:
     ``(n, h, w, c) uint8`` images.
     """
     if name := finite.broken(model.weights):
-        raise EdgeqError(f"{path.name}: the training failed, {name} holds NaN or infinity; lower --rate, or check the data")
+        raise EdgeqError(f"{path.name}: the training failed, {name} contains NaN or infinity; lower --rate, or check the data")
     try:
         with engine.quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -71,12 +71,12 @@ def hint(path: Path) -> str:
 
 def own() -> dict[str, Any]:
     """The classes and functions of the trusted ``.py`` files, each of which runs once: layer names mean these. TensorFlow is imported."""
-    found: dict[str, Any] = {}
+    classes: dict[str, Any] = {}
     for path, names in _scripts.items():
         if names is None:
             try:
                 _scripts[path] = names = runpy.run_path(str(path))
             except Exception as error:
                 raise EdgeqError(f"{path}: failed while it ran ({type(error).__name__}: {error}); mend it, or leave --trust out") from None
-        found |= {name: value for name, value in names.items() if callable(value) and not name.startswith("_")}
-    return found
+        classes |= {name: value for name, value in names.items() if callable(value) and not name.startswith("_")}
+    return classes

@@ -27,7 +27,7 @@ from edgeq.targets.spec import KERAS, TargetSpec
 
 NAMES = ("A", "B")
 FORMAT = 1
-CHUNK = 256  # rows of scores held at once
+CHUNK = 256  # rows of scores in memory at once
 
 Shares = Mapping[str, Share]
 """Of each side, by its name."""

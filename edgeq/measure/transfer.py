@@ -18,7 +18,7 @@ def matrices(cells: Sequence[CellFigures], targets: Sequence[str], clean: Mappin
         if cell.kind == "gradient":
             groups.setdefault((cell.attack, repr(sorted(cell.params.items())), cell.norm, cell.eps), []).append(cell)
     noise = {(c.norm, c.eps): c for c in cells if c.kind == "noise"}
-    found = []
+    transfers = []
     for group in groups.values():
         head = group[0]
         if len({cell.crafted_on for cell in group}) < 2:
@@ -27,5 +27,5 @@ def matrices(cells: Sequence[CellFigures], targets: Sequence[str], clean: Mappin
         under = noise.get((head.norm, head.eps))
         uniform = tuple(None if under is None or (line := under.of(target)) is None else line.robust_accuracy for target in targets)
         radius = (head.norm, head.eps, head.pixels)
-        found.append(Transfer(head.attack, head.params, *radius, tuple(targets), tuple(clean.get(t) for t in targets), uniform, rows))
-    return found
+        transfers.append(Transfer(head.attack, head.params, *radius, tuple(targets), tuple(clean.get(t) for t in targets), uniform, rows))
+    return transfers

@@ -26,7 +26,7 @@ from edgeq.pipeline.codes import PixelCodes
 from edgeq.runs.reader import Reader
 
 MEMORY = 2**22  # elements of activations of a chunk of images
-SAME = 1e-6  # steps: two real values that are nearer are one, told apart by float64's own rounding (accumulators are integers)
+SAME = 1e-6  # steps: two real values that are nearer are one, and differ by float64's own rounding (accumulators are integers)
 LAYERS = ("conv", "depthwise", "dense")
 COUNTS, UNEQUAL = "value shift", "unequal answers"  # names of measurements
 _PLAIN = ("relu", "relu6", "relu_n1_to_1", "quantize")  # before their clamp they only rescale

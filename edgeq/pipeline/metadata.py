@@ -25,7 +25,7 @@ MAX_TABLES = 100_000  # of one list: tensors, buffers
 
 
 def stated(path: str | Path) -> tuple[str | None, list[str] | None, str]:
-    """(``--preprocess`` spec, class labels in order, where they were found) of a model file; None for what nobody says.
+    """(``--preprocess`` spec, class labels in order, where they stand) of a model file; None for what is not stated.
 
     The sidecar is believed before the metadata. Metadata states mean and std only: :func:`edgeq.pipeline.preprocess.resolve` adds the rest.
     Raises :class:`EdgeqError` for a sidecar that is not what edgeq writes.

@@ -81,29 +81,29 @@ class Preprocess:
         ``resize=146``; ``crop``; a method; ``rgb`` or ``bgr``; ``mean=..`` and ``std=..`` with one number or one a channel
         (``mean=123.7,116.8,103.9``), in pixels 0..255. What ``text`` leaves open is taken from ``base``. Raises :class:`EdgeqError`.
         """
-        found: dict[str, object] = {}
+        stated: dict[str, object] = {}
         for key, values in _words(text):
             if key in ("none", "imagenet", "stretch", "resize", "crop"):
-                found.setdefault("resize", None)
-                found.setdefault("crop", False)
+                stated.setdefault("resize", None)
+                stated.setdefault("crop", False)
             if key == "resize":
-                found["resize"] = _side(values, text)
+                stated["resize"] = _side(values, text)
             elif key in ("mean", "std"):
-                found[key] = _reals(key, values, channels, text)
+                stated[key] = _reals(key, values, channels, text)
             elif key in ("imagenet", "crop"):
-                found["crop"] = True
+                stated["crop"] = True
                 if key == "imagenet":
-                    found |= {"resize": _imagenet_side(size), "method": "bilinear"}
+                    stated |= {"resize": _imagenet_side(size), "method": "bilinear"}
             elif key == "stretch":
-                found["resize"] = 0
+                stated["resize"] = 0
             elif key in METHODS:
-                found["method"] = key
+                stated["method"] = key
             elif key in ("rgb", "bgr"):
-                found["order"] = key
-        if ("mean" in found) != ("std" in found):
+                stated["order"] = key
+        if ("mean" in stated) != ("std" in stated):
             raise EdgeqError(f"--preprocess {text}: mean and std go together; a pixel p enters as (p - mean) / std")
         _check_channels(channels)
-        return dataclasses.replace(base or cls(size, channels), **found)  # type: ignore[arg-type]
+        return dataclasses.replace(base or cls(size, channels), **stated)  # type: ignore[arg-type]
 
     @property
     def geometry(self) -> str:

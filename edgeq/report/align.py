@@ -12,65 +12,65 @@ from edgeq.report.text import say as _say
 LOSSES = {"ce": "cross-entropy", "margin": "margin"}
 
 
-def render(found: Aligned, console: Console) -> None:
+def render(aligned: Aligned, console: Console) -> None:
     """All of an alignment; what was not measured has no table."""
-    warn(console, found.warnings)
-    _say(console, f"{plain(found.target.file, 40)} on {found.runtime}", "bold")
-    if found.source:
-        _say(console, f"float: {plain(found.source.file, 60)}")
-    _say(console, f"{found.n} images of {plain(found.data, 50)}, seed {found.seed}")
-    _cosines(found, console)
-    _gradients(found, console)
-    if found.differences:
-        _differences(found, console)
-    for shift in found.shift:
-        _shift(shift, found, console)
-    if found.logit_variance:
-        _logits(found.logit_variance, console)
+    warn(console, aligned.warnings)
+    _say(console, f"{plain(aligned.target.file, 40)} on {aligned.runtime}", "bold")
+    if aligned.source:
+        _say(console, f"float: {plain(aligned.source.file, 60)}")
+    _say(console, f"{aligned.n} images of {plain(aligned.data, 50)}, seed {aligned.seed}")
+    _cosines(aligned, console)
+    _gradients(aligned, console)
+    if aligned.differences:
+        _differences(aligned, console)
+    for shift in aligned.shift:
+        _shift(shift, aligned, console)
+    if aligned.logit_variance:
+        _logits(aligned.logit_variance, console)
 
 
-def _cosines(found: Aligned, console: Console) -> None:
-    _title(console, f"Cosine of input gradients of the {LOSSES[found.objective]}, clean images, in pairs")
+def _cosines(aligned: Aligned, console: Console) -> None:
+    _title(console, f"Cosine of input gradients of the {LOSSES[aligned.objective]}, clean images, in pairs")
     _say(console, f"{'':36}{'mean [95 %]':19} median signs  rows apart", "dim")
-    for pair in found.cosines:
+    for pair in aligned.cosines:
         mean = _value(pair.mean) + _bounds(pair.interval)
         rest = f"{_value(pair.median):>6} {number(pair.signs, 2):>5} {pair.rows:>5} {pair.apart:>5}"
         _say(console, f"{pair.a:17} {pair.b:17} {mean:19} {rest}")
     _say(console, "signs: of components that are zero in neither, the share of one sign (chance .5)", "dim")
     _say(console, "apart: rows left out, because one of the two is exactly zero there", "dim")
-    noisy = [d for d in found.differences.values() if d.ceiling is not None]
+    noisy = [d for d in aligned.differences.values() if d.ceiling is not None]
     for pairs, ceiling in dict.fromkeys((d.params["pairs"], d.ceiling) for d in noisy):
-        _say(console, f"spsa: even of a linear loss, {pairs} pairs for {found.size:,} components give {number(ceiling)};", "dim")
+        _say(console, f"spsa: even of a linear loss, {pairs} pairs for {aligned.size:,} components give {number(ceiling)};", "dim")
         _say(console, "  two spsa estimates share their directions, and so that noise", "dim")
-    if any(d.control for d in found.differences.values()):
+    if any(d.control for d in aligned.differences.values()):
         _say(console, "spsa float, coordinate float: the same questions to the float network", "dim")
 
 
-def _gradients(found: Aligned, console: Console) -> None:
+def _gradients(aligned: Aligned, console: Console) -> None:
     _title(console, "Exactly zero")
     _say(console, f"{'':18}{'rows':>14} {'components':>11}", "dim")
-    for name, zero in found.gradients.items():
+    for name, zero in aligned.gradients.items():
         rows = f"{zero.rows.k} of {zero.rows.of}"
-        broken = f"  {zero.not_finite} rows hold no number" if zero.not_finite else ""
+        broken = f"  {zero.not_finite} rows contain no number" if zero.not_finite else ""
         _say(console, f"{name:18}{rows:>14} {share(zero.pixels):>11}{broken}")
 
 
-def _differences(found: Aligned, console: Console) -> None:
+def _differences(aligned: Aligned, console: Console) -> None:
     _title(console, "Finite differences on the pixel grid")
     _say(console, f"{'':18}{'step':>5} {'queries':>8} {'differences':>12} {'zero':>6} {'explode':>8} {'median':>8}", "dim")
-    for name, one in found.differences.items():
+    for name, one in aligned.differences.items():
         median = "-" if one.median_size is None else f"{one.median_size:.2g}"
         some = f"{one.params['step']:>5} {one.queries:>8} {compact(one.zero.of):>12} {share(one.zero):>6}"
         _say(console, f"{name:18}{some} {share(one.explode):>8} {median:>8}")
-    for reference in dict.fromkeys(d.reference for d in found.differences.values() if d.reference and not d.control):
-        large = share(found.gradients[reference].large)
-        _say(console, f"explode: above {found.explodes} times {reference}'s slope, the root mean square of a row's", "dim")
+    for reference in dict.fromkeys(d.reference for d in aligned.differences.values() if d.reference and not d.control):
+        large = share(aligned.gradients[reference].large)
+        _say(console, f"explode: above {aligned.explodes} times {reference}'s slope, the root mean square of a row's", "dim")
         _say(console, f"  components (float's for the float network); {large} of {reference}'s own are", "dim")
         _say(console, "median: of the sizes that are not zero, in that unit", "dim")
 
 
-def _shift(shift: Shift, found: Aligned, console: Console) -> None:
-    name = found.attack.name
+def _shift(shift: Shift, aligned: Aligned, console: Console) -> None:
+    name = aligned.attack.name
     _title(console, f"Value shift, layer by layer: {name} at {shift.pixels:g}/255 on {shift.crafted_on}, against clean images")
     adversarial, noise = shift.adversarial, shift.noise
     right = f"right: clean {share(shift.clean)}, {name} {share(adversarial.robust)}, uniform noise {share(noise.robust)}"
@@ -87,20 +87,20 @@ def _shift(shift: Shift, found: Aligned, console: Console) -> None:
     _say(console, "changed: the value before rounding differs; moved: the code does, too; swal.: it", "dim")
     _say(console, "  does not, a bucket swallowed it; flat: the activation itself did (ReLU)", "dim")
     if shift.unequal:
-        _say(console, f"simulated, and on {shift.unequal} images not with {found.runtime}'s answer: take with care", "bold red")
+        _say(console, f"simulated, and on {shift.unequal} images not with {aligned.runtime}'s answer: take with care", "bold red")
     else:
-        _say(console, f"simulated, with the answers of {found.runtime} on every image", "dim")
+        _say(console, f"simulated, with the answers of {aligned.runtime} on every image", "dim")
 
 
-def _logits(found: LogitVariance, console: Console) -> None:
+def _logits(aligned: LogitVariance, console: Console) -> None:
     _title(console, "Variance of an image's logits, mean over the images (B19 5.1.2)")
-    if found.ratio is None:
+    if aligned.ratio is None:
         _say(console, "not measured: the float network's logits do not vary")
         return
-    ratio = f"file / float {number(found.ratio)}{_bounds(found.interval)}"
-    _say(console, f"float {found.of_float:.4g}, file {found.of_file:.4g}; {ratio}")
-    if found.apart:
-        _say(console, f"{found.apart} images are left out: their logits do not vary, or are no numbers", "dim")
+    ratio = f"file / float {number(aligned.ratio)}{_bounds(aligned.interval)}"
+    _say(console, f"float {aligned.of_float:.4g}, file {aligned.of_file:.4g}; {ratio}")
+    if aligned.apart:
+        _say(console, f"{aligned.apart} images are left out: their logits do not vary, or are no numbers", "dim")
 
 
 def _title(console: Console, text: str) -> None:

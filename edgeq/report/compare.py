@@ -14,17 +14,17 @@ from edgeq.report.text import say as _say
 HOW = {"kept": "kept by the interpreter, with equal answers", "simulated": "simulated, with equal answers"}
 
 
-def render(found: Comparison, console: Console) -> None:
+def render(comparison: Comparison, console: Console) -> None:
     """All of a comparison, to the verdicts of its gates."""
-    warn(console, found.warnings)
-    for name, side in found.sides.items():
+    warn(console, comparison.warnings)
+    for name, side in comparison.sides.items():
         _say(console, f"{name}  {plain(side.file, 50)} on {side.runtime}", "bold")
-    _say(console, f"{found.n} images of {plain(found.data, 50)}, seed {found.seed}")
+    _say(console, f"{comparison.n} images of {plain(comparison.data, 50)}, seed {comparison.seed}")
     _say(console)
-    clean = found.clean
+    clean = comparison.clean
     rows: tuple[tuple[str, Clean | Noise], ...] = (
         ("clean", clean),
-        (f"noise of {found.pixels:.4g} px" + " l2" * (found.norm == "l2"), found.noise),
+        (f"noise of {comparison.pixels:.4g} px" + " l2" * (comparison.norm == "l2"), comparison.noise),
     )
     _say(console, f"{'accuracy':18} {'A [95 %]':17} {'B [95 %]':17} right only: A    B      p", "dim")
     for name, figures in rows:
@@ -36,30 +36,30 @@ def render(found: Comparison, console: Console) -> None:
     _say(console)
     _say(console, _scores(clean.scores))
     _say(console)
-    crafted = [(f"crafted on {made.crafted_on}", made.ties) for made in found.adversarial]
+    crafted = [(f"crafted on {made.crafted_on}", made.ties) for made in comparison.adversarial]
     _say(console, f"{'ties at the top':18} {'A':17} B", "dim")
     for name, ties in (*((name, figures.ties) for name, figures in rows), *crafted):
         _say(console, f"{name:18} {share(ties['A']):17} {share(ties['B'])}")
     counted = clean.with_ties
     _say(console, f"clean accuracy if each tie with the true class were right: {share(counted['A'])}, {share(counted['B'])}", "dim")
-    if found.adversarial:
-        _adversarial(found, console)
-    render_layers(found.layers, console)
-    if found.gates:
+    if comparison.adversarial:
+        _adversarial(comparison, console)
+    render_layers(comparison.layers, console)
+    if comparison.gates:
         _say(console)
-    for gate in found.gates:
+    for gate in comparison.gates:
         verdict = "met" if gate.met else "NOT MET"
         text = f"--{gate.gate.replace('_', '-')} {gate.limit:g}: {verdict} ({gate.value:.4g})"
         _say(console, text, "" if gate.met else "bold red")
 
 
-def _adversarial(found: Comparison, console: Console) -> None:
+def _adversarial(comparison: Comparison, console: Console) -> None:
     _say(console)
-    radius = in_words(found.norm, found.eps, found.pixels)
-    title = f"Adversarial examples of each, shown to both: {found.attack.name if found.attack else ''} at {radius}"
+    radius = in_words(comparison.norm, comparison.eps, comparison.pixels)
+    title = f"Adversarial examples of each, shown to both: {comparison.attack.name if comparison.attack else ''} at {radius}"
     _say(console, title[:80], "bold")
     _say(console, f"{'crafted on':11}{'robust on A':17} {'robust on B':17} stands only: A    B      p differ", "dim")
-    for made in found.adversarial:
+    for made in comparison.adversarial:
         line = _pair(made.robust_accuracy, made.mcnemar)
         _say(console, f"{made.crafted_on:11}{line}   {share(made.flips):>4}")
 

@@ -81,8 +81,8 @@ def _flat(value: Any) -> str:
 
 def _moment(value: Any) -> str:
     """``2026-11-20 23:47 UTC`` of an ISO time; anything else as it is."""
-    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\+00:00", str(value))
-    return f"{found[1]} {found[2]} UTC" if found else text.plain(value, 40)
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\+00:00", str(value))
+    return f"{match[1]} {match[2]} UTC" if match else text.plain(value, 40)
 
 
 def _breakable(name: str) -> Any:

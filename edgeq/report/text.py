@@ -30,7 +30,7 @@ def say(console: Console, text: str = "", style: str = "") -> None:
 
 
 def warn(console: Console, warnings: Iterable[str]) -> None:
-    """Above all figures: sentences that take the worth from them."""
+    """Above all figures: sentences that invalidate them."""
     for sentence in warnings:
         for part in Text(plain("WARNING: " + sentence, 1000)).wrap(console, min(console.width, 80)):
             say(console, part.plain.rstrip(), "bold red")

@@ -119,7 +119,7 @@ def _refuse_log_mode(path: Path, file: BinaryIO) -> None:
 
 def _copy(path: Path, file: BinaryIO) -> bytes | None:
     """The last commit, with no writer about; None while one lives, whose own journal it is."""
-    if not _lock(file.fileno(), exclusive=False):  # held until the file is closed
+    if not _lock(file.fileno(), exclusive=False):  # kept until the file is closed
         if path.with_name(path.name + "-wal") in _neighbours(path):
             raise _foreign(path, "-wal")
         return None
@@ -175,10 +175,10 @@ def _plain(path: Path, journal: Path, most: int) -> bytes:
     except OSError:
         raise _foreign(path, "-journal") from None
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
             raise _foreign(path, "-journal")
         with os.fdopen(descriptor, "rb", closefd=False) as stream:
-            return stream.read(found.st_size)
+            return stream.read(status.st_size)
     finally:
         os.close(descriptor)

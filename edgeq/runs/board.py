@@ -30,7 +30,7 @@ from edgeq.runs.store import Run
 from edgeq.targets.spec import KERAS, TargetSpec, short
 
 ENGINE = "answers.csv"
-CHUNK = 256  # images held at once
+CHUNK = 256  # images in memory at once
 _C_TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "float32": "float"}
 
 README = """# Inputs for a device
@@ -64,12 +64,12 @@ def pack(run: Run, directory: Path, target: str | None = None, header: int = 16)
         with scratch(directory.parent) as folder:
             begun, work = True, folder / "pack"
             work.mkdir()
-            found = _write(run, work, record, codes, header)
+            index = _write(run, work, record, codes, header)
             os.replace(work, directory)
     except OSError as error:
         advice = "nothing was kept, make room and try again" if begun else "choose another place with -o"
         raise EdgeqError(f"{directory}: cannot be written ({error.strerror}); {advice}") from None
-    return found
+    return index
 
 
 def _codes(run: Run, target: str | None) -> tuple[RunTarget, PixelCodes]:
@@ -113,14 +113,14 @@ def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, header: i
             listed.append({"cell": cell.cell, **facts, "file": name, "images": len(index), "sha256": digest.hexdigest()})
     _header(work / "images.h", first[:header], size // codes.table.itemsize, codes)
     h, w, c = run.shape
-    found = {
+    written = {
         "format": 1,
         "run": run.path.name,
         "target": record.id,
         "input": {"shape": [h, w, c], "dtype": str(codes.table.dtype), "bytes": size, "codes": codes.describe()},
         "cells": listed,
     }
-    (work / "index.json").write_text(json.dumps(found, indent=2) + "\n")
+    (work / "index.json").write_text(json.dumps(written, indent=2) + "\n")
     facts = {
         "described": codes.describe(),
         "count": math.prod(run.shape),
@@ -129,7 +129,7 @@ def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, header: i
         "header": len(first[:header]),
     }
     (work / "README.md").write_text(README.format(run=printable(run.path.name), target=printable(record.id), h=h, w=w, c=c, **facts))
-    return found
+    return written
 
 
 def _file_name(cell: Cell) -> str:
@@ -233,7 +233,7 @@ def _read(run: Run, stream: TextIO, where: str) -> tuple[dict[int, dict[int, Any
                 raise EdgeqError(f"{at}: label {label} is out of range; classes are 0 to {(classes or 2**31) - 1}")
             cells[cell][row] = label
     if not cells:
-        raise EdgeqError(f"{where}: holds no answers")
+        raise EdgeqError(f"{where}: contains no answers")
     return cells, len(scores)
 
 

@@ -171,7 +171,7 @@ def parse(text: Any) -> Any:
 def an_object(text: Any) -> dict[str, Any] | None:
     value = parse(text)
     if value is not None and not isinstance(value, dict):
-        raise ValueError("a record holds no JSON object")
+        raise ValueError("a record contains no JSON object")
     return value
 
 

@@ -1,4 +1,4 @@
-"""A run that a command keeps where it was told to, or nowhere: begun, or gone on with when the same is asked again."""
+"""A run that a command keeps where the user asked for it, or nowhere: begun, or gone on with when the same is asked again."""
 
 from __future__ import annotations
 

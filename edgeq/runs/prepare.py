@@ -125,7 +125,7 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Imag
     dataset = open_data(plan, first.signature.classes, classes, given)
     index = data.sample(dataset, plan.n, plan.seed) if given is None else np.arange(len(given))
     if not len(index):
-        raise EdgeqError(f"{plan.data}: holds no image to sample")
+        raise EdgeqError(f"{plan.data}: contains no image to sample")
     labels = dataset.labels[index]
     notes += dataset.notes
     if plan.n is not None and len(index) < plan.n:

@@ -279,14 +279,14 @@ class Reader:
         out = np.empty((len(idx), *self.shape), np.uint8)
         with self._errors():
             for k, i in enumerate(np.asarray(idx).tolist()):
-                found = self._db.execute(sql, (*args, i)).fetchone()
-                if found is None:
+                row = self._db.execute(sql, (*args, i)).fetchone()
+                if row is None:
                     raise self._damaged(f"row {i} is missing")
-                out[k] = np.frombuffer(unpack(found[0], out[k].nbytes), np.uint8).reshape(self.shape)
+                out[k] = np.frombuffer(unpack(row[0], out[k].nbytes), np.uint8).reshape(self.shape)
         return out
 
     def images(self, idx: np.ndarray) -> np.ndarray:
-        """``(m, h, w, c) uint8``: the clean images. Ask in chunks: only these are held in memory."""
+        """``(m, h, w, c) uint8``: the clean images. Ask in chunks: only these are in memory."""
         return self._images("SELECT image FROM rows WHERE idx = ?", (), idx)
 
     def candidates(self, cell: int, idx: np.ndarray) -> np.ndarray:
@@ -308,8 +308,8 @@ class Reader:
                 raise ValueError("a number of classes makes no sense")
             out = np.empty((len(idx), classes), np.dtype(signature.output.dtype))
             for k, i in enumerate(np.asarray(idx).tolist()):
-                found = self._db.execute(sql, (cell, target, i)).fetchone()
-                if found is None or found[0] is None:
+                row = self._db.execute(sql, (cell, target, i)).fetchone()
+                if row is None or row[0] is None:
                     return None
-                out[k] = np.frombuffer(unpack(found[0], out[k].nbytes), out.dtype)
+                out[k] = np.frombuffer(unpack(row[0], out[k].nbytes), out.dtype)
             return out

@@ -213,8 +213,8 @@ class Run(Reader):
                 queries = 0 if batch.queries is None else batch.queries
                 loss = np.nan if batch.loss is None else batch.loss
                 self.add_candidates(batch.cell, batch.index, batch.candidates, batch.clean, queries, loss)
-            for clamp, told in batch.diagnostics.items():
-                self._write("INSERT OR REPLACE INTO diagnostics VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _diagnostics(batch, clamp, told))
+            for clamp, diagnostics in batch.diagnostics.items():
+                self._write("INSERT OR REPLACE INTO diagnostics VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _diagnostics(batch, clamp, diagnostics))
             for target, answer in batch.answers.items():
                 self.add_answers(batch.cell, target, batch.index, answer, labels[batch.index])
 
@@ -233,7 +233,7 @@ class Run(Reader):
             self._write("DELETE FROM targets WHERE id = ?", [(name,)])
 
 
-def _diagnostics(batch: Batch, clamp: str, told: Diagnostics) -> Iterator[tuple[Any, ...]]:
+def _diagnostics(batch: Batch, clamp: str, diagnostics: Diagnostics) -> Iterator[tuple[Any, ...]]:
     """A row each: what was zero of the first gradient, or of the differences of scores, and of how many; queries to the first success;
     the losses."""
     nothing = [None] * len(batch.index)
@@ -241,9 +241,9 @@ def _diagnostics(batch: Batch, clamp: str, told: Diagnostics) -> Iterator[tuple[
     def column(values: np.ndarray | None) -> list[Any]:
         return nothing if values is None else values.tolist()
 
-    size = None if batch.clean is None or told.zero_pixels is None else batch.clean[0].size
-    zero, of = (told.zero_pixels, [size] * len(nothing)) if size else (told.zero_differences, column(told.differences))
-    traces = nothing if told.trace is None else [pack(trace.astype(np.float32)) for trace in told.trace]
-    evaluations = nothing if told.trace is None else [told.trace.shape[1]] * len(nothing)
-    rows = zip(batch.index.tolist(), column(zero), of, column(told.first), evaluations, traces, strict=True)
+    size = None if batch.clean is None or diagnostics.zero_pixels is None else batch.clean[0].size
+    zero, of = (diagnostics.zero_pixels, [size] * len(nothing)) if size else (diagnostics.zero_differences, column(diagnostics.differences))
+    traces = nothing if diagnostics.trace is None else [pack(trace.astype(np.float32)) for trace in diagnostics.trace]
+    evaluations = nothing if diagnostics.trace is None else [diagnostics.trace.shape[1]] * len(nothing)
+    rows = zip(batch.index.tolist(), column(zero), of, column(diagnostics.first), evaluations, traces, strict=True)
     return ((batch.cell, idx, clamp, *rest) for idx, *rest in rows)

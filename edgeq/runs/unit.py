@@ -71,8 +71,8 @@ def _by_queries(task: Task, bench: Bench, index: np.ndarray) -> Iterator[Batch]:
     assert cell.threat is not None
     target = bench.seen(cell.crafted_on, cell.access)
     for done in scheduler.run(task.attack, target, task.rows, task.images, cell.threat, task.seed, task.max_queries, goal=cell.goal):
-        clean, told = task.images(done.index), {"": done.diagnostics}
-        yield Batch(cell.cell, index[done.index], done.candidates, clean, done.queries, done.margin, told)
+        clean, diagnostics = task.images(done.index), {"": done.diagnostics}
+        yield Batch(cell.cell, index[done.index], done.candidates, clean, done.queries, done.margin, diagnostics)
 
 
 def _at_once(task: Task, bench: Bench, index: np.ndarray) -> Batch:
@@ -85,5 +85,5 @@ def _at_once(task: Task, bench: Bench, index: np.ndarray) -> Batch:
     kept = worst(made, judge, task.rows.labels, cell.goal)
     shown = (spec.id for spec in bench.specs.values() if spec.derived == "before-grid" and spec.members == (cell.crafted_on,))
     floats = {id: sources[""].answer_float(made[0].iterates) for id in shown}
-    told = {clamp: one.diagnostics for clamp, one in zip(sources, made, strict=True)}
-    return Batch(cell.cell, index, kept.candidates, clean, np.zeros(len(index), np.int64), kept.loss, told, floats)
+    diagnostics = {clamp: one.diagnostics for clamp, one in zip(sources, made, strict=True)}
+    return Batch(cell.cell, index, kept.candidates, clean, np.zeros(len(index), np.int64), kept.loss, diagnostics, floats)

@@ -124,8 +124,8 @@ def integer_kernels(path: str | Path, timeout: float = START) -> tuple[dict[str,
 
     Ops that only move or convert data are in neither.
     """
-    found = _asked("ort", path, timeout, None, measure=True)["measured"]
-    return found["integer"], found["float"]
+    counts = _asked("ort", path, timeout, None, measure=True)["measured"]
+    return counts["integer"], counts["float"]
 
 
 def check_name(name: str) -> str:

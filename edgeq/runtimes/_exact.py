@@ -52,11 +52,11 @@ def _call(graph: Graph, op: Op) -> Call:
 
 def steps(graph: Graph) -> list[Step]:
     """One function an op, from input arrays to the output array, as :func:`edgeq.integer.simulate.plan` gives them, but faster."""
-    found = []
+    kernels = []
     for op, slow in zip(graph.ops, plan(graph, RUNTIME), strict=True):
         call = _call(graph, op)
-        found.append(_linear(call) or _table(call) or slow)
-    return found
+        kernels.append(_linear(call) or _table(call) or slow)
+    return kernels
 
 
 def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int, threads: int) -> Lanes:

@@ -10,8 +10,8 @@ from edgeq.integer.model import Model
 
 def layout_of(model: Model) -> str:
     """``nhwc`` or ``nchw``."""
-    found = classifier.image_layout(model.tensors[model.inputs[0]].shape)
-    return found[1] if found else "nhwc"
+    layout = classifier.image_layout(model.tensors[model.inputs[0]].shape)
+    return layout[1] if layout else "nhwc"
 
 
 def as_images(tensor: np.ndarray, image: tuple[int, ...], layout: str) -> np.ndarray:

@@ -27,13 +27,13 @@ def signature_of(model: models.Model, output: str | None) -> Signature:
 
 
 def _kind(model: models.Model, output: str | None) -> Kind:
-    found = classifier.output_kind(model)
+    guessed = classifier.output_kind(model)
     is_label = model.tensors[model.outputs[0]].dtype in ("int32", "int64")
-    if output is None and found is None:
+    if output is None and guessed is None:
         raise EdgeqError(
-            f"{model.path}: what its output means cannot be told from the graph; pass --output probs, --output logits or --output label"
+            f"{model.path}: the graph does not say what its output means; pass --output probs, --output logits or --output label"
         )
-    kind = output or found
+    kind = output or guessed
     if (kind == "label") != is_label:
         what = "a label" if is_label else "one score a class"
         raise EdgeqError(f"{model.path}: returns {what}, so --output {kind} does not fit")

@@ -33,7 +33,7 @@ SLACK = 4
 CPU = 2.0  # seconds of processor time that an answer may take, and FACTOR times what its images took when the file was opened
 FACTOR = 20
 TICK = 1.0  # seconds; a longer wait was this process's own: it was stopped, or the machine slept
-PACE, FASTER = 0.2, 4  # seconds of answers that are worth a message: a fast file is asked for up to so many batches at once
+PACE, FASTER = 0.2, 4  # seconds of answers that one message may ask for: of a fast file, up to so many batches
 NOISE = 2**14  # bytes of an interpreter's chatter that are kept
 
 # signals that come from outside; any other is the interpreter's own doing

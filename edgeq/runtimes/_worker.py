@@ -1,4 +1,4 @@
-"""The far side of a worker: holds the interpreters of one file, within limits, and answers until it is closed.
+"""The far side of a worker: contains the interpreters of one file, within limits, and answers until it is closed.
 
 Started as ``python -m edgeq.runtimes._worker LIFE [MEMORY]`` with two inherited descriptors: a pipe whose other end closes when this
 process shall die, and memory for images and raw outputs. Each request is one line of JSON on stdin, each reply one on stdout:

@@ -30,7 +30,7 @@ _ENGINE = "tflite_micro.python.tflite_micro.runtime"
 
 @dataclass(frozen=True)
 class TFLM(Runtime):
-    """One lane a process; refusals are told on stderr only."""
+    """One lane a process; refusals are printed on stderr only."""
 
     name = "tflm"
     forms = (".tflite",)

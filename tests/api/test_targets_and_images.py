@@ -64,9 +64,9 @@ def test_what_cannot_be_opened_is_said(model: Path, tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
-    "nan": (np.full((2, 8, 8, 1), np.nan), Y[:2], {}, "holds NaN or infinity"),
-    "float": (X / 255, Y, {}, "holds float64; give pixels as uint8"),
-    "wide": (X.astype(np.int32), Y, {}, "holds int32; give pixels as uint8"),
+    "nan": (np.full((2, 8, 8, 1), np.nan), Y[:2], {}, "contains NaN or infinity"),
+    "float": (X / 255, Y, {}, "contains float64; give pixels as uint8"),
+    "wide": (X.astype(np.int32), Y, {}, "contains int32; give pixels as uint8"),
     "text": (["a"], Y[:1], {}, "give pixels as uint8"),
     "shape": (X[0], Y[:1], {}, "labels in y"),
     "flat": (X.reshape(6, 64), Y, {}, r"has shape \(6, 64\)"),

@@ -172,7 +172,7 @@ def test_rows_of_the_wanted_class_are_shown_once_and_kept_clean():
 
 
 def test_a_goal_that_an_attack_cannot_serve_is_refused_before_anything_is_asked():
-    with pytest.raises(ValueError, match="Untargetable cannot be told which class to reach, so the goal class:2 is beyond it"):
+    with pytest.raises(ValueError, match="Untargetable has no targeted form, so it cannot pursue the goal class:2"):
         scheduler.run(Untargetable(SCRIPT), None, None, None, None, 0, goal=Goal("class", 2))
 
 

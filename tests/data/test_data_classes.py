@@ -149,6 +149,6 @@ def test_names_from_files(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     assert read_names(tmp_path / "names.txt") == ("background", "tench, Tinca tinca")
     assert read_names(tmp_path / "names.json") == ("a", "b")
-    for name, message in (("bad.json", "JSON list"), ("empty.txt", "holds no class names"), ("none.txt", "cannot be read")):
+    for name, message in (("bad.json", "JSON list"), ("empty.txt", "contains no class names"), ("none.txt", "cannot be read")):
         with pytest.raises(EdgeqError, match=message):
             read_names(tmp_path / name)

@@ -194,8 +194,8 @@ def test_flipped_bytes_of_a_pickle_give_a_dictionary_or_a_sentence(flips: list[t
     [
         (PIXELS[:, :3000], LABELS, "3,072 bytes"),
         (PIXELS, LABELS[:-1], "12 images and 11 labels"),
-        (PIXELS, [10, *LABELS[1:]], "holds the label 10"),
-        (PIXELS, [-1, *LABELS[1:]], "holds the label -1"),
+        (PIXELS, [10, *LABELS[1:]], "contains the label 10"),
+        (PIXELS, [-1, *LABELS[1:]], "contains the label -1"),
     ],
 )
 def test_cifar10_with_wrong_content(tmp_path: Path, pixels: np.ndarray, labels: list[int], message: str) -> None:
@@ -204,7 +204,7 @@ def test_cifar10_with_wrong_content(tmp_path: Path, pixels: np.ndarray, labels: 
 
 
 def test_cifar10_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(EdgeqError, match="holds no test_batch"):
+    with pytest.raises(EdgeqError, match="contains no test_batch"):
         data.open(f"cifar10:{tmp_path}")
     with pytest.raises(EdgeqError, match="there is no file or folder"):
         data.open(f"cifar10:{tmp_path / 'none'}")
@@ -258,20 +258,20 @@ def test_svhn_counts_ten_as_zero(tmp_path: Path, compress: bool, kind: type) -> 
     assert opened.labels.tolist() == [0, 1, 2, 3, 4, 5, 9, 0, 7]
     assert all((opened.image(i) == CROPS[..., i]).all() for i in range(9))
     assert len(data.open(f"svhn:{tmp_path / 'test_32x32.mat'}")) == 9
-    with pytest.raises(EdgeqError, match=r"holds no train_32x32\.mat"):
+    with pytest.raises(EdgeqError, match=r"contains no train_32x32\.mat"):
         data.open(f"svhn:{tmp_path}", "train")
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"X": CROPS, "y": DIGITS + 1}, "holds the label 11"),
-        ({"X": CROPS, "y": DIGITS - 2}, "holds the label -1"),
+        ({"X": CROPS, "y": DIGITS + 1}, "contains the label 11"),
+        ({"X": CROPS, "y": DIGITS - 2}, "contains the label -1"),
         ({"X": CROPS, "y": DIGITS[:5]}, "9 images and 5 labels"),
         ({"X": CROPS, "y": DIGITS * 0.3}, "is not a whole number"),
         ({"X": CROPS[:16], "y": DIGITS}, r"X has shape \(16, 32, 3, 9\)"),
         ({"X": CROPS.astype(np.float32), "y": DIGITS}, "float32"),
-        ({"X": CROPS}, "holds no X and y"),
+        ({"X": CROPS}, "contains no X and y"),
     ],
 )
 def test_svhn_with_wrong_content(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
@@ -356,7 +356,7 @@ NAN = np.where(np.arange(6)[:, None, None, None] == 4, np.nan, X / 255)
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": NAN, "labels": Y}, "image 4 holds NaN"),
+        ({"images": NAN, "labels": Y}, "image 4 contains NaN"),
         ({"images": X / 127.5 - 1, "labels": Y}, "values run from -"),
         ({"images": X.astype(np.int16) + 1, "labels": Y}, "to 256"),
         ({"images": X, "labels": Y + 0.5}, "is not a whole number"),
@@ -368,7 +368,7 @@ NAN = np.where(np.arange(6)[:, None, None, None] == 4, np.nan, X / 255)
         ({"images": X.reshape(6, -1), "labels": Y}, "give \\(n, h, w\\)"),
         ({"images": np.array([1, "a"], object), "labels": Y}, "object"),
         ({"images": np.array(["a"]), "labels": Y}, "not numbers"),
-        ({"x": X}, "holds no x_test and y_test"),
+        ({"x": X}, "contains no x_test and y_test"),
     ],
 )
 def test_npz_with_wrong_content(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:

@@ -167,7 +167,7 @@ def test_a_zip_with_a_link(tmp_path: Path) -> None:
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
         archive.writestr(link, "/etc/passwd")
-    with pytest.raises(EdgeqError, match="holds the link"):
+    with pytest.raises(EdgeqError, match="contains the link"):
         data.open(f"zip:{tmp_path / 'd.zip'}")
 
 
@@ -196,7 +196,7 @@ def test_a_zip_with_a_damaged_member(tmp_path: Path) -> None:
         ("zip:", "write zip:PATH"),
         ("zip:{}/text.zip", "is not a zip file"),
         ("folder:{}/none", "there is no folder"),
-        ("folder:{}/empty", "holds no images"),
+        ("folder:{}/empty", "contains no images"),
         ("folder:{}/flat", "in no class folders"),
         ("digts", "did you mean digits"),
     ],

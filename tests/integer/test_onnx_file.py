@@ -75,4 +75,4 @@ def test_random_numbers_are_found_at_any_depth_and_refused() -> None:
     proto.graph.node.append(body.node[0])
     model = onnx_file.parse(proto.SerializeToString(), "m.onnx")
     assert model.restless == ("RandomNormal",)
-    assert "holds RandomNormal: its answer to an image depends on chance" in classifier.classifier_problem(model)
+    assert "contains RandomNormal: its answer to an image depends on chance" in classifier.classifier_problem(model)

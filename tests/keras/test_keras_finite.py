@@ -53,7 +53,7 @@ def damaged(tmp_path_factory, digits):
 @pytest.mark.parametrize("mode", MODES)
 def test_no_training_starts_from_damaged_weights(mode, damaged, tmp_path) -> None:
     for path in damaged.values():
-        with pytest.raises(EdgeqError, match=rf"{path.name}: its weights are damaged, \S+/moving_mean holds NaN or infinity"):
+        with pytest.raises(EdgeqError, match=rf"{path.name}: its weights are damaged, \S+/moving_mean contains NaN or infinity"):
             run("digits_cnn", quant=mode, start=str(path), width=0.25, epochs=1, n=100, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -64,7 +64,7 @@ def test_a_weight_that_is_not_finite_ends_the_training_whatever_the_loss(mode, d
     if mode != "float":
         model = train.quantise(model, digits[0], 0) if mode == "tfmot:int8" else train.lower(model, parse(mode), "int8", digits[0], 0)
     name = hidden(model)
-    with pytest.raises(EdgeqError, match=f"diverged in epoch 1: ({name} holds NaN or infinity|its loss is not finite); lower --rate"):
+    with pytest.raises(EdgeqError, match=f"diverged in epoch 1: ({name} contains NaN or infinity|its loss is not finite); lower --rate"):
         train.fit(model, *digits, train.Fit(epochs=3), 0)
 
 
@@ -87,7 +87,7 @@ def test_a_loss_that_is_not_finite_is_told_from_a_validation_loss() -> None:
 def test_damaged_weights_are_neither_saved_nor_exported_nor_restored(damaged, digits, tmp_path) -> None:
     model = network()
     name = hidden(model)
-    with pytest.raises(EdgeqError, match=f"net.keras: the training failed, {name} holds NaN or infinity"):
+    with pytest.raises(EdgeqError, match=f"net.keras: the training failed, {name} contains NaN or infinity"):
         train.save(model, tmp_path / "net.keras", digits[0])
     assert not (tmp_path / "net.keras").exists()
     for path in damaged.values():

@@ -270,7 +270,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     model = sequential(tf.keras)
     model.layers[-1].bias.assign([np.nan] * 5)
     model.save(tmp_path / "model.keras")
-    refused(tmp_path / "model.keras", "damaged, .* holds NaN or infinity")
+    refused(tmp_path / "model.keras", "damaged, .* contains NaN or infinity")
 
 
 def test_without_tensorflow_there_is_a_sentence() -> None:

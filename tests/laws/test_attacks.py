@@ -145,7 +145,7 @@ def test_a_wanted_class_is_served_or_refused(name):
     if not plugins.load(plugins.ATTACKS, name).targeted:
         value = small(name)
         for refused in (lambda: attack(name, threat, rows, clean, goal=goal), lambda: value.start(clean, rows, threat, 0, goal)):
-            with pytest.raises(ValueError, match="cannot be told which class to reach, so the goal class:2 is beyond it"):
+            with pytest.raises(ValueError, match="has no targeted form, so it cannot pursue the goal class:2"):
                 refused()
         return
     before = goal.reached(target.answer(clean), rows.labels)

@@ -199,7 +199,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("width", [390, 1200])
 def test_it_renders_in_chromium_without_console_errors_or_sideways_scrolling(tmp_path, width):
-    # a page of our own frames the report at the given width and measures it; the report itself holds no script
+    # a page of our own frames the report at the given width and measures it; the report itself contains no script
     html = page(make_run(tmp_path / "a.sqlite", n=40))
     encoded = base64.b64encode(html.encode()).decode()
     (tmp_path / "frame.html").write_text(FRAME.replace("WIDTH", str(width)).replace("PAGE", encoded))

@@ -56,7 +56,7 @@ def test_eighty_columns_and_all_that_matters() -> None:
     assert "-.123 [-1.00 -.111]" in text
     assert "on 7 images not with litert-reference's answer" in text
     assert "50000 pairs for 150,528 components give .123" in text
-    assert "3 rows hold no number" in text
+    assert "3 rows contain no number" in text
     assert "1 images are left out" in text
     assert "explode: above 10 times file through's slope" in text
     assert "float's slope" not in text  # a control's reference is said beside it

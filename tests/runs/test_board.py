@@ -110,7 +110,7 @@ def test_scores_are_judged_strictly_and_missing_rows_are_said(path, tmp_path):
         ([("id", "label")], "first line must name"),
         ([("id", "cell", "label", "score_0")], "first line must name"),
         ([("id", "cell", "score_0", "score_2")], "score_0 to score_9"),
-        ([("id", "cell", "label")], "holds no answers"),
+        ([("id", "cell", "label")], "contains no answers"),
         ([("id", "cell", "label"), ("ID", 0, 12)], "line 2: label 12 is out of range; classes are 0 to 9"),
         ([("id", "cell", "label"), ("ID", 0, -1)], "out of range"),
         ([("id", "cell", "label"), ("ID", 0, "cat")], "'cat' is no whole number"),

@@ -90,13 +90,13 @@ def _overlap(a: Steps, b: Steps) -> Steps:
 
 def bounds(r: Reader, op: models.Op) -> tuple[float, float]:
     """What a Relu or Clip lets pass."""
-    found = [0.0 if op.name == "Relu" else -math.inf, math.inf]
+    bounds = [0.0 if op.name == "Relu" else -math.inf, math.inf]
     for i, name in enumerate(("min", "max")):
         if name in op.options:
-            found[i] = float(op.options[name])
+            bounds[i] = float(op.options[name])
         elif len(op.inputs) > i + 1 and op.inputs[i + 1] >= 0:
-            found[i] = float(r.constant(op.inputs[i + 1]).reals().reshape(-1)[0])
-    return found[0], found[1]
+            bounds[i] = float(r.constant(op.inputs[i + 1]).reals().reshape(-1)[0])
+    return bounds[0], bounds[1]
 
 
 def idle(steps: Steps, low: float, high: float) -> bool:

@@ -117,12 +117,12 @@ def _check_messages(data: bytes, model: Any) -> None:
             tag, at = varint(at)
             if tag & 7 == 2:
                 length, at = varint(at)
-                if (found := inner.get(tag >> 3)) is not None:
+                if (nested := inner.get(tag >> 3)) is not None:
                     count += 1
                     if count > MAX_MESSAGES:
                         raise ValueError("too many messages")
                     if length:
-                        todo.append((at, at + length, found))
+                        todo.append((at, at + length, nested))
                 at += length
             elif tag & 7 == 0:
                 _, at = varint(at)

@@ -111,7 +111,7 @@ def pool(r: Reader, op: models.Op, x: int, kind: str, steps: Steps | None, **mor
     kernel = tuple(op.options.get("kernel_shape", ()))
     inner, options = window(r, op, x, kernel)
     padded = inner != x and not op.options.get("count_include_pad", 0)
-    lowest = (held := r.steps(x)) is not None and held.zero == limits(held.dtype)[0]
+    lowest = (given := r.steps(x)) is not None and given.zero == limits(given.dtype)[0]
     if padded and not (kind == "max_pool" and lowest):
         raise UnfitError("its pads are not those of TensorFlow")
     if kind == "average_pool" and options["padding"] == "same" and op.options.get("count_include_pad", 0):

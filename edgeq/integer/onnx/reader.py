@@ -47,9 +47,9 @@ class Reader:
         if t.dtype not in ("int8", "uint8", "float32") or len(t.shape) < 2 or t.shape[0] != 1:
             raise UnfitError(f"{t.dtype} of shape {t.shape} is no batch of images")
         shape, axes = t.shape[1:], tuple(range(len(t.shape) - 1))
-        found = classifier.image_layout(t.shape)
-        if found is not None and found[1] == "nchw":
-            shape, axes = found[0], IMAGE
+        layout = classifier.image_layout(t.shape)
+        if layout is not None and layout[1] == "nchw":
+            shape, axes = layout[0], IMAGE
         steps = None if t.dtype == "float32" else self.label(index, t.dtype)
         self.values[index] = Value(self.tensor(t.name, shape, steps), axes, steps is None)
 
@@ -96,8 +96,8 @@ class Reader:
 
     def only_reader(self, index: int) -> models.Op | None:
         """The op that alone reads a value which is not the output too."""
-        found = self.readers[index]
-        return self.model.ops[found[0]] if len(found) == 1 and index not in self.model.outputs else None
+        readers = self.readers[index]
+        return self.model.ops[readers[0]] if len(readers) == 1 and index not in self.model.outputs else None
 
     def label(self, index: int, dtype: str) -> Steps:
         """The quantisation of codes that no op beside them states."""

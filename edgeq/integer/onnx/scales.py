@@ -53,7 +53,7 @@ def labels(r: Reader) -> dict[int, Steps]:
 
     A DequantizeLinear and QuantizeLinear of one scale that only change the type move codes too, and their scale is often just 1.
     """
-    ops, found, last = r.model.ops, dict[int, Steps](), dict[int, Steps]()
+    ops, scales, last = r.model.ops, dict[int, Steps](), dict[int, Steps]()
     links: dict[int, list[tuple[int, int]]] = defaultdict(list)
 
     def note(where: dict[int, Steps], index: int, op: models.Op, scale: int, zero: int) -> None:
@@ -75,26 +75,26 @@ def labels(r: Reader) -> dict[int, Steps]:
             shift = None if before is None else recode(r, before, op)
             if before is not None and shift is not None:
                 link(before.inputs[0], op.outputs[0], shift)
-            note(found if shift is None else last, op.outputs[0], op, 1, 2)
+            note(scales if shift is None else last, op.outputs[0], op, 1, 2)
         elif op.name == "DequantizeLinear":
             reader = r.only_reader(op.outputs[0])
             shift = None if reader is None or reader.name != "QuantizeLinear" else recode(r, op, reader)
-            note(found if shift is None else last, op.inputs[0], op, 1, 2)
+            note(scales if shift is None else last, op.inputs[0], op, 1, 2)
         elif (places := joined(op)) is not None:
             for i in places[0]:
-                note(found, op.inputs[i], op, i + 1, i + 2)
-            note(found, op.outputs[0], op, *places[1])
-    for known in (found, last):
+                note(scales, op.inputs[i], op, i + 1, i + 2)
+            note(scales, op.outputs[0], op, *places[1])
+    for known in (scales, last):
         for index, steps in [*known.items()]:
-            found.setdefault(index, steps)
+            scales.setdefault(index, steps)
             todo = [index]
             while todo:
                 here = todo.pop()
                 for other, shift in links[here]:
-                    if other not in found:
-                        found[other] = replace(found[here], zero=found[here].zero + shift)
+                    if other not in scales:
+                        scales[other] = replace(scales[here], zero=scales[here].zero + shift)
                         todo.append(other)
-    return found
+    return scales
 
 
 def recode(r: Reader, dequantize: models.Op, quantize: models.Op) -> int | None:

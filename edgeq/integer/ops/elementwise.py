@@ -89,11 +89,11 @@ def _fixed_point_adds(call: Call, sign: int) -> list[Step]:
 
         return run
 
-    found = [way(lambda x, q, shift: double_rounding(x << 20, q, shift))]
+    ways = [way(lambda x, q, shift: double_rounding(x << 20, q, shift))]
     if call.kernels == "litert-builtin" and sign > 0:
-        found.append(way(lambda x, q, shift: high_mul(_shifted(x, 20 + shift), q)))
-        found.append(way(lambda x, q, shift: _shifted(high_mul(x << 20, q), shift)))
-    return found
+        ways.append(way(lambda x, q, shift: high_mul(_shifted(x, 20 + shift), q)))
+        ways.append(way(lambda x, q, shift: _shifted(high_mul(x << 20, q), shift)))
+    return ways
 
 
 def _shifted(x: np.ndarray, bits: np.ndarray) -> np.ndarray:

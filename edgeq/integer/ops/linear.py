@@ -90,8 +90,8 @@ def _levels(thresholds: np.ndarray, least: int) -> Step:
         return look
 
     def search(acc: np.ndarray) -> np.ndarray:
-        found = [np.searchsorted(t, acc[..., i], "right") for i, t in enumerate(inside)]
-        return (np.stack(found, axis=-1) + least).astype(np.int8)
+        levels = [np.searchsorted(t, acc[..., i], "right") for i, t in enumerate(inside)]
+        return (np.stack(levels, axis=-1) + least).astype(np.int8)
 
     return search
 

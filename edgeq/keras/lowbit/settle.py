@@ -62,33 +62,33 @@ def _between_grids(layer: Any) -> None:
     step = float(quantizer.unit(variables))
     if given is not None:
         variables["gain"].assign(variables["gain"] * ((2 * np.floor(4 * step / given) + 1) / 8 * given / step))
-    elif worth := next((w for b in before(layer) if (w := _fixed(b))), None):
-        whole = round(step / worth)
-        variables["gain"].assign(variables["gain"] * (whole * worth / step if whole >= LEAST else 1))
+    elif scale := next((w for b in before(layer) if (w := _fixed(b))), None):
+        whole = round(step / scale)
+        variables["gain"].assign(variables["gain"] * (whole * scale / step if whole >= LEAST else 1))
 
 
 def _fixed(layer: Any) -> float | None:
-    """What a step of the accumulator behind a convolution is worth whose weights have one step that is not learned; else None."""
-    held, given = kernel(layer), unit(before(layer)[0]) if before(layer) else None
-    if held is None or given is None or layer._weight_vars[0][1].sized or np.ptp(held.worth):
+    """The real value of one step of the accumulator behind a convolution whose weights have one step that is not learned; else None."""
+    weights, given = kernel(layer), unit(before(layer)[0]) if before(layer) else None
+    if weights is None or given is None or layer._weight_vars[0][1].sized or np.ptp(weights.scale):
         return None
-    return float(given) * float(held.worth.flat[0])
+    return float(given) * float(weights.scale.flat[0])
 
 
 def _behind_weights(layer: Any) -> None:
-    held = kernel(layer)
-    assert held is not None
+    weights = kernel(layer)
+    assert weights is not None
     bias = layer.layer.bias if layer.layer.use_bias else None
     behind = [node.outbound_layer for node in layer.outbound_nodes]
     norm = next((b for b in behind if type(b).__name__ == "BatchNormalization"), None)
     after = [node.outbound_layer for node in norm.outbound_nodes] if norm is not None else behind
     step = unit(after[0]) if after else None  # None: the logits, whose D is a power of two
-    worth = float(unit(before(layer)[0])) * held.worth
+    scale = float(unit(before(layer)[0])) * weights.scale
     gain = affine(norm)[0] if norm is not None else np.ones(1)
     alive = gain != 0
-    d = np.full(np.broadcast_shapes(worth.shape, gain.shape), 2.0)
+    d = np.full(np.broadcast_shapes(scale.shape, gain.shape), 2.0)
     if step is not None:
-        d = float(step) / (worth * np.where(alive, gain, 1))
+        d = float(step) / (scale * np.where(alive, gain, 1))
         whole = np.where(np.abs(d) < LEAST, d, np.rint(d))
         quantizer, variables = layer._weight_vars[0][1:]
         if norm is not None and norm.scale:
@@ -98,12 +98,12 @@ def _behind_weights(layer: Any) -> None:
             size = tuple(variables["gain"].shape)
             factor = (d / whole)[:: d.size // math.prod(size)]  # the channels that come of one depthwise channel share its step
             variables["gain"].assign(variables["gain"] * factor.reshape(size).astype(np.float32))
-            worth, d = worth * d / whole, whole
-    sign = bool(after and (found := grid(after[0])) and found.ties == "sign")
+            scale, d = scale * d / whole, whole
+    sign = bool(after and (following := grid(after[0])) and following.ties == "sign")
     half = np.where((np.rint(d) % 2 == 0) | sign, 0.5, 0)
     gain, offset = affine(norm) if norm is not None else (np.ones(1), 0.0)
     at = offset / np.where(alive, gain, 1) + (0 if bias is None else bias.numpy())
-    moved = (np.rint(at / worth - half) + half) * worth - at
+    moved = (np.rint(at / scale - half) + half) * scale - at
     if norm is not None and norm.center:
         norm.beta.assign_add(np.where(alive, gain * moved, 0).astype(np.float32))
     elif bias is not None:

@@ -18,15 +18,15 @@ def inner(layer: Any) -> Any:
 
 def quantizers(model: Any) -> list[tuple[Any, Quantizer, dict[str, Any]]]:
     """``(layer, quantiser, its variables)`` of every quantiser in the network, in the order of its layers."""
-    found = []
+    several = []
     for layer in model.layers:
         if isinstance(layer, QuantizedAdd):
-            found.append((layer, layer.quantizer, layer.quantizer_variables))
+            several.append((layer, layer.quantizer, layer.quantizer_variables))
         elif isinstance(layer, Wrapper):
-            found += [(layer, quantizer, variables) for _, quantizer, variables in layer._weight_vars]
+            several += [(layer, quantizer, variables) for _, quantizer, variables in layer._weight_vars]
             if layer._output_quantizers:
-                found.append((layer, layer._output_quantizers[0], layer._output_quantizer_vars))
-    return found
+                several.append((layer, layer._output_quantizers[0], layer._output_quantizer_vars))
+    return several
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +40,8 @@ class Kernel:
     depthwise: bool = False
 
     @property
-    def worth(self) -> np.ndarray:
-        """What a code is worth, () or a number for each channel that comes out; float64."""
+    def scale(self) -> np.ndarray:
+        """The real value of one code, () or a number for each channel that comes out; float64."""
         step = self.step.astype(np.float64)
         return np.repeat(step, self.codes.shape[-1]) if self.depthwise and step.ndim else step
 
@@ -89,12 +89,12 @@ PASSING = ("MaxPooling2D", "Flatten", "Reshape", "Dropout", "ZeroPadding2D", "Gl
 
 def before(layer: Any) -> list[Any]:
     """The layers whose outputs ``layer`` takes."""
-    found = layer.inbound_nodes[0].inbound_layers if layer.inbound_nodes else []
-    return found if isinstance(found, list) else [found]
+    inbound = layer.inbound_nodes[0].inbound_layers if layer.inbound_nodes else []
+    return inbound if isinstance(inbound, list) else [inbound]
 
 
 def unit(layer: Any) -> Any:
-    """What one code of the layer's output is worth, () float32 tensor, in training and after it; None where its output is float."""
+    """The real value of one code of the layer's output, () float32 tensor, in training and after it; None where its output is float."""
     if isinstance(layer, QuantizedPool):
         return layer.unit()
     if isinstance(layer, QuantizedAdd):

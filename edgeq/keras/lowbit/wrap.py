@@ -125,15 +125,15 @@ def _copy(old: Any, new: Any) -> None:
 def _turn(linear: Any, old: Any, new: Any) -> None:
     """The weights of a batch normalisation, channels of negative gamma negated together with the kernel and bias in front of them."""
     new.set_weights(old.get_weights())
-    held = inner(linear)
-    if type(held).__name__ not in WEIGHTS or not new.scale or len(linear.outbound_nodes) > 1:
+    part = inner(linear)
+    if type(part).__name__ not in WEIGHTS or not new.scale or len(linear.outbound_nodes) > 1:
         return
     sign = np.where(new.gamma.numpy() < 0, -1, 1).astype(np.float32)
-    attribute, axis = WEIGHTS[type(held).__name__]
-    weights = linear._weight_vars[0][0] if isinstance(linear, Wrapper) else getattr(held, attribute)
+    attribute, axis = WEIGHTS[type(part).__name__]
+    weights = linear._weight_vars[0][0] if isinstance(linear, Wrapper) else getattr(part, attribute)
     weights.assign(weights.numpy() * (sign if axis == -1 else sign.reshape(weights.shape[-2], -1)))
-    if held.use_bias:
-        held.bias.assign(held.bias * sign)
+    if part.use_bias:
+        part.bias.assign(part.bias * sign)
     new.gamma.assign(new.gamma * sign)
     new.moving_mean.assign(new.moving_mean * sign)
 
@@ -141,15 +141,15 @@ def _turn(linear: Any, old: Any, new: Any) -> None:
 def begin(model: Any, images: np.ndarray) -> None:
     """Set every step and clip from the kernels and from ``(n, h, w, c) uint8`` images, layer by layer, as each sees what is quantised
     before it; and the moving averages of batch normalisation to these images, as other weights have other sums."""
-    found = [q for _, q, _ in quantizers(model)] + [layer for layer in model.layers if isinstance(layer, QuantizedPool)]
+    quantised = [q for _, q, _ in quantizers(model)] + [layer for layer in model.layers if isinstance(layer, QuantizedPool)]
     averages = [w for layer in model.layers if type(layer).__name__ == "BatchNormalization" for w in layer.non_trainable_weights]
     old_averages = [w.numpy() for w in averages]
-    for quantizer in found:
+    for quantizer in quantised:
         quantizer.beginning = True
     try:
         model(tf.cast(images, tf.float32), training=True)
     finally:
-        for quantizer in found:
+        for quantizer in quantised:
             quantizer.beginning = False
     for weight, old in zip(averages, old_averages, strict=True):
         weight.assign(old + (weight.numpy() - old) / (1 - MOMENTUM))

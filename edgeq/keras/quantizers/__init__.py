@@ -88,10 +88,10 @@ def parse(text: str) -> Scheme:
         if rest:
             raise EdgeqError(f"{text}: {name} has one width and one scale; write {name}")
         return Scheme(name, name if limits else "", 1, 1 if limits else FLOAT)
-    found = re.fullmatch(r"w(\d{1,3})a(\d{1,3})", bits[0]) if len(bits) == 1 else None
-    if found is None:
+    match = re.fullmatch(r"w(\d{1,3})a(\d{1,3})", bits[0]) if len(bits) == 1 else None
+    if match is None:
         raise EdgeqError(f"{text}: the bits of weights and activations are missing or not understood; write {name}:w4a4 or {name}:w4a32")
-    w, a = int(found[1]), int(found[2])
+    w, a = int(match[1]), int(match[2])
     nearest_w = _nearest(w, (low, high))
     if alone and a == FLOAT:
         raise EdgeqError(f"{text}: {first} is a quantiser of activations; for weights alone write {weights}:w{nearest_w}a32")

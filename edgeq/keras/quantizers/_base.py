@@ -18,7 +18,7 @@ class _Late:
 
 tf: Any = _Late()
 FLOOR, CEILING = 1 / 64, 64.0
-"""How far a learned step may go from its start, as a factor. At the floor it is held; above the ceiling the training has failed."""
+"""How far a learned step may go from its start, as a factor. At the floor it is clipped; above the ceiling the training has failed."""
 TINY = 1e-6  # the least step: that of a channel of zeros
 
 

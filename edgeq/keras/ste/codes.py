@@ -1,4 +1,4 @@
-"""Forward passes of quantised ops out of the simulator's own kernels: a table of all codes, float arithmetic that was held against such a
+"""Forward passes of quantised ops out of the simulator's own kernels: a table of all codes, float arithmetic that was compared with such a
 table, or the kernel itself in numpy.
 
 Codes go in less their zero points, float32, constants included. What comes out is ``(codes, codes before the clamp or None)``, alike.
@@ -53,7 +53,7 @@ def centred(codes: np.ndarray | None, tensor: Tensor) -> np.ndarray:
 
 
 def two_inputs(call: Call) -> Kernel:
-    """A function of two codes: a table of 65,536, or a rounded float formula that was found equal to it everywhere."""
+    """A function of two codes: a table of 65,536, or a rounded float formula that equals it everywhere."""
     tf = engine.tensorflow()
     a, b = (t for t in call.inputs if t is not None)
     left, right = _every(a)[:, None], _every(b)[None]

@@ -26,13 +26,13 @@ def requantise(requantiser: rounding.Requantiser, bias: np.ndarray, bounds: tupl
         # without a bias, TensorFlow would multiply a convolution's kernel with the slope; rounding whole numbers only keeps it from that
         whole = (lambda acc: acc + tf.cast(offset, acc.dtype)) if bias.any() else tf.round
         return lambda acc: tf.round(tf.cast(whole(acc), tf.float32) * slope)
-    found = line.line(requantiser, bias, bounds)
-    if found is None:
+    fitted = line.line(requantiser, bias, bounds)
+    if fitted is None:
         return lambda acc: tf.ensure_shape(
             tf.numpy_function(lambda a: _in_numpy(requantiser, a, bias), [acc], tf.float32, False), acc.shape
         )
-    slope, below, above = (tf.constant(v) for v in (found.slope, found.middle - found.half, found.middle + found.half))
-    middle, straight = tf.constant(-bias, tf.float64), not found.half.any()
+    slope, below, above = (tf.constant(v) for v in (fitted.slope, fitted.middle - fitted.half, fitted.middle + fitted.half))
+    middle, straight = tf.constant(-bias, tf.float64), not fitted.half.any()
 
     def run(acc: Any) -> Any:
         wide = tf.cast(acc, tf.float64)

@@ -87,8 +87,8 @@ def executor(graph: Graph, runtime: str, clamp: str = "clipped", keep: bool = Fa
             for op, one in steps:
                 values[op.output] = one(*(values[i] for i in op.inputs if i in values))
         wanted = values if keep else [last]
-        found = {i: _shift(values[i], graph.tensors[i], 1) for i in wanted}
-        return found if keep else found[last]
+        shifted = {i: _shift(values[i], graph.tensors[i], 1) for i in wanted}
+        return shifted if keep else shifted[last]
 
     return run
 
