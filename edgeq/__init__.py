@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgeq.api.results import Result as Result
     from edgeq.api.results import list_runs as list_runs
     from edgeq.api.results import result as result
+    from edgeq.api.trusting import trust as trust
     from edgeq.build.export import export as export
     from edgeq.build.train import train as train
     from edgeq.core.errors import EdgeqError as EdgeqError
@@ -50,6 +51,7 @@ _PLACES = {
     "resume": "edgeq.api.attacking",
     "score": "edgeq.api.boards",
     "train": "edgeq.build.train",
+    "trust": "edgeq.api.trusting",
 }
 """The module that each public name is in."""
 

@@ -9,9 +9,9 @@ import click
 
 
 def _only(_: click.Context, __: click.Parameter, paths: tuple[Path, ...]) -> None:
-    from edgeq.keras import trust
+    from edgeq.api.trusting import trust
 
-    trust.only(paths)
+    trust(*paths)
 
 
 def option(command: Any) -> Any:

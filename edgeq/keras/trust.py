@@ -1,4 +1,5 @@
-"""The files whose own code may run: those that were named with ``--trust`` in this very command, known by their content.
+"""The files whose own code may run: those that were named with ``--trust`` in this very command, or by :func:`edgeq.trust` in this
+process, known by their content.
 
 Nothing is read from a run file: who resumes a run from outside has to vouch again.
 """
@@ -27,7 +28,7 @@ def only(paths: Iterable[Path]) -> None:
     _scripts.clear()
     for path in paths:
         if not path.exists():
-            raise EdgeqError(f"{path}: there is no such file; --trust names a Keras network, or a .py file with its layers")
+            raise EdgeqError(f"{path}: there is no such file; give a Keras network, or a .py file with its layers")
         if path.suffix == ".py":
             _scripts[path] = None
         else:

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import keras_files as make
+import numpy as np
 import pytest
 
+import edgeq
 from edgeq.core.errors import EdgeqError
 from edgeq.keras import engine
 from edgeq.keras.load import load
@@ -137,7 +139,6 @@ def test_savedmodels_run_nothing_and_end(tmp_path: Path) -> None:
 
 def test_a_trusted_file_runs_its_code_in_the_command_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     from edgeq.cli import main
-    from edgeq.keras import trust
 
     tf = engine.tensorflow()
     (tmp_path / "layers.py").write_text(
@@ -171,5 +172,11 @@ def test_a_trusted_file_runs_its_code_in_the_command_that_names_it(tmp_path: Pat
         main.main()
     assert ended.value.code == 2  # what the run file says is no reason to run code
     assert f"pass --trust {path}" in capsys.readouterr().err
+    edgeq.trust(path, tmp_path / "layers.py")
+    with edgeq.open(path, preprocess=RAW) as target:
+        assert target.answer(np.zeros((1, 8, 8, 1), np.uint8)).raw.shape == (1, 10)
+    edgeq.trust()
+    with pytest.raises(EdgeqError, match="pass --trust"), edgeq.open(path, preprocess=RAW):
+        pass
     with pytest.raises(EdgeqError, match="no such file"):
-        trust.only([tmp_path / "none.h5"])
+        edgeq.trust(tmp_path / "none.h5")
