@@ -43,7 +43,7 @@ def opened(count: int, kit: Kit) -> Iterator[Processes]:
 
 
 class Processes:
-    """An :class:`~edgeq.runs.executors.Executor`. A worker that dies is replaced by a new one."""
+    """An :class:`~edgeq.runs.executors.executor.Executor`. A worker that dies is replaced by a new one."""
 
     def __init__(self, count: int, kit: Kit, folder: Path) -> None:
         self.workers = count
@@ -56,7 +56,7 @@ class Processes:
         return [worker.process.pid for worker in self._team]
 
     def map(self, works: Iterable[Work]) -> Iterator[Any]:
-        """See :class:`~edgeq.runs.executors.Executor`."""
+        """See :class:`~edgeq.runs.executors.executor.Executor`."""
         queue = (_Job(pickle.dumps(work)) for work in works)
         ahead: deque[_Job] = deque()  # the next one is pickled while the workers are busy
         while len(self._team) < self.workers:
