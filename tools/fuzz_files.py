@@ -420,17 +420,16 @@ def work(kinds: list[str], a: argparse.Namespace, root: Path) -> None:
         ranges = [range(a.seed + start, a.seed + min(start + share, a.n)) for start in range(0, a.n, share)]
         children = []
         for seeds in ranges:
-            read, write = os.pipe()
+            file = root / f"{kind}-{seeds.start}.jsonl"  # a pipe would fill up while another's is read
             if (pid := os.fork()) == 0:
-                os.close(read)
-                with os.fdopen(write, "w") as results:
+                with file.open("w") as results:
                     serve(kind, seeds, root, results)
                 os._exit(0)
-            os.close(write)
-            children.append((pid, os.fdopen(read)))
-        found = [json.loads(line) for _, stream in children for line in stream]
-        for pid, _ in children:
+            children.append((pid, file))
+        found = []
+        for pid, file in children:
             os.waitpid(pid, 0)
+            found += [json.loads(line) for line in file.read_text().splitlines()]
         counts = collections.Counter(outcome for _, _, outcome, _, _ in found)
         firsts = {outcome: seed for _, seed, outcome, _, _ in reversed(found)}
         words = ", ".join(
