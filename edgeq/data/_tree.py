@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeq.core.errors import EdgeqError
 from edgeq.data._classes import choose_column, from_text, read_table
-from edgeq.data._decode import MAX_BYTES, SUFFIXES, decode
+from edgeq.data._decode import MAX_BYTES, SUFFIXES, decode, is_turned
 from edgeq.data._images import Images
 
 TABLE = "labels.csv"
@@ -65,15 +65,25 @@ def open_tree(spec: str, files: Files, split: str, label_column: str | None, cla
             raise EdgeqError(f"{files.where}: --label-column needs a {TABLE}, and there is none")
         names, labels, named = _from_folders(files.where, images, inside, part, notes)
 
-    def read(index: int) -> np.ndarray:
+    def encoded(index: int) -> tuple[bytes, str]:
         name = outer + names[index]
-        return decode(files.read(name, MAX_BYTES), f"{files.where}: {name}")
+        return files.read(name, MAX_BYTES), f"{files.where}: {name}"
 
     def content() -> Iterator[bytes]:
         for name in names:
             yield (files.stamp(outer + name) + "\n").encode()
 
-    return Images(spec, names, labels, named, read, content, notes)
+    return Images(
+        spec,
+        names,
+        labels,
+        named,
+        lambda index: decode(*encoded(index), upright=False),
+        content,
+        notes,
+        lambda index: decode(*encoded(index)),
+        lambda index: is_turned(*encoded(index)),
+    )
 
 
 def _from_table(

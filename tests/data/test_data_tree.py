@@ -233,3 +233,18 @@ def test_decode_names_the_image_that_does_not_fit(tmp_path: Path) -> None:
     assert data.decode(opened, [0, 0], lambda x: x).shape == (2, 4, 5, 3)
     with pytest.raises(EdgeqError, match=r"a/1\.png: has shape \(4, 6, 3\)"):
         data.decode(opened, [0, 1], lambda x: x)
+
+
+@pytest.mark.parametrize("make", [make_folder, make_zip])
+def test_photographs_stand_upright_unless_they_are_wanted_as_stored(tmp_path: Path, make) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(stream, "PNG", exif=exif)
+    spec = make(tmp_path / "d", {"a/0.png": stream.getvalue(), "a/1.png": png(0), "b/2.png": stream.getvalue()})
+    upright, stored = data.open(spec), data.open(spec, exif=False)
+    assert [upright.image(i).shape[:2] for i in range(3)] == [(5, 4), (4, 5), (5, 4)]
+    assert [stored.image(i).shape[:2] for i in range(3)] == [(4, 5)] * 3
+    assert data.turned(upright, [0, 1, 2])[0].startswith(f"{spec}: 2 of 3 images are turned upright")
+    assert data.turned(upright, [0, 1])[0].startswith(f"{spec}: 1 of 2 images is turned upright")
+    assert data.turned(upright, [1]) == data.turned(stored, [0, 1, 2]) == []
