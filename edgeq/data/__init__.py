@@ -12,7 +12,8 @@ import numpy as np
 
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
-from edgeq.data._classes import check_labels, read_names, with_map, with_names
+from edgeq.core.names import read_names
+from edgeq.data._classes import check_labels, with_background, with_map, with_names
 from edgeq.data._images import Images, whole_labels
 from edgeq.data._sample import sample
 
@@ -48,7 +49,9 @@ def fitted(
 ) -> Images:
     """``data`` with labels that are classes of the model; what they are stands at :func:`open`. Raises :class:`EdgeqError`."""
     if class_map is not None:
-        data = with_map(data, class_map, class_names)
+        data = with_map(data, class_map, class_names, classes)
+    elif class_names is None and classes is not None:
+        data = with_background(data, classes)
     elif class_names is not None:
         data = with_names(data, class_names, classes)
     if classes is not None:

@@ -99,9 +99,10 @@ def _from_table(
     place = header.index(column, 1)
     names, texts = [], []
     seen: set[str] = set()
+    find = _finder(known, base)
     for number, line in enumerate(lines, 2):
-        name = posixpath.normpath(posixpath.join(base, line[0].strip().replace("\\", "/")))
-        if name not in known:  # the listing contains no name that leads outside, so neither does the table
+        name = find(line[0].strip())
+        if name is None:
             raise EdgeqError(f"{where}: line {number} names {line[0][:120]!r}, which is not an image here")
         if name in seen:
             raise EdgeqError(f"{where}: line {number} names {line[0][:120]!r} a second time")
@@ -112,6 +113,40 @@ def _from_table(
     if not names:
         raise EdgeqError(f"{where}: lists no images")
     return names, texts
+
+
+def _finder(known: set[str], base: str) -> Callable[[str], str | None]:
+    """Which of the ``known`` images a table in the folder ``base`` means by a name: its path from there, or one that begins further out
+    (``/home/me/photos/..``); without its extension; or its bare name, wherever it lies. None for none of them, and for several.
+
+    The listing contains no name that leads outside, so neither does what a table means.
+    """
+    short: dict[str, set[str]] = {}
+
+    def shorter() -> dict[str, set[str]]:
+        for name in () if short else known:
+            stem, bare = posixpath.splitext(name)[0], posixpath.basename(name)
+            for other in (stem, "*/" + bare, "*/" + posixpath.splitext(bare)[0]):
+                short.setdefault(other, set()).add(name)
+        return short
+
+    def find(text: str) -> str | None:
+        path = text.replace("\\", "/")
+        if (name := posixpath.normpath(posixpath.join(base, path))) in known:
+            return name
+        parts = posixpath.normpath(path).split("/")
+        if ".." in parts:
+            return None
+        ends = ["/".join(parts[i:]) for i in range(len(parts))]
+        tails = [tail for end in ends for tail in dict.fromkeys((posixpath.join(base, end), end))]
+        if (exact := next((tail for tail in tails if tail in known), None)) is not None:
+            return exact
+        for tail in [*tails, *(["*/" + path] if len(parts) == 1 else [])]:
+            if len(means := shorter().get(tail, ())) == 1:
+                return next(iter(means))
+        return None
+
+    return find
 
 
 def _from_folders(
