@@ -88,15 +88,16 @@ def align(
     ``estimates``: estimators with options ("spsa:pairs=256"); ``access``: what they see, "scores", "logits" or "both"; ``objective``: a
     name of :mod:`edgeq.objectives`. ``run``: a file that keeps the run; asked again with the same, it goes on where it was stopped.
     ``options``: further fields of :class:`~edgeq.runs.plan.Plan` (``preprocess``, ``source_preprocess``, ``output``, ``label_column``,
-    ``class_map``, ``class_names``, ``threads``). Raises :class:`~edgeq.core.errors.EdgeqError`.
+    ``class_map``, ``class_names``, ``exif``, ``threads``). Raises :class:`~edgeq.core.errors.EdgeqError`.
     """
     methods = _methods(estimates)
     crafter = _crafter(attack)
     _radii(eps)
     if Path(target).suffix != ".tflite":
         raise EdgeqError(f"{target}: is no .tflite; gradients and inner values of other files are not taken here")
-    asked = {"data": data, "n": n, "seed": seed, "eps": tuple(dict.fromkeys(eps)), "attacks": (attack,), "runtimes": (runtime,), **options}
-    plan = Plan((str(target),), sources=() if source is None else (str(source),), **asked)
+    asked: dict[str, Any] = {"data": data, "n": n, "seed": seed, "exif": True, "attacks": (attack,), "runtimes": (runtime,)}
+    asked["eps"] = tuple(dict.fromkeys(eps))
+    plan = Plan((str(target),), sources=() if source is None else (str(source),), **{**asked, **options})
     file = Path(target)
     key = {"align": str(file.absolute()), "estimates": list(estimates), "access": access, "objective": objective, "plan": plan.to_json()}
     path = None if run is None else Path(run)

@@ -54,7 +54,7 @@ def compare(
     inner tensors are compared; ``limits``: ``max_flips``, ``max_accuracy_drop``, ``max_robust_drop``, each a share in [0, 1].
 
     ``run``: a file that keeps the run; asked again with the same, it goes on where it was stopped. ``options``: further fields of
-    :class:`~edgeq.runs.plan.Plan` (``preprocess``, ``output``, ``label_column``, ``class_map``, ``class_names``, ``threads``).
+    :class:`~edgeq.runs.plan.Plan` (``preprocess``, ``output``, ``label_column``, ``class_map``, ``class_names``, ``exif``, ``threads``).
     Raises :class:`~edgeq.core.errors.EdgeqError`.
     """
     if limits.get("max_robust_drop") is not None and attack is None:
@@ -65,7 +65,8 @@ def compare(
     if threat.norm == "linf" and not threat.reaches_integers:
         raise EdgeqError(f"--eps {eps}: below one pixel no integer input differs from the clean one; use 1/255 or more")
     two = _sides(Path(a), None if b is None else Path(b), tuple(runtimes))
-    asked = {"data": data, "n": n, "seed": seed, "attacks": (attack or "noise",), "eps": (eps,), "norm": norm, "max_queries": max_queries}
+    asked: dict[str, Any] = {"data": data, "n": n, "seed": seed, "eps": (eps,), "norm": norm, "max_queries": max_queries, "exif": True}
+    asked["attacks"] = (attack or "noise",)
     plan = _plan(two, {**asked, **options})
     key = {"compare": [[str(file.absolute()), runtime] for file, runtime in two], "plan": plan.to_json()}
     with kept(None if run is None else Path(run), key, lambda: _prepare(plan, two, reporter), command) as (open_run, setting):

@@ -42,6 +42,7 @@ def export(
     data: str | None = None,
     n: int | None = None,
     preprocess: str | None = None,
+    exif: bool = True,
     seed: int = 0,
     stores: Sequence[str] = (),
     portable: bool = False,
@@ -52,9 +53,10 @@ def export(
 
     ``model``: a Keras file or SavedModel. ``formats``: of ``FORMATS``, by default those that can be made here. ``calibrate``: a data set
     whose train split sets ranges; ``data``: one whose test split fills the fidelity tables; by default the network's own, as its sidecar
-    names it. ``n``: images of each, by default 200 and 500. ``preprocess``: how the device prepares an image. ``stores``: of ``STORES``,
-    how low-bit weights are stored, by default in both ways. ``portable``: a float network is snapped onto power-of-two steps.
-    ``layers``: images on which every op is compared, 0 for none. ``seed``: of the samples.
+    names it. ``n``: images of each, by default 200 and 500. ``preprocess``: how the device prepares an image; ``exif``: photographs are
+    turned upright first, as their EXIF orientation says. ``stores``: of ``STORES``, how low-bit weights are stored, by default in both
+    ways. ``portable``: a float network is snapped onto power-of-two steps. ``layers``: images on which every op is compared, 0 for none.
+    ``seed``: of the samples.
 
     Raises :class:`EdgeqError`; then nothing is written.
     """
@@ -77,16 +79,16 @@ def export(
     if "onnx" in formats and SCALED not in ways:
         raise EdgeqError(f"{model}: the .onnx is of the scaled file; take --store scaled, or --format tflite")
 
-    prepare = _preprocess(network, model, calibrate, data, preprocess, reporter)
+    prepare = _preprocess(network, model, calibrate, data, preprocess, exif, reporter)
     sample, recipe = None, Recipe("quantisation-aware training")
     if calibrated:
-        sample, calibration = images.calibration(str(calibrate), n or 200, seed, prepare, reporter)
+        sample, calibration = images.calibration(str(calibrate), n or 200, seed, prepare, exif, reporter)
         method = "low-bit training; these images set the step of the logits" if low_bit else "post-training quantisation"
         recipe = Recipe(method, calibration)
         reporter.say(f"calibration: {calibration.n} images of {calibrate}, sha256 {calibration.sha256[:16]}")
     stem = model.stem + ("-portable" if portable and not low_bit else "")
     shipped = _ship(network, model, sample, prepare, stem, low_bit, portable, ways, "onnx" in kinds)
-    test = images.sample(data, n or 500, seed, network, prepare, reporter)
+    test = images.sample(data, n or 500, seed, network, prepare, exif, reporter)
     with files.staging(output) as folder:
         made = _write(folder, shipped, reporter)
         tflites, onnx = [name for name in made if name.endswith(".tflite")], next((name for name in made if name.endswith(".onnx")), None)
@@ -134,13 +136,13 @@ def _text(recorded: Mapping[str, Any], key: str) -> str | None:
 
 
 def _preprocess(
-    network: Network, model: Path, calibrate: str | None, data: str | None, override: str | None, reporter: Reporter
+    network: Network, model: Path, calibrate: str | None, data: str | None, override: str | None, exif: bool, reporter: Reporter
 ) -> Preprocess:
     shape: tuple[int, ...] = network.signature.input.shape
     spec, _, where = metadata.stated(model)
     image = shape
     if source := calibrate or data:
-        image = sets.open(source, split="test", classes=network.signature.classes).image(0).shape
+        image = sets.open(source, split="test", classes=network.signature.classes, exif=exif).image(0).shape
     prepare, sentence = resolve((shape[0], shape[1]), shape[2], image, override=override, stated=spec, where=where)
     reporter.say(sentence)
     return prepare

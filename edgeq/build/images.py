@@ -40,7 +40,7 @@ class Sample:
         return np.concatenate(parts)
 
 
-def sample(spec: str | None, n: int, seed: int, network: Network, prepare: Preprocess, reporter: Reporter) -> Sample:
+def sample(spec: str | None, n: int, seed: int, network: Network, prepare: Preprocess, exif: bool, reporter: Reporter) -> Sample:
     """Of the test split of ``spec``, evenly over its classes; or random images where no data is known. Raises :class:`EdgeqError`."""
     shape = network.signature.input.shape
     if spec is None:
@@ -52,8 +52,10 @@ def sample(spec: str | None, n: int, seed: int, network: Network, prepare: Prepr
                 yield rng.integers(0, 256, (min(CHUNK, n - at), *shape), np.uint8), None
 
         return Sample("uniform random images", n, seed, None, noise)
-    dataset = sets.open(spec, split="test", classes=network.signature.classes)
+    dataset = sets.open(spec, split="test", classes=network.signature.classes, exif=exif)
     index = sets.sample(dataset, n, seed)
+    for note in sets.turned(dataset, index):
+        reporter.say(note)
 
     def sampled() -> Iterator[Batch]:
         for at in range(0, len(index), CHUNK):
@@ -63,10 +65,11 @@ def sample(spec: str | None, n: int, seed: int, network: Network, prepare: Prepr
     return Sample(spec, len(index), seed, list(dataset.classes) if dataset.classes else None, sampled)
 
 
-def calibration(spec: str, n: int, seed: int, prepare: Preprocess, reporter: Reporter) -> tuple[np.ndarray, Calibration]:
+def calibration(spec: str, n: int, seed: int, prepare: Preprocess, exif: bool, reporter: Reporter) -> tuple[np.ndarray, Calibration]:
     """A sample of the train split of ``spec``: ``(m, h, w, c) uint8``, m at most ``n``; and what it is. Raises :class:`EdgeqError`."""
-    dataset = sets.open(spec, split="train")
-    for note in dataset.notes:
+    dataset = sets.open(spec, split="train", exif=exif)
+    index = sets.sample(dataset, n, seed)
+    for note in (*dataset.notes, *sets.turned(dataset, index)):
         reporter.say(note)
-    images = sets.decode(dataset, sets.sample(dataset, n, seed), prepare.apply)
+    images = sets.decode(dataset, index, prepare.apply)
     return images, Calibration(len(images), convert.calibration_hash(images), spec, "train", seed)

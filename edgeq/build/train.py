@@ -44,6 +44,7 @@ def train(
     width: float = 1.0,
     n: int | None = None,
     preprocess: str | None = None,
+    exif: bool = True,
     seed: int = 0,
     output: str | Path = Path("models"),
     ends: Ends | None = None,
@@ -56,7 +57,8 @@ def train(
     "tfmot:int8" or what :func:`edgeq.keras.quantizers.parse` takes; ``start``: the float file that the weights come from, or "scratch";
     None: a quantised network begins with a float one, which is trained and saved first. ``epochs``, at most, and ``rate``, Adam's first:
     None for those of the method. ``width``: multiplies the number of filters and units. ``preprocess``: how an image comes to the
-    network's size. ``ends``: how a low-bit network's first and last layer are stored; ``preset``: "b19" for that paper's recipe.
+    network's size; ``exif``: photographs are turned upright first, as their EXIF orientation says. ``ends``: how a low-bit network's
+    first and last layer are stored; ``preset``: "b19" for that paper's recipe.
 
     Raises :class:`EdgeqError`, also for a training that diverged; then nothing is saved.
     """
@@ -75,7 +77,7 @@ def train(
     ends = ends or "int8"
     for note in scheme.notes if scheme else ():
         reporter.say(note)
-    lesson = _lesson(net, data, n, width, preprocess, preset, seed, reporter)
+    lesson = _lesson(net, data, n, width, preprocess, exif, preset, seed, reporter)
     name, shape, classes = net + (f"-w{width:g}" if width != 1 else ""), lesson.setting.shape, lesson.setting.classes
 
     def fit(how: keras.Fit) -> keras.Fit:
@@ -112,12 +114,12 @@ class _Lesson:
 
 
 def _lesson(
-    net: str, data: str, n: int | None, width: float, preprocess: str | None, preset: str | None, seed: int, reporter: Reporter
+    net: str, data: str, n: int | None, width: float, preprocess: str | None, exif: bool, preset: str | None, seed: int, reporter: Reporter
 ) -> _Lesson:
-    taught, test = sets.open(data, split="train"), sets.open(data, split="test")
-    for note in dict.fromkeys([*taught.notes, *test.notes]):
-        reporter.say(note)
+    taught, test = (sets.open(data, split=split, exif=exif) for split in ("train", "test"))
     index = sets.sample(taught, n, seed)
+    for note in dict.fromkeys([*taught.notes, *test.notes, *sets.turned(taught, index)]):
+        reporter.say(note)
     prepare = _preprocess(net, taught.image(int(index[0])).shape, preprocess, reporter)
     setting = Setting(
         net=net,

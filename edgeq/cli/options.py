@@ -35,9 +35,15 @@ def preprocess(text: str) -> Callable[[Any], Any]:
     return click.option("--preprocess", metavar="SPEC", help=text)
 
 
+exif = click.option(
+    "--no-exif", "exif", is_flag=True, flag_value=False, default=True, help="Leave photographs as they are stored, not upright by EXIF."
+)
+
+
 def data(command: Any) -> Any:
     """``--data`` and how the classes of its images are those of the model."""
     for option in (
+        exif,
         click.option("--class-names", metavar="FILE", help="The model's class names, a line each."),
         click.option("--class-map", metavar="FILE", help="JSON or CSV: class of the data -> class of the model."),
         click.option("--label-column", metavar="NAME", help="The column of labels.csv with the classes."),

@@ -12,11 +12,12 @@ import numpy as np
 
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
-from edgeq.data._classes import check_labels, read_names, with_map, with_names
+from edgeq.core.names import read_names
+from edgeq.data._classes import check_labels, with_background, with_map, with_names
 from edgeq.data._images import Images, whole_labels
 from edgeq.data._sample import sample
 
-__all__ = ["Images", "check_labels", "decode", "fitted", "open", "read_names", "sample", "whole_labels"]
+__all__ = ["Images", "check_labels", "decode", "fitted", "open", "read_names", "sample", "turned", "whole_labels"]
 
 
 def open(
@@ -26,12 +27,13 @@ def open(
     classes: int | None = None,
     class_map: str | Path | Mapping[str, int] | None = None,
     class_names: Sequence[str] | None = None,
+    exif: bool = True,
 ) -> Images:
     """The data set that ``spec`` names. A path alone means ``folder:``, ``zip:`` or ``npz:``, by its kind.
 
     ``split``: test or train; ``label_column``: of a labels.csv; ``classes``: the model's number of classes, which labels must fit;
-    ``class_map``: a JSON or CSV file, data class -> model class; ``class_names``: the model's class names, in its order.
-    Raises :class:`EdgeqError`.
+    ``class_map``: a JSON or CSV file, data class -> model class; ``class_names``: the model's class names, in its order; ``exif``: turn
+    photographs upright as their EXIF orientation says, or leave them as they are stored. Raises :class:`EdgeqError`.
     """
     if split not in ("train", "test"):
         raise EdgeqError(f"there is no split {split!r}; choose train or test")
@@ -39,7 +41,7 @@ def open(
     data = plugins.load(plugins.DATA_SETS, name)(spec, path, split, label_column=label_column, classes=classes)
     if not isinstance(data, Images):
         raise EdgeqError(f"{spec}: the data set {name} returns {type(data).__name__}; it should return edgeq.data.Images")
-    return fitted(data, classes, class_map, class_names)
+    return fitted(data if exif else data.as_stored(), classes, class_map, class_names)
 
 
 def fitted(
@@ -47,7 +49,9 @@ def fitted(
 ) -> Images:
     """``data`` with labels that are classes of the model; what they are stands at :func:`open`. Raises :class:`EdgeqError`."""
     if class_map is not None:
-        data = with_map(data, class_map, class_names)
+        data = with_map(data, class_map, class_names, classes)
+    elif class_names is None and classes is not None:
+        data = with_background(data, classes)
     elif class_names is not None:
         data = with_names(data, class_names, classes)
     if classes is not None:
@@ -75,6 +79,15 @@ def decode(dataset: Images, indices: Sequence[int] | np.ndarray, prepare: Callab
     if batch is None:
         raise EdgeqError(f"{dataset.spec}: no images were chosen")
     return batch
+
+
+def turned(dataset: Images, indices: Sequence[int] | np.ndarray) -> list[str]:
+    """A note, where images at ``indices`` are turned upright as their EXIF orientation says. Raises :class:`EdgeqError`."""
+    count = 0 if dataset.is_turned is None else sum(dataset.is_turned(int(index)) for index in indices)
+    if not count:
+        return []
+    many = f"{count} of {len(indices)} images are" if count > 1 else f"1 of {len(indices)} images is"
+    return [f"{dataset.spec}: {many} turned upright, as the EXIF orientation says (--no-exif leaves them as stored)"]
 
 
 def _parse(spec: str) -> tuple[str, str]:

@@ -6,16 +6,20 @@ import csv
 import dataclasses
 import difflib
 import io
-import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
+from edgeq.core.names import class_index, parse_json, read_text
 from edgeq.data._images import Images
 
-MAX_BYTES = 8 << 20  # of a class map or a list of names
+FILE_COLUMNS = ("file", "filename", "file_name", "filepath", "path", "image", "image_name", "image_id", "image_path", "img", "name", "id")
+_WNID = re.compile(r"n\d{8}")
+BACKGROUND = "background"
+SHOWN = 5  # names of a list in a sentence
 
 
 def check_labels(dataset: Images, classes: int) -> None:
@@ -67,17 +71,21 @@ def choose_column(columns: Sequence[str], wanted: str | None, classes: int | Non
     return fitting[0], [f"labels are column {fitting[0]} of labels.csv, as the model has {classes} classes (--label-column overrides)"]
 
 
-def with_map(dataset: Images, source: str | Path | Mapping[str, int], names: Sequence[str] | None = None) -> Images:
+def with_map(
+    dataset: Images, source: str | Path | Mapping[str, int], names: Sequence[str] | None = None, classes: int | None = None
+) -> Images:
     """``dataset`` with its classes renumbered for the model.
 
     ``source``: a JSON object or a CSV file of two columns (data class, model class), or a mapping. A data class is a class name (or a
-    label, for data that only has numbers); a model class is an index, or one of ``names``.
+    label, for data that only has numbers); a model class is an index, or one of ``names``. Or Keras's ``imagenet_class_index.json``,
+    which counts the 1,000 classes behind the background of a model of 1,001 ``classes``.
     """
     pairs: Mapping[str, object]
     if isinstance(source, Mapping):
-        pairs, where = source, "--class-map"
+        pairs, where, first = source, "--class-map", 0
     else:
-        pairs, where = _read_map(Path(source)), str(source)
+        pairs, indexed = _read_map(Path(source))
+        where, first = str(source), int((indexed, classes) == (1000, 1001))
     position = {name: i for i, name in enumerate(names or ())}
     table: dict[str, int] = {}
     for key, value in pairs.items():
@@ -86,7 +94,7 @@ def with_map(dataset: Images, source: str | Path | Mapping[str, int], names: Seq
             number = position[value]
         if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 2**31 or number != int(number):
             raise EdgeqError(f"{where}: class {key!r} is mapped to {value!r}; give the index of a class of the model, from 0")
-        table[str(key)] = int(number)
+        table[str(key)] = int(number) + first
     present = [int(v) for v in np.unique(dataset.labels)]
     lookup = {}
     for label in present:
@@ -102,70 +110,128 @@ def with_map(dataset: Images, source: str | Path | Mapping[str, int], names: Seq
 def with_names(dataset: Images, names: Sequence[str], classes: int | None = None) -> Images:
     """``dataset`` with the model's class ``names``, in the model's order.
 
-    Where the data has names of its own: if the model knows them all, labels follow the names; otherwise they stay in place, and a
-    name that both know must then stand at the same place, else :class:`EdgeqError`.
+    Where the data has names of its own, the model must know them all, by any of the synonyms between commas: labels follow the names,
+    never their order. Raises :class:`EdgeqError` with both lists where it does not.
     """
     names = tuple(names)
+    if classes == 1001 and len(names) == 1000 and all(_WNID.fullmatch(name.rpartition(", ")[2]) for name in names):
+        names = (BACKGROUND, *names)  # a class index with WordNet ids counts the 1,000 that stand behind it
     if classes is not None and len(names) != classes:
         note = f"the {len(names)} class names do not fit the model's {classes} classes and are not used"
         return dataclasses.replace(dataset, notes=[*dataset.notes, note])
     if dataset.classes is None:
         return dataclasses.replace(dataset, classes=names)
-    position = {_plain(name): i for i, name in reversed(list(enumerate(names)))}
-    places = [position.get(_plain(name)) for name in dataset.classes]
-    if None not in places and len(set(places)) == len(places):
-        if places == list(range(len(places))):
-            return dataclasses.replace(dataset, classes=names)
-        labels = np.array(places, np.int64)[dataset.labels]
-        note = "classes are matched to the model's by name"
-        return dataclasses.replace(dataset, labels=labels, classes=names, notes=[*dataset.notes, note])
-    for i, place in enumerate(places):
-        if place is not None and place != i:
-            raise EdgeqError(
-                f"{dataset.spec}: class {dataset.classes[i]!r} is number {i} here and {place} in the model, "
-                "and other names differ; pass --class-map"
-            )
-    return dataset
+    if (ordered := _by_wordnet(dataset, names)) is not None:
+        return ordered
+    if [*map(_plain, dataset.classes)] == [*map(_plain, names)]:  # even if two of them are called the same
+        return dataclasses.replace(dataset, classes=names)
+    places = _places(dataset.classes, names)
+    if None in places or len(set(places)) < len(places):
+        raise _unmatched(dataset.spec, dataset.classes, names, places)
+    labels = np.array(places, np.int64)[dataset.labels]
+    note = "classes are matched to the model's by name"
+    return dataclasses.replace(dataset, labels=labels, classes=names, notes=[*dataset.notes, note])
 
 
-def read_names(path: str | Path) -> tuple[str, ...]:
-    """Class names from a file: one a line, in label order, or a JSON list."""
-    text = _text(Path(path))
-    if Path(path).suffix.lower() == ".json":
-        value = _json(text, str(path))
-        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-            raise EdgeqError(f"{path}: is not a JSON list of class names")
-        names = tuple(value)
+def with_background(dataset: Images, classes: int) -> Images:
+    """The 1,000 synsets of ImageNet, as folders of a model with 1,001 classes, of which the first is the background; else as it is.
+
+    The model's order is that of the sorted WordNet ids, as in every release of ImageNet's 2012 challenge.
+    """
+    if classes != 1001 or not _is_imagenet(dataset.classes):
+        return dataset
+    note = "the 1,000 folders of WordNet ids are classes 1 to 1,000 of the model, whose class 0 is taken for the background"
+    names = (BACKGROUND, *(dataset.classes or ()))
+    return dataclasses.replace(dataset, labels=dataset.labels + 1, classes=names, notes=[*dataset.notes, note])
+
+
+def _by_wordnet(dataset: Images, names: tuple[str, ...]) -> Images | None:
+    """Folders of all 1,000 synsets for a model whose names are ImageNet's, in its order, and contain no ids; else None."""
+    first = len(names) - 1000
+    if first not in (0, 1) or not _is_imagenet(dataset.classes) or "tench" not in map(_plain, names[first].split(",")):
+        return None
+    if first:
+        return dataclasses.replace(with_background(dataset, len(names)), classes=names)
+    note = "the 1,000 folders of WordNet ids are the model's classes in their order"
+    return dataclasses.replace(dataset, classes=names, notes=[*dataset.notes, note])
+
+
+def _is_imagenet(classes: Sequence[str] | None) -> bool:
+    return classes is not None and len(classes) == 1000 and all(map(_WNID.fullmatch, classes))
+
+
+def _places(ours: Sequence[str], theirs: Sequence[str]) -> list[int | None]:
+    """Where each of ``ours`` stands among ``theirs``: by the whole name, else by a synonym that belongs to one class alone."""
+    whole = {_plain(name): i for i, name in reversed(list(enumerate(theirs)))}
+    synonyms: dict[str, set[int]] = {}
+    for i, name in enumerate(theirs):
+        for synonym in name.split(","):
+            synonyms.setdefault(_plain(synonym), set()).add(i)
+
+    def place(name: str) -> int | None:
+        if (at := whole.get(_plain(name))) is not None:
+            return at
+        known = [synonyms.get(_plain(synonym), set()) for synonym in name.split(",")]
+        if name.partition(",")[1]:  # all that is said of it must fit: "crane, bird" is not any crane
+            known = [set.intersection(*known)] if all(known) else [s for s in known if len(s) == 1]
+        several = set().union(*known)
+        return several.pop() if len(several) == 1 else None
+
+    return [place(name) for name in ours]
+
+
+def _unmatched(spec: str, ours: Sequence[str], theirs: Sequence[str], places: Sequence[int | None]) -> EdgeqError:
+    missing = [name for name, place in zip(ours, places, strict=True) if place is None]
+    left = _list([name for i, name in enumerate(theirs) if i not in places])
+    if missing:
+        known = len(ours) - len(missing)
+        said = f"the model knows {known} of its {len(ours)} class names and not {_list(missing)}; its own others are {left}"
     else:
-        names = tuple(line.strip() for line in text.rstrip().splitlines())
-    if not names or not any(names):
-        raise EdgeqError(f"{path}: contains no class names; give one a line, in label order")
-    return names
+        twice = next(i for i in places if places.count(i) > 1)
+        same = [name for name, place in zip(ours, places, strict=True) if place == twice]
+        said = f"its classes {_list(same)} are all the model's {theirs[twice or 0][:40]!r}"
+    return EdgeqError(f"{spec}: {said}; pass --class-map, or --class-names with the model's names")
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name[:40]) for name in names[:SHOWN]) or "nothing"
+    return shown + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
 
 
 def read_table(data: bytes, where: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a labels.csv. The first column is the file; every row has as many cells as the header."""
+    """Header and rows of a labels.csv, its cells between commas, semicolons or tabs. The first column is the file, or, where a later one
+    alone is called so, that; it comes first. Every row has as many cells as the header."""
     try:
-        lines = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
+        text = data.decode("utf-8-sig")
+        first = text.partition("\n")[0]
+        delimiter = max(",;\t", key=first.count)  # the first of them where none is there
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except (UnicodeDecodeError, csv.Error) as error:
         raise EdgeqError(f"{where}: is not a UTF-8 CSV file ({error})") from None
     lines = [line for line in lines if line]
     header = [cell.strip() for cell in lines[0]] if lines else []
-    if len(header) < 2 or header[0].lower() not in ("file", "filename", "path", "image"):
+    place = next((i for i, cell in enumerate(header) if cell.lower() in FILE_COLUMNS), None)
+    if len(header) < 2 or place is None:
         raise EdgeqError(f"{where}: its first line must be a header: file,label")
     for number, line in enumerate(lines[1:], 2):
         if len(line) != len(header):
             raise EdgeqError(f"{where}: line {number} has {len(line)} cells and the header {len(header)}")
-    return header, lines[1:]
+    header, *rows = ([line[place], *line[:place], *line[place + 1 :]] for line in [header, *lines[1:]])
+    return header, rows
 
 
-def _read_map(path: Path) -> dict[str, object]:
-    text = _text(path)
+def _read_map(path: Path) -> tuple[dict[str, object], int]:
+    """What a map says, and, if it is a class index, of how many classes."""
+    text = read_text(path)
     if path.suffix.lower() == ".json":
-        value = _json(text, str(path))
+        value = parse_json(text, str(path))
         if not isinstance(value, dict):
             raise EdgeqError(f'{path}: is not a JSON object like {{"cat": 281}}')
-        return value
+        index = class_index(value)
+        if index is None:
+            return value, 0
+        several = [names[1] for names in index.values()]  # "crane" and "maillot" are two classes of ImageNet each
+        return {name: i for i, names in index.items() for name in names if several.count(name) <= 1}, len(index)
     try:
         rows = [[cell.strip() for cell in line] for line in csv.reader(io.StringIO(text, newline="")) if line]
     except csv.Error as error:
@@ -174,25 +240,7 @@ def _read_map(path: Path) -> dict[str, object]:
         raise EdgeqError(f"{path}: is not a CSV file of two columns, data class and model class index")
     if _number(rows[0][1]) is None and len(rows) > 1 and _number(rows[1][1]) is not None:
         rows = rows[1:]  # a header
-    return {row[0]: row[1] for row in rows}
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise EdgeqError(f"{path}: is larger than {MAX_BYTES >> 20} MB, no list of classes")
-        return path.read_text("utf-8-sig")
-    except OSError as error:
-        raise EdgeqError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise EdgeqError(f"{path}: is not UTF-8 text") from None
-
-
-def _json(text: str, where: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EdgeqError(f"{where}: is not JSON ({error})") from None
+    return {row[0]: row[1] for row in rows}, 0
 
 
 def _number(text: str) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,6 +18,8 @@ class Images:
     ``spec``: what the user wrote; ``names``: relative path or index of each image; ``labels``: ``(n,) int64``, 0-based;
     ``classes``: class names in label order, where known; ``read``: index -> ``(h, w, c) uint8``;
     ``content``: bytes that change when the images change; ``notes``: sentences to print, what was decided on the user's behalf.
+    ``upright``: as ``read``, turned as the file's EXIF orientation says; ``is_turned``: whether that moves a pixel; both None where files
+    state none.
     """
 
     spec: str
@@ -27,13 +29,19 @@ class Images:
     read: Callable[[int], np.ndarray]
     content: Callable[[], Iterable[bytes]]
     notes: list[str] = field(default_factory=list)
+    upright: Callable[[int], np.ndarray] | None = None
+    is_turned: Callable[[int], bool] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def image(self, index: int) -> np.ndarray:
         """``(h, w, c) uint8``, c 1 or 3 (RGB), at the size it is stored in. Raises :class:`EdgeqError` for an image that cannot be read."""
-        return self.read(int(index))
+        return (self.upright or self.read)(int(index))
+
+    def as_stored(self) -> Images:
+        """The same without regard to EXIF orientations."""
+        return replace(self, upright=None, is_turned=None)
 
     def sha256(self) -> str:
         """Hex digest of names, labels and content, streamed.

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeq.core.errors import EdgeqError
 from edgeq.data._classes import choose_column, from_text, read_table
-from edgeq.data._decode import MAX_BYTES, SUFFIXES, decode
+from edgeq.data._decode import MAX_BYTES, SUFFIXES, decode, is_turned
 from edgeq.data._images import Images
 
 TABLE = "labels.csv"
@@ -65,15 +65,25 @@ def open_tree(spec: str, files: Files, split: str, label_column: str | None, cla
             raise EdgeqError(f"{files.where}: --label-column needs a {TABLE}, and there is none")
         names, labels, named = _from_folders(files.where, images, inside, part, notes)
 
-    def read(index: int) -> np.ndarray:
+    def encoded(index: int) -> tuple[bytes, str]:
         name = outer + names[index]
-        return decode(files.read(name, MAX_BYTES), f"{files.where}: {name}")
+        return files.read(name, MAX_BYTES), f"{files.where}: {name}"
 
     def content() -> Iterator[bytes]:
         for name in names:
             yield (files.stamp(outer + name) + "\n").encode()
 
-    return Images(spec, names, labels, named, read, content, notes)
+    return Images(
+        spec,
+        names,
+        labels,
+        named,
+        lambda index: decode(*encoded(index), upright=False),
+        content,
+        notes,
+        lambda index: decode(*encoded(index)),
+        lambda index: is_turned(*encoded(index)),
+    )
 
 
 def _from_table(
@@ -89,9 +99,10 @@ def _from_table(
     place = header.index(column, 1)
     names, texts = [], []
     seen: set[str] = set()
+    find = _finder(known, base)
     for number, line in enumerate(lines, 2):
-        name = posixpath.normpath(posixpath.join(base, line[0].strip().replace("\\", "/")))
-        if name not in known:  # the listing contains no name that leads outside, so neither does the table
+        name = find(line[0].strip())
+        if name is None:
             raise EdgeqError(f"{where}: line {number} names {line[0][:120]!r}, which is not an image here")
         if name in seen:
             raise EdgeqError(f"{where}: line {number} names {line[0][:120]!r} a second time")
@@ -102,6 +113,40 @@ def _from_table(
     if not names:
         raise EdgeqError(f"{where}: lists no images")
     return names, texts
+
+
+def _finder(known: set[str], base: str) -> Callable[[str], str | None]:
+    """Which of the ``known`` images a table in the folder ``base`` means by a name: its path from there, or one that begins further out
+    (``/home/me/photos/..``); without its extension; or its bare name, wherever it lies. None for none of them, and for several.
+
+    The listing contains no name that leads outside, so neither does what a table means.
+    """
+    short: dict[str, set[str]] = {}
+
+    def shorter() -> dict[str, set[str]]:
+        for name in () if short else known:
+            stem, bare = posixpath.splitext(name)[0], posixpath.basename(name)
+            for other in (stem, "*/" + bare, "*/" + posixpath.splitext(bare)[0]):
+                short.setdefault(other, set()).add(name)
+        return short
+
+    def find(text: str) -> str | None:
+        path = text.replace("\\", "/")
+        if (name := posixpath.normpath(posixpath.join(base, path))) in known:
+            return name
+        parts = posixpath.normpath(path).split("/")
+        if ".." in parts:
+            return None
+        ends = ["/".join(parts[i:]) for i in range(len(parts))]
+        tails = [tail for end in ends for tail in dict.fromkeys((posixpath.join(base, end), end))]
+        if (exact := next((tail for tail in tails if tail in known), None)) is not None:
+            return exact
+        for tail in [*tails, *(["*/" + path] if len(parts) == 1 else [])]:
+            if len(means := shorter().get(tail, ())) == 1:
+                return next(iter(means))
+        return None
+
+    return find
 
 
 def _from_folders(

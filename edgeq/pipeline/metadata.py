@@ -6,6 +6,7 @@ behind the model. Files are untrusted: every offset is checked, and damaged meta
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 from pathlib import Path
@@ -15,9 +16,12 @@ import numpy as np
 
 from edgeq.core import zips
 from edgeq.core.errors import EdgeqError
+from edgeq.core.names import in_order, read_names
 from edgeq.pipeline import sidecar
 from edgeq.pipeline.preprocess import Preprocess
 
+BESIDE = ("labels.txt", "imagenet_class_index.json")
+"""Lists of class names that are looked for in a model's folder."""
 MAX_LABELS, MAX_MODEL = 4 << 20, 1 << 30
 _NORMALIZATION = 1  # ProcessUnitOptions
 _AXIS_LABELS = 2  # AssociatedFileType TENSOR_AXIS_LABELS
@@ -27,7 +31,8 @@ MAX_TABLES = 100_000  # of one list: tensors, buffers
 def stated(path: str | Path) -> tuple[str | None, list[str] | None, str]:
     """(``--preprocess`` spec, class labels in order, where they stand) of a model file; None for what is not stated.
 
-    The sidecar is believed before the metadata. Metadata states mean and std only: :func:`edgeq.pipeline.preprocess.resolve` adds the rest.
+    The sidecar is believed before the metadata, and both before a list of names in the same folder. Metadata states mean and std only:
+    :func:`edgeq.pipeline.preprocess.resolve` adds the rest.
     Raises :class:`EdgeqError` for a sidecar that is not what edgeq writes.
     """
     path = Path(path)
@@ -37,7 +42,19 @@ def stated(path: str | Path) -> tuple[str | None, list[str] | None, str]:
         if (spec is None and more) or (labels is None and names):
             where = " and ".join(filter(None, (where, "TFLite metadata")))
         spec, labels = spec or more, labels or names
+    if labels is None:
+        labels, beside = _beside(path)
+        where = " and ".join(filter(None, (where, beside)))
     return spec, labels, where
+
+
+def _beside(path: Path) -> tuple[list[str] | None, str]:
+    """The names in the first of ``BESIDE`` in the model's folder, and its name. One that lists none may be about something else."""
+    for name in BESIDE:
+        if path.with_name(name).is_file():
+            with contextlib.suppress(EdgeqError):
+                return list(read_names(path.with_name(name))), name
+    return None, ""
 
 
 def _sidecar(path: Path) -> tuple[str | None, list[str] | None, str]:
@@ -100,7 +117,7 @@ def _labels(data: bytes, outputs: list[_Table]) -> list[str] | None:
         content = member.read(MAX_LABELS + 1)
     if len(content) > MAX_LABELS:
         return None
-    return [line.strip() for line in content.decode("utf-8").rstrip().splitlines()] or None
+    return list(in_order([line.strip() for line in content.decode("utf-8").rstrip().splitlines()])) or None
 
 
 def _spelt(value: float) -> str:

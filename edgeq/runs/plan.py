@@ -45,6 +45,7 @@ class Plan:
     class_map: str | None = None
     class_names: str | None = None  # a file with the model's names, a line a class
     threads: int | None = None
+    exif: bool = False  # turn photographs upright as their EXIF orientation says; runs of a plan without it left them as stored
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

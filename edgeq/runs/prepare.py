@@ -127,7 +127,7 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Imag
     if not len(index):
         raise EdgeqError(f"{plan.data}: contains no image to sample")
     labels = dataset.labels[index]
-    notes += dataset.notes
+    notes += [*dataset.notes, *data.turned(dataset, index)]
     if plan.n is not None and len(index) < plan.n:
         notes.append(f"{plan.data} holds {len(index)} images; all are used (--n {plan.n})")
     stored = dataset.image(int(index[0])).shape
@@ -162,7 +162,7 @@ def open_data(plan: Plan, classes: int | None, names: list[str] | None, given: I
     names of them, where stated."""
     if given is not None:
         return data.fitted(given, classes, plan.class_map, names)
-    return data.open(plan.data, label_column=plan.label_column, classes=classes, class_map=plan.class_map, class_names=names)
+    return data.open(plan.data, "test", plan.label_column, classes, plan.class_map, names, plan.exif)
 
 
 def _check(plan: Plan) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_tflite
+from PIL import Image
 
 import edgeq
 from edgeq import EdgeqError, Images
+from edgeq.runs.store import Run
 
 X = np.arange(6 * 8 * 8, dtype=np.uint8).reshape(6, 8, 8, 1)
 Y = np.array([0, 1, 2, 3, 4, 5])
@@ -122,3 +124,30 @@ def test_data_of_other_classes_than_the_models_is_refused(tmp_path: Path) -> Non
         with pytest.raises(EdgeqError, match=r"outside the model's classes 0\.\.3"):
             edgeq.attack(target, Images(X, Y), "spsa", run=tmp_path / "r.sqlite")
     assert not (tmp_path / "r.sqlite").exists()
+
+
+@pytest.fixture
+def portraits(tmp_path: Path) -> str:
+    """Four photographs stored on their side: grey, dark at the left as stored, which is the top once they stand upright."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sideways = np.tile(np.arange(0, 256, 32, dtype=np.uint8), (8, 1))
+    for name in ("0/a.png", "0/b.png", "1/c.png", "1/d.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sideways).save(tmp_path / "photos" / name, exif=exif)
+    return f"folder:{tmp_path / 'photos'}"
+
+
+def test_portraits_are_shown_upright_and_a_run_says_so(model: Path, portraits: str, tmp_path: Path) -> None:
+    assert np.array_equal(edgeq.load(portraits).x[0, :, 0, 0], np.arange(0, 256, 32))
+    assert np.array_equal(edgeq.load(portraits, exif=False).x[0, 0, :, 0], np.arange(0, 256, 32))
+    asked: dict[str, Any] = {"attacks": "noise", "runtime": "litert-reference", "n": 4}
+    notes = {}
+    for exif in (True, False):
+        path = tmp_path / f"{exif}.sqlite"
+        with edgeq.attack(str(model), portraits, run=path, exif=exif, **asked), Run.open(path) as run:
+            column = run.images(np.array([0]))[0, ..., 0]
+            assert np.array_equal(column[:, 0] if exif else column[0], np.arange(0, 256, 32))
+            notes[exif] = "\n".join(run.meta("notes"))
+    assert "4 of 4 images are turned upright, as the EXIF orientation says (--no-exif leaves them as stored)" in notes[True]
+    assert "EXIF" not in notes[False]

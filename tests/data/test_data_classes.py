@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgeq import data
 from edgeq.core.errors import EdgeqError
-from edgeq.data import Images, check_labels, read_names, sample
+from edgeq.data import Images, check_labels, fitted, read_names, sample
 from edgeq.data._classes import with_map, with_names
 
 SIZES = st.lists(st.integers(1, 30), min_size=1, max_size=8)
@@ -128,13 +128,20 @@ def test_a_missing_class_map(tmp_path: Path) -> None:
 
 def test_model_names_move_labels_only_where_they_are_sure() -> None:
     animals = images([0, 1, 2], ("cat", "dog", "ray fish"))
-    moved = with_names(animals, ("Ray_Fish", "dog", "owl", "cat"))
+    moved = with_names(animals, ("Ray_Fish, Batoidea", "dog", "owl", "cat, Felis catus"))
     assert moved.labels.tolist() == [3, 1, 0]
     assert moved.notes == ["classes are matched to the model's by name"]
-    # another language: positions stay
-    assert with_names(animals, ("Katze", "Hund", "Rochen")).classes == ("cat", "dog", "ray fish")
-    with pytest.raises(EdgeqError, match="class 'dog' is number 1 here and 0 in the model"):
-        with_names(animals, ("dog", "Katze", "Rochen"))
+    # never by their order
+    with pytest.raises(EdgeqError, match="0 of its 3 class names and not 'cat', 'dog', 'ray fish'; its own others are 'Katze', 'Hund'"):
+        with_names(animals, ("Katze", "Hund", "Rochen"))
+    with pytest.raises(EdgeqError, match="knows 2 of its 3 class names and not 'ray fish'; its own others are 'ray'; pass --class-map"):
+        with_names(animals, ("cat", "dog", "ray"))
+    with pytest.raises(EdgeqError, match="its classes 'cat', 'Felis catus' are all the model's 'cat, Felis catus'"):
+        with_names(images([0, 1], ("cat", "Felis catus")), ("cat, Felis catus", "dog"))
+    with pytest.raises(EdgeqError, match="not 'crane'"):  # a bird or a machine
+        with_names(images([0, 1], ("crane", "dog")), ("crane, bird", "crane, machine", "dog"))
+    assert with_names(images([0, 1], ("crane, machine", "dog")), ("crane, bird", "crane, machine", "dog")).labels.tolist() == [1, 2]
+    assert with_names(images([0, 1], ("crane", "crane")), ("crane", "crane")).labels.tolist() == [0, 1]
     # names that do not fit the model's outputs are not believed
     unused = with_names(animals, ("a", "b"), classes=3)
     assert unused.classes == animals.classes
@@ -152,3 +159,56 @@ def test_names_from_files(tmp_path: Path) -> None:
     for name, message in (("bad.json", "JSON list"), ("empty.txt", "contains no class names"), ("none.txt", "cannot be read")):
         with pytest.raises(EdgeqError, match=message):
             read_names(tmp_path / name)
+
+
+WNIDS = tuple(f"n{10**7 + 7 * i:08d}" for i in range(1000))
+INDEX = {str(i): [wnid, "tench" if i == 0 else f"thing {i}"] for i, wnid in enumerate(WNIDS)}
+
+
+def test_folders_of_all_synsets_fit_a_model_with_a_background() -> None:
+    opened = fitted(images([0, 999], WNIDS), 1001, None, None)
+    assert opened.labels.tolist() == [1, 1000]
+    assert "classes 1 to 1,000 of the model" in opened.notes[0]
+    assert fitted(images([0, 999], WNIDS), 1000, None, None).labels.tolist() == [0, 999]
+    plain = ("tench, Tinca tinca", *(f"thing {i}" for i in range(1, 1000)))
+    assert fitted(images([0, 999], WNIDS), 1001, None, ("background", *plain)).labels.tolist() == [1, 1000]
+    named = fitted(images([0, 999], WNIDS), 1000, None, plain)
+    assert named.labels.tolist() == [0, 999]
+    assert "in their order" in named.notes[0]
+    with pytest.raises(EdgeqError, match="knows 0 of its 1000 class names"):  # another task of 1,000 classes
+        fitted(images([0, 999], WNIDS), 1000, None, tuple(f"word {i}" for i in range(1000)))
+    with pytest.raises(EdgeqError, match="has 999 classes and the model 1001"):
+        fitted(images([0, 998], WNIDS[1:]), 1001, None, None)
+
+
+@pytest.mark.parametrize("classes", [1000, 1001])
+def test_some_synsets_are_matched_by_a_class_index(tmp_path: Path, classes: int) -> None:
+    path = tmp_path / "imagenet_class_index.json"
+    path.write_text(json.dumps(INDEX))
+    assert read_names(path)[:2] == (f"tench, {WNIDS[0]}", f"thing 1, {WNIDS[1]}")
+    some = images([0, 1], (WNIDS[40], WNIDS[7]))
+    want = [40 + classes - 1000, 7 + classes - 1000]
+    assert fitted(some, classes, None, read_names(path)).labels.tolist() == want
+    assert [int(v) for v in with_map(some, path, None, classes).labels] == want
+    assert fitted(images([0, 1], ("thing 40", "Thing_7")), classes, None, read_names(path)).labels.tolist() == want
+
+
+def test_a_class_index_says_nothing_of_a_name_of_two_classes(tmp_path: Path) -> None:
+    path = tmp_path / "imagenet_class_index.json"
+    path.write_text(json.dumps({"0": ["n00000001", "crane"], "1": ["n00000002", "crane"], "2": ["n00000003", "dog"]}))
+    assert with_map(images([0, 1], ("n00000002", "dog")), path).labels.tolist() == [1, 2]
+    with pytest.raises(EdgeqError, match="says nothing of class 'crane'"):
+        with_map(images([0, 1], ("crane", "dog")), path)
+
+
+def test_names_with_numbers_or_ids_before_them(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    for text, want in (
+        ("0  background\n1  tench, Tinca tinca\n", ("background", "tench, Tinca tinca")),
+        ("1: b\n0: a\n", ("a", "b")),
+        ("0 a\n2 b\n", ("0 a", "2 b")),  # a gap: no numbers of classes
+        ("n01440764 tench, Tinca tinca\nn01443537 goldfish\n", ("tench, Tinca tinca, n01440764", "goldfish, n01443537")),
+        ("3 dogs\ncat\n", ("3 dogs", "cat")),
+    ):
+        path.write_text(text)
+        assert read_names(path) == want

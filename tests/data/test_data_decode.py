@@ -8,10 +8,10 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from edgeq.core.errors import EdgeqError
-from edgeq.data._decode import decode
+from edgeq.data._decode import decode, is_turned
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (6, 7, 3), np.uint8)
 GREY = COLOUR[..., 0]
@@ -54,10 +54,43 @@ def test_cmyk_becomes_rgb() -> None:
     assert np.abs(decode(encoded(ink, "JPEG", quality=95), "x").astype(int) - (255, 0, 0)).max() <= 4
 
 
-def test_exif_orientation_is_not_applied() -> None:
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_upright_or_left_as_they_are_stored(kind: str, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6
-    assert decode(encoded(Image.fromarray(COLOUR), "JPEG", exif=exif), "x").shape == (6, 7, 3)
+    exif[0x0112] = orientation
+    tall = np.zeros((16, 32, 3), np.uint8)
+    tall[:8, :16], tall[8:, :16], tall[:8, 16:] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
+    content = encoded(Image.fromarray(tall), kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    plain = decode(encoded(Image.fromarray(tall), kind, **({"lossless": True} if kind == "WEBP" else {})), "x")
+    with Image.open(io.BytesIO(content)) as image:
+        want = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    np.testing.assert_array_equal(decode(content, "x"), want)
+    np.testing.assert_array_equal(decode(content, "x", upright=False), plain)
+    assert decode(content, "x").shape == ((32, 16, 3) if orientation >= 5 else (16, 32, 3))
+    assert is_turned(content, "x") == (orientation != 1)
+
+
+def test_an_orientation_in_xmp_counts_too() -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><tiff:Orientation>6</tiff:Orientation></x:xmpmeta>'
+    content = encoded(Image.fromarray(COLOUR), "JPEG", xmp=xmp)
+    assert decode(content, "x").shape == (7, 6, 3)
+    assert is_turned(content, "x")
+
+
+@pytest.mark.parametrize("stated", [0, 9, 65535])
+def test_an_orientation_that_is_none_is_left_out(stated: object) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = stated
+    content = encoded(Image.fromarray(COLOUR), "JPEG", exif=exif)
+    assert decode(content, "x").shape == (6, 7, 3)
+    assert not is_turned(content, "x")
+
+
+def test_damaged_exif_spoils_no_image() -> None:
+    for body in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0" + bytes(range(256))):
+        content = encoded(Image.fromarray(COLOUR), "JPEG", exif=body)
+        assert decode(content, "x").shape == (6, 7, 3)
 
 
 def bomb() -> bytes:

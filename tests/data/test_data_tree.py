@@ -233,3 +233,44 @@ def test_decode_names_the_image_that_does_not_fit(tmp_path: Path) -> None:
     assert data.decode(opened, [0, 0], lambda x: x).shape == (2, 4, 5, 3)
     with pytest.raises(EdgeqError, match=r"a/1\.png: has shape \(4, 6, 3\)"):
         data.decode(opened, [0, 1], lambda x: x)
+
+
+@pytest.mark.parametrize("make", [make_folder, make_zip])
+def test_photographs_stand_upright_unless_they_are_wanted_as_stored(tmp_path: Path, make) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(stream, "PNG", exif=exif)
+    spec = make(tmp_path / "d", {"a/0.png": stream.getvalue(), "a/1.png": png(0), "b/2.png": stream.getvalue()})
+    upright, stored = data.open(spec), data.open(spec, exif=False)
+    assert [upright.image(i).shape[:2] for i in range(3)] == [(5, 4), (4, 5), (5, 4)]
+    assert [stored.image(i).shape[:2] for i in range(3)] == [(4, 5)] * 3
+    assert data.turned(upright, [0, 1, 2])[0].startswith(f"{spec}: 2 of 3 images are turned upright")
+    assert data.turned(upright, [0, 1])[0].startswith(f"{spec}: 1 of 2 images is turned upright")
+    assert data.turned(upright, [1]) == data.turned(stored, [0, 1, 2]) == []
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "name,label\nimg/x.png,0\nsub/deep/y.png,1\n",
+        "label;filename\n0;img/x.png\n1;sub/deep/y.png\n",
+        "image_id\tlabel\nimg/x\t0\nsub/deep/y\t1\n",
+        "file,label\n/home/me/photos/img/x.png,0\n/home/me/photos/sub/deep/y.png,1\n",
+        "file,label\nC:\\photos\\img\\x.png,0\nC:\\photos\\sub\\deep\\y.png,1\n",
+        "file,label\n./data/img/x,0\n./data/sub/deep/y,1\n",
+        "id,label\nx.png,0\ny,1\n",
+    ],
+)
+@pytest.mark.parametrize("make", [make_folder, make_zip])
+def test_tables_name_images_in_many_ways(tmp_path: Path, make, table: str) -> None:
+    spec = make(tmp_path / "d", {"img/x.png": png(1), "sub/deep/y.png": png(2), "labels.csv": table.encode()})
+    opened = data.open(spec)
+    assert (list(opened.names), opened.labels.tolist()) == (["img/x.png", "sub/deep/y.png"], [0, 1])
+
+
+@pytest.mark.parametrize("name", ["x", "x.png", "../img/x.png", "g/x.png"])
+def test_a_name_that_may_mean_several_images_or_none_is_refused(tmp_path: Path, name: str) -> None:
+    files = {"img/x.png": png(1), "sub/x.png": png(2), "labels.csv": f"file,label\n{name},0\n".encode()}
+    with pytest.raises(EdgeqError, match="which is not an image here"):
+        data.open(make_folder(tmp_path / "d", files))

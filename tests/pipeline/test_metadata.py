@@ -137,6 +137,18 @@ def test_the_sidecar_is_believed_first(tmp_path: Path, name: str) -> None:
     assert stated(tmp_path / "m.onnx")[0] == ("imagenet" if name == "m.edgeq.json" else None)
 
 
+def test_names_beside_the_model_are_taken_where_the_file_has_none(tmp_path: Path) -> None:
+    bare = write(tmp_path, model(metadata([127.5], [127.5], None)))
+    (tmp_path / "labels.txt").write_text("0 ant\n1 bee\n")
+    assert stated(bare) == ("mean=127.5,std=127.5", ["ant", "bee"], "TFLite metadata and labels.txt")
+    assert stated(tmp_path / "m.onnx") == (None, ["ant", "bee"], "labels.txt")
+    assert stated(write(tmp_path, WHOLE))[1:] == (["cat", "dog"], "TFLite metadata")
+    (tmp_path / "labels.txt").write_text("\n")  # about something else
+    assert stated(tmp_path / "m.onnx") == (None, None, "")
+    (tmp_path / "imagenet_class_index.json").write_text('{"0": ["n01440764", "tench"]}')
+    assert stated(tmp_path / "m.onnx") == (None, ["tench, n01440764"], "imagenet_class_index.json")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"preprocess": 1}', '{"labels": [1]}', '{"labels": "cat"}', "[" * 100_000])
 def test_a_bad_sidecar_is_one_sentence(tmp_path: Path, text: str) -> None:
     file = write(tmp_path, WHOLE)
