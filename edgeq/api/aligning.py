@@ -16,7 +16,7 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.estimate import Estimator
 from edgeq.core.reporter import SILENT, Progress, Reporter
 from edgeq.core.rows import Rows
-from edgeq.core.threat import Threat, parse_eps
+from edgeq.core.threat import Threat
 from edgeq.integer import read_tflite
 from edgeq.integer.graph import Graph
 from edgeq.measure import alignment, constant, gradients, value_shift
@@ -128,7 +128,7 @@ def _crafter(text: str) -> Crafter:
 
 def _radii(eps: Sequence[str]) -> None:
     for text in eps:
-        if not Threat("linf", parse_eps(text)).reaches_integers:
+        if not Threat.parse("linf", text).reaches_integers:
             raise EdgeqError(f"--eps {text}: below one pixel no integer input differs from the clean one; use 1/255 or more")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
 from edgeq.core.reporter import SILENT, Reporter
-from edgeq.core.threat import Norm, Threat, parse_eps
+from edgeq.core.threat import Norm, Threat
 from edgeq.integer.read import sha256
 from edgeq.measure import comparison, layers
 from edgeq.runs.execute import execute
@@ -61,7 +61,7 @@ def compare(
         raise EdgeqError("--max-robust-drop: needs an attack to measure by; add --attack pgd or --attack spsa")
     if attack is not None and plugins.build(plugins.ATTACKS, attack)[1].needs == "nothing":
         raise EdgeqError(f"--attack {attack}: is no attack; noise of the radius --eps is shown in any case")
-    threat = Threat(norm, parse_eps(eps))
+    threat = Threat.parse(norm, eps)
     if threat.norm == "linf" and not threat.reaches_integers:
         raise EdgeqError(f"--eps {eps}: below one pixel no integer input differs from the clean one; use 1/255 or more")
     two = _sides(Path(a), None if b is None else Path(b), tuple(runtimes))

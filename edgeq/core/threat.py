@@ -28,6 +28,17 @@ class Threat:
     norm: Norm
     eps: float
 
+    @classmethod
+    def parse(cls, norm: Norm, text: str) -> Threat:
+        """The threat of ``--eps text``. Raises :class:`EdgeqError` for no radius, and for an l_inf radius beyond the range of a pixel, by
+        which a number of pixel steps was meant."""
+        threat = cls(norm, parse_eps(text))
+        if norm == "linf" and threat.eps > 1:
+            steps = text.removesuffix("px")
+            meant = f"for {steps} pixel steps write {steps}/255 or {steps}px" if "/" not in text and float(steps) <= 255 else "write 8/255"
+            raise EdgeqError(f"--eps {text}: is {threat.pixels:,} pixel steps in l_inf, and a pixel has 255; {meant}")
+        return threat
+
     @property
     def pixels(self) -> float:
         """The radius in pixel steps: a whole number for l_inf (``floor(255 eps + 1e-6)``), ``255 eps`` for l2."""

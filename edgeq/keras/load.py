@@ -69,6 +69,7 @@ def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
             function = convert(called)
     except Exception as error:
         raise EdgeqError(f"{path}: its graph cannot be frozen ({scan.sentence(error)})") from None
+    _differentiate_swish(function.graph)
     graph = function.graph.as_graph_def()
     finite.graph(path, graph)
     if trust.vouched(sha256):
@@ -222,6 +223,25 @@ def _logits(path: Path, function: Any, batch: int | None, shape: tuple[int, ...]
         note = f"its scores sum to 1, but no softmax was found ({tensor.op.type}); their logarithm stands for the logits"
         return (lambda image: tf.math.log(tf.maximum(plain(image), tiny))), "probs", note
     return plain, "logits", f"no softmax at its end ({tensor.op.type}); the output is taken as logits"
+
+
+def _differentiate_swish(graph: Any) -> None:
+    """Takes away TensorFlow's own gradient of ``tf.nn.silu``, which saves memory and refers to the graph before it was frozen. What is
+    left is the derivative of ``x * sigmoid(beta x)``, op by op: the same. Other custom gradients, such as straight-through ones, stay."""
+    for op in graph.get_operations():
+        if op.type == "IdentityN" and len(op.inputs) >= 2 and _is_swish(op.inputs[0], op.inputs[1]):
+            op._clear_attr("_gradient_op_type")
+
+
+def _is_swish(y: Any, x: Any) -> bool:
+    """Whether ``y`` is ``x * sigmoid(beta x)`` for some constant."""
+    if y.op.type != "Mul" or x.name not in (given := {tensor.name: tensor for tensor in y.op.inputs}):
+        return False
+    gate = next((tensor.op for name, tensor in given.items() if name != x.name), None)
+    if gate is None or gate.type != "Sigmoid":
+        return False
+    inner = gate.inputs[0]
+    return inner.name == x.name or (inner.op.type == "Mul" and x.name in {tensor.name for tensor in inner.op.inputs})
 
 
 def _single(function: Any) -> Any:

@@ -102,6 +102,7 @@ class PixelCodes:
 def codes_for(tensor: Tensor, preprocess: Preprocess, where: str) -> PixelCodes:
     """The map for an input ``tensor`` of the file ``where``.
 
+    Where the device copies bytes, ``q = p`` in an unsigned input, ``q = p - 128`` in an int8 one, and a float input takes 0..255. Else
     8-bit inputs whose codes span 0..255, -1..1 or 0..1 within one LSB: the shift ``q = p + q_min``. That is also taken where a stated
     mean and std come within one code of it (a device copies bytes there). Otherwise the stated mean and std, rounded to the nearest
     code, ties away from zero as TFLite's QUANTIZE does, and clipped. Float inputs take ``(p - mean) / std`` as it is.
@@ -111,12 +112,16 @@ def codes_for(tensor: Tensor, preprocess: Preprocess, where: str) -> PixelCodes:
     if dtype.kind not in "iuf":
         raise EdgeqError(f"{where}: takes {tensor.dtype} at its input, which is no image")
     stated = _stated_real(preprocess, channels)
+    if preprocess.bytes and dtype.kind == "f":
+        stated = np.repeat(np.arange(256.0)[:, None], channels, axis=1)
     if dtype.kind == "f":
         if stated is None:
             raise EdgeqError(f"{where}: takes floats and does not say what they mean; {_REMEDY}")
         table = stated.astype(dtype)
         return PixelCodes(table, None, table.astype(np.float32))
-    shift = _shift(tensor, dtype)
+    shift = min(int(np.iinfo(dtype).min), 0) if preprocess.bytes and dtype.itemsize == 1 else _shift(tensor, dtype)
+    if preprocess.bytes and dtype.itemsize > 1:
+        raise EdgeqError(f"{where}: takes {tensor.dtype} at its input, into which no bytes are copied; {_REMEDY}")
     pixels = np.repeat(np.arange(256)[:, None], channels, axis=1)
     if stated is None:
         if shift is None:

@@ -25,14 +25,15 @@ BESIDE = ("labels.txt", "imagenet_class_index.json")
 MAX_LABELS, MAX_MODEL = 4 << 20, 1 << 30
 _NORMALIZATION = 1  # ProcessUnitOptions
 _AXIS_LABELS = 2  # AssociatedFileType TENSOR_AXIS_LABELS
+_UINT8 = 3  # TensorType
 MAX_TABLES = 100_000  # of one list: tensors, buffers
 
 
 def stated(path: str | Path) -> tuple[str | None, list[str] | None, str]:
     """(``--preprocess`` spec, class labels in order, where they stand) of a model file; None for what is not stated.
 
-    The sidecar is believed before the metadata, and both before a list of names in the same folder. Metadata states mean and std only:
-    :func:`edgeq.pipeline.preprocess.resolve` adds the rest.
+    The sidecar is believed before the metadata, and both before a list of names in the same folder. Metadata states mean and std only, or
+    for a uint8 input that pixels are copied: :func:`edgeq.pipeline.preprocess.resolve` adds the rest.
     Raises :class:`EdgeqError` for a sidecar that is not what edgeq writes.
     """
     path = Path(path)
@@ -76,6 +77,8 @@ def _tflite(path: Path) -> tuple[str | None, list[str] | None]:
             return None, None
         graphs = _Table.root(metadata).tables(3)
         spec = _normalisation(graphs[0].tables(2)) if graphs else None
+        if spec is not None and _takes_bytes(data):
+            spec = "bytes"
         return spec, _labels(data, graphs[0].tables(3)) if graphs else None
     except zips.DAMAGE:
         return None, None
@@ -91,6 +94,15 @@ def _metadata_buffer(data: bytes) -> bytes | None:
             number = entry.number(1, "I")
             return buffers[number].content(0) if number < len(buffers) else None
     return None
+
+
+def _takes_bytes(data: bytes) -> bool:
+    """Whether the first input is uint8. Then the normalisation is that of the float network it was made from, and Google's Task Library and
+    MediaPipe copy pixels as they are (tensorflow/tflite-support, ``image_tensor_specs.h``)."""
+    graphs = _Table.root(data).tables(2)
+    inputs = graphs[0].integers(1) if graphs else ()
+    tensors = graphs[0].tables(0) if inputs else []
+    return bool(inputs) and 0 <= inputs[0] < len(tensors) and tensors[inputs[0]].number(1, "b") == _UINT8
 
 
 def _normalisation(inputs: list[_Table]) -> str | None:
@@ -180,6 +192,12 @@ class _Table:
 
     def text(self, slot: int) -> str:
         return self.content(slot).decode("utf-8")
+
+    def integers(self, slot: int) -> tuple[int, ...]:
+        start, length = self._vector(slot, 4)
+        if length > 16:
+            raise ValueError("more inputs than an image classifier has")
+        return struct.unpack_from(f"<{length}i", self.data, start)
 
     def floats(self, slot: int) -> tuple[float, ...]:
         start, length = self._vector(slot, 4)

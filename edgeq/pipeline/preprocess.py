@@ -13,7 +13,7 @@ from edgeq.core.errors import EdgeqError
 
 METHODS = ("nearest", "bilinear", "box", "bicubic", "lanczos")
 MAX_RESIZED = 64_000_000  # pixels of an intermediate image
-_KEYS = ("imagenet", "none", "stretch", "resize", "crop", "rgb", "bgr", "mean", "std", *METHODS)
+_KEYS = ("imagenet", "none", "stretch", "resize", "crop", "rgb", "bgr", "mean", "std", "bytes", *METHODS)
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Preprocess:
     order: str = "rgb"  # of the channels the model takes, or "bgr"
     mean: tuple[float, ...] | None = None  # real = (pixel - mean) / std, pixels 0..255, in the model's channel order
     std: tuple[float, ...] | None = None  # both None: not stated
+    bytes: bool = False  # the device copies pixels into the input as they are; then nothing else is stated
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """``(H, W, c) uint8`` -> ``(h, w, channels) uint8``. Raises :class:`EdgeqError` where the size would not be the model's."""
@@ -69,6 +70,8 @@ class Preprocess:
             words.insert(0, "none")
         if self.order != "rgb":
             words.append(self.order)
+        if self.bytes:
+            words.append("bytes")
         if self.mean is not None and self.std is not None:
             words += ["mean=" + ",".join(map(_short, self.mean)), "std=" + ",".join(map(_short, self.std))]
         return ",".join(words)
@@ -79,7 +82,8 @@ class Preprocess:
 
         ``none``; ``imagenet`` (shorter side to N/0.875, bilinear, centre crop); ``stretch`` (straight to the model's size);
         ``resize=146``; ``crop``; a method; ``rgb`` or ``bgr``; ``mean=..`` and ``std=..`` with one number or one a channel
-        (``mean=123.7,116.8,103.9``), in pixels 0..255. What ``text`` leaves open is taken from ``base``. Raises :class:`EdgeqError`.
+        (``mean=123.7,116.8,103.9``), in pixels 0..255; ``bytes`` where the device copies pixels as they are. What
+        ``text`` leaves open is taken from ``base``. Raises :class:`EdgeqError`.
         """
         stated: dict[str, object] = {}
         for key, values in _words(text):
@@ -89,7 +93,9 @@ class Preprocess:
             if key == "resize":
                 stated["resize"] = _side(values, text)
             elif key in ("mean", "std"):
-                stated[key] = _reals(key, values, channels, text)
+                stated |= {"bytes": False, key: _reals(key, values, channels, text)}
+            elif key == "bytes":
+                stated |= {"bytes": True, "mean": None, "std": None}
             elif key in ("imagenet", "crop"):
                 stated["crop"] = True
                 if key == "imagenet":
@@ -100,6 +106,8 @@ class Preprocess:
                 stated["method"] = key
             elif key in ("rgb", "bgr"):
                 stated["order"] = key
+        if "bytes" in (words := [key for key, _ in _words(text)]) and {"mean", "std"} & {*words}:
+            raise EdgeqError(f"--preprocess {text}: bytes are copied as they are, without mean and std; state one of them")
         if ("mean" in stated) != ("std" in stated):
             raise EdgeqError(f"--preprocess {text}: mean and std go together; a pixel p enters as (p - mean) / std")
         _check_channels(channels)

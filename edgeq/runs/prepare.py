@@ -21,6 +21,7 @@ from edgeq.core.cell import Cell
 from edgeq.core.errors import EdgeqError
 from edgeq.core.rows import row_id
 from edgeq.core.signature import Signature
+from edgeq.core.threat import Threat
 from edgeq.data import Images
 from edgeq.pipeline import codes as pixel_codes
 from edgeq.pipeline import metadata
@@ -167,6 +168,8 @@ def open_data(plan: Plan, classes: int | None, names: list[str] | None, given: I
 
 def _check(plan: Plan) -> None:
     """What no file can make right is said first."""
+    for text in plan.eps:
+        Threat.parse(plan.norm, text)
     lends = bool(plan.sources) or (plan.own_gradients and any(map(is_float, plan.targets)))
     cells(plan, ("the source",) * lends or ("the file",) * plan.own_gradients, (), plan.access or "scores")
 

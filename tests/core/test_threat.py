@@ -60,6 +60,23 @@ def test_a_radius_in_pixels(text, pixels):
     assert Threat("linf", parse_eps(text)).pixels == pixels
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("8", "--eps 8: is 2,040 pixel steps in l_inf, and a pixel has 255; for 8 pixel steps write 8/255 or 8px"),
+        ("2.5", "--eps 2.5: is 637 pixel steps in l_inf, and a pixel has 255; for 2.5 pixel steps write 2.5/255 or 2.5px"),
+        ("300px", "--eps 300px: is 300 pixel steps in l_inf, and a pixel has 255; write 8/255"),
+        ("1000/255", "--eps 1000/255: is 1,000 pixel steps in l_inf, and a pixel has 255; write 8/255"),
+    ],
+)
+def test_a_radius_beyond_the_range_of_a_pixel_is_refused_with_what_was_meant(text, sentence):
+    with pytest.raises(EdgeqError) as caught:
+        Threat.parse("linf", text)
+    assert str(caught.value) == sentence
+    assert Threat.parse("l2", text).eps > 1
+    assert Threat.parse("linf", "255/255").pixels == 255
+
+
 @pytest.mark.parametrize("text", ["", "x", "0", "-1/255", "nan", "inf", "1/0", "1/2/3", "px"])
 def test_what_is_no_radius_is_said(text):
     with pytest.raises(EdgeqError, match="not a radius"):

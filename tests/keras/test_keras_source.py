@@ -139,3 +139,36 @@ def test_misfits_are_said(digits_models) -> None:
     network = source.open(digits_models.keras, GREY)
     with pytest.raises(EdgeqError, match="images of"):
         network.answer(np.zeros((2, 9, 9, 1), np.uint8))
+
+
+@pytest.mark.parametrize("major", [2, 3])
+@pytest.mark.parametrize("kind", ["swish", "silu in a function", "hard_sigmoid", "gelu"])
+def test_curved_activations_have_their_own_gradients(tmp_path, major: int, kind: str) -> None:
+    tf = engine.tensorflow()
+    keras = tf.keras if major == 2 else pytest.importorskip("keras")
+    given = keras.layers.Input((8, 8, 1))
+    bent = keras.layers.Conv2D(4, 3, activation=None if kind.startswith("silu") else kind)(given)
+    if kind.startswith("silu"):
+        bent = keras.layers.Activation("silu" if major == 3 else "swish")(keras.layers.BatchNormalization()(bent))
+    model = keras.Model(given, keras.layers.Dense(10)(keras.layers.Flatten()(bent)))
+    path = tmp_path / "curved.keras"
+    model.save(path)
+    network = source.open(path, GREY / np.float32(255), batch=4)
+    x = np.random.default_rng(0).random((4, 8, 8, 1), np.float32)
+    rows = Rows(np.arange(4), np.arange(4))
+    with tf.GradientTape() as tape:
+        image = tf.constant(x)
+        tape.watch(image)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(rows.labels, model(image))
+    want = tape.gradient(loss, image).numpy()
+    for objective_source in (network, Plain(network)):
+        value, gradient = value_and_grad(objective_source, CE(), x, rows)
+        np.testing.assert_allclose(value, loss.numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(gradient, want, rtol=1e-3, atol=1e-4 * np.abs(want).max())
+
+
+class Plain:
+    """A source without its fused twins."""
+
+    def __init__(self, network) -> None:
+        self.batch, self.logits, self.answer_float = network.batch, network.logits, network.answer_float

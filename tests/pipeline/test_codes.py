@@ -79,6 +79,24 @@ def test_a_statement_that_agrees_within_one_code_is_the_shift() -> None:
     assert other.used == 128
 
 
+def test_bytes_are_copied_whatever_they_mean() -> None:
+    copied = Preprocess.parse("bytes", (2, 2), 3)
+    for scale, zero in ((1 / 127, 128), (0.02, 114), (1.0, 0)):
+        got = codes("uint8", scale, zero, copied)
+        assert (got.shift, got.used) == (0, 256)
+        np.testing.assert_allclose(got.real[:, 0], (PIXELS - zero) * scale, rtol=1e-6)
+    assert codes("int8", 0.02, -14, copied).shift == -128
+    np.testing.assert_array_equal(codes("float32", preprocess=copied).real[:, 1], PIXELS)
+    with pytest.raises(EdgeqError, match="takes int16 at its input, into which no bytes are copied"):
+        codes("int16", 1.0, 0, copied)
+    assert Preprocess.parse(copied.spec, (2, 2), 3) == copied
+    assert Preprocess.parse("mean=0,std=1", (2, 2), 3, copied) == stated((0.0,), (1.0,))
+    assert not stated((0.0,), (1.0,)).bytes
+    assert Preprocess.parse("bytes", (2, 2), 3, stated((0.0,), (1.0,))) == copied
+    with pytest.raises(EdgeqError, match="bytes are copied as they are"):
+        Preprocess.parse("bytes,mean=0,std=1", (2, 2), 3)
+
+
 def test_floats_need_a_statement() -> None:
     with pytest.raises(EdgeqError, match="takes floats"):
         codes("float32")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import flatbuffers
 import pytest
+import tiny_tflite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -137,6 +138,14 @@ def test_the_sidecar_is_believed_first(tmp_path: Path, name: str) -> None:
     assert stated(tmp_path / "m.onnx")[0] == ("imagenet" if name == "m.edgeq.json" else None)
 
 
+@pytest.mark.parametrize("mean", [0.0, 127.5])
+@pytest.mark.parametrize(("dtype", "spec"), [("uint8", "bytes"), ("int8", None), ("float32", None)])
+def test_uint8_inputs_take_pixels_as_they_are(tmp_path: Path, dtype: str, spec: str | None, mean: float) -> None:
+    said = metadata([mean], [mean or 1.0], None)
+    file = write(tmp_path, tiny_tflite.classifier(dtype=dtype, metadata={"TFLITE_METADATA": said}))
+    assert stated(file)[0] == (spec or f"mean={mean},std={mean or 1.0}")
+
+
 def test_names_beside_the_model_are_taken_where_the_file_has_none(tmp_path: Path) -> None:
     bare = write(tmp_path, model(metadata([127.5], [127.5], None)))
     (tmp_path / "labels.txt").write_text("0 ant\n1 bee\n")
@@ -161,7 +170,7 @@ def test_a_bad_sidecar_is_one_sentence(tmp_path: Path, text: str) -> None:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared is not there")
 def test_a_file_that_nobody_here_made() -> None:
     spec, labels, where = stated(SHARED / "mobilenet_v1_0.25_128_quant.tflite")
-    assert spec == "mean=127.5,std=127.5"
+    assert spec == "bytes"
     assert labels == (SHARED / "imagenet_labels_1001.txt").read_text().rstrip().splitlines()
     assert where == "TFLite metadata"
     assert stated(SHARED / "pretrainedResnet_quant.tflite") == (None, None, "")
