@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from edgeq.core import files
+from edgeq.core import files, foreign
 from edgeq.core.errors import EdgeqError
 from edgeq.integer.graph import Graph
 from edgeq.integer.model import Model, file_bytes
@@ -20,6 +20,7 @@ def format_of(path: str | Path, data: bytes) -> Literal["tflite", "onnx"]:
         return "onnx"
     if suffix == ".tflite":
         raise EdgeqError(f"{path}: is not a TFLite model (it does not carry the file identifier TFL3); is it damaged, or another format?")
+    foreign.refuse(path)
     raise EdgeqError(f"{path}: is neither a .tflite nor an .onnx model")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.core import foreign
 from edgeq.core.errors import EdgeqError
 from edgeq.core.files import sha256
 from edgeq.core.signature import Signature, Tensor
@@ -105,6 +106,7 @@ def keras_model(path: Path, content: str | None = None) -> tuple[str, Any]:
             magic = stream.read(8)
     except OSError as error:
         raise EdgeqError(f"{path}: {error.strerror}") from None
+    foreign.refuse(path)
     if not magic:
         raise EdgeqError(f"{path}: the file is empty")
     if magic == b"\x89HDF\r\n\x1a\n":
