@@ -17,6 +17,7 @@ import numpy as np
 
 import edgeq
 from edgeq import data, runtimes
+from edgeq.core import plugins
 from edgeq.core.cell import Cell
 from edgeq.core.errors import EdgeqError
 from edgeq.core.rows import row_id
@@ -144,6 +145,7 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Imag
     plan, seen, level = settle(plan, attacked)
     if level is not None:
         notes.append(level["sentence"])
+    notes += _short_budgets(plan)
     gradients_of = list(dict.fromkeys([*(t.id for t in lenders), *(spec.id for spec in _own(plan, mains, notes))]))
     means = _mean(gradients_of, [t.id for t in lenders], mains) if ensemble else []
     targets += [*ensemble, *means]
@@ -172,6 +174,18 @@ def _check(plan: Plan) -> None:
         Threat.parse(plan.norm, text)
     lends = bool(plan.sources) or (plan.own_gradients and any(map(is_float, plan.targets)))
     cells(plan, ("the source",) * lends or ("the file",) * plan.own_gradients, (), plan.access or "scores")
+
+
+def _short_budgets(plan: Plan) -> list[str]:
+    """A note on each query attack that cannot take one step within ``--max-queries``."""
+    notes = []
+    for text in plan.attacks:
+        name, attack = plugins.build(plugins.ATTACKS, text)
+        width = getattr(attack, "width", None)  # of query attacks alone
+        if width is not None and plan.max_queries is not None and plan.max_queries < 1 + width:
+            step = f"the clean check and one step of {name} take {1 + width}"
+            notes.append(f"--max-queries {plan.max_queries} is too few: {step} queries, so the attack ends before its first step is made")
+    return notes
 
 
 def _probe(plan: Plan, say: Callable[[str], None], notes: list[str]) -> list[Probed]:
