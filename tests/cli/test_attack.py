@@ -1,5 +1,6 @@
 """`edgeq attack` from outside, as a process: what it writes, what it says, how it ends."""
 
+import contextlib
 import csv
 import io
 import json
@@ -48,6 +49,12 @@ def rows_of(run):
     found = [db.execute(sql).fetchall() for sql in tables]
     db.close()
     return found
+
+
+def all_images_are_in(run, n):
+    with contextlib.closing(sqlite3.connect(f"file:{run}?mode=ro", uri=True)) as db, contextlib.suppress(sqlite3.Error):
+        return db.execute("SELECT count(*) FROM rows").fetchone() == (n,)
+    return False
 
 
 def test_the_figures_follow_from_the_rows(finished):
@@ -128,7 +135,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(place):
     command = [sys.executable, "-c", script, "attack", "--target", "model.tflite", *slow, "--run", str(run)]
     process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
-    while time.monotonic() < until and not (run.exists() and run.stat().st_size > 60_000):
+    while time.monotonic() < until and not (run.exists() and all_images_are_in(run, 300)):
         time.sleep(0.05)
     time.sleep(0.5)
     other = edgeq("resume", run, cwd=place, code=2)
