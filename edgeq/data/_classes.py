@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -182,12 +183,13 @@ def _places(ours: Sequence[str], theirs: Sequence[str]) -> list[int | None]:
 
 def _unmatched(spec: str, ours: Sequence[str], theirs: Sequence[str], places: Sequence[int | None]) -> EdgeqError:
     missing = [name for name, place in zip(ours, places, strict=True) if place is None]
-    left = _list([name for i, name in enumerate(theirs) if i not in places])
+    taken = Counter(places)
+    left = _list([name for i, name in enumerate(theirs) if i not in taken])
     if missing:
         known = len(ours) - len(missing)
         said = f"the model knows {known} of its {len(ours)} class names and not {_list(missing)}; its own others are {left}"
     else:
-        twice = next(i for i in places if places.count(i) > 1)
+        twice = next(i for i in places if taken[i] > 1)
         same = [name for name, place in zip(ours, places, strict=True) if place == twice]
         said = f"its classes {_list(same)} are all the model's {theirs[twice or 0][:40]!r}"
     return EdgeqError(f"{spec}: {said}; pass --class-map, or --class-names with the model's names")
@@ -210,7 +212,8 @@ def read_table(data: bytes, where: str) -> tuple[list[str], list[list[str]]]:
         raise EdgeqError(f"{where}: is not a UTF-8 CSV file ({error})") from None
     lines = [line for line in lines if line]
     header = [cell.strip() for cell in lines[0]] if lines else []
-    place = next((i for i, cell in enumerate(header) if cell.lower() in FILE_COLUMNS), None)
+    called = [cell.lower() for cell in header]
+    place = next((called.index(name) for name in FILE_COLUMNS if name in called), None)  # a class may be called by its name or id, too
     if len(header) < 2 or place is None:
         raise EdgeqError(f"{where}: its first line must be a header: file,label")
     for number, line in enumerate(lines[1:], 2):
@@ -230,8 +233,8 @@ def _read_map(path: Path) -> tuple[dict[str, object], int]:
         index = class_index(value)
         if index is None:
             return value, 0
-        several = [names[1] for names in index.values()]  # "crane" and "maillot" are two classes of ImageNet each
-        return {name: i for i, names in index.items() for name in names if several.count(name) <= 1}, len(index)
+        several = Counter(names[1] for names in index.values())  # "crane" and "maillot" are two classes of ImageNet each
+        return {name: i for i, names in index.items() for name in names if several[name] <= 1}, len(index)
     try:
         rows = [[cell.strip() for cell in line] for line in csv.reader(io.StringIO(text, newline="")) if line]
     except csv.Error as error:

@@ -46,7 +46,7 @@ def decode(data: bytes, where: str, upright: bool = True) -> np.ndarray:
 
 def is_turned(data: bytes, where: str) -> bool:
     """Whether an encoded image is stored other than upright, by its EXIF orientation. May raise :class:`EdgeqError` as :func:`decode`."""
-    if data.startswith(b"\xff\xd8") and b"Exif" not in data and b"Orientation" not in data:  # a JPEG states it in EXIF or in XMP
+    if not data.startswith((b"II", b"MM")) and not any(mark in data for mark in _MARKS):  # a PNG would be decoded whole to see it
         return False
     with _opened(data, where) as image:
         return _orientation(image) != 1
@@ -63,6 +63,8 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
+_MARKS = (b"Exif", b"eXIf", b"EXIF", b"exif", b"Orientation", b"adobe")
+"""One of these is in every file but a TIFF that states an orientation, in EXIF or in XMP."""
 _BACK = {6: 8, 8: 6}
 """What undoes an orientation; the others undo themselves."""
 

@@ -15,6 +15,7 @@ from edgeq.data._images import Images
 
 TABLE = "labels.csv"
 MAX_TABLE = 64 << 20  # bytes of a labels.csv
+MAX_DEPTH = 16  # folders below one another in which a path that begins further out is looked for
 MAX_LINE = 4096  # bytes of one of its lines, on average: a small archive contains no large table
 SPLITS = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
 
@@ -137,7 +138,7 @@ def _finder(known: set[str], base: str) -> Callable[[str], str | None]:
         parts = posixpath.normpath(path).split("/")
         if ".." in parts:
             return None
-        ends = ["/".join(parts[i:]) for i in range(len(parts))]
+        ends = ["/".join(parts[i:]) for i in range(max(0, len(parts) - MAX_DEPTH), len(parts))]
         tails = [tail for end in ends for tail in dict.fromkeys((posixpath.join(base, end), end))]
         if (exact := next((tail for tail in tails if tail in known), None)) is not None:
             return exact

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -260,6 +261,7 @@ def test_photographs_stand_upright_unless_they_are_wanted_as_stored(tmp_path: Pa
         "file,label\nC:\\photos\\img\\x.png,0\nC:\\photos\\sub\\deep\\y.png,1\n",
         "file,label\n./data/img/x,0\n./data/sub/deep/y,1\n",
         "id,label\nx.png,0\ny,1\n",
+        "name,file\n0,img/x.png\n1,sub/deep/y.png\n",
     ],
 )
 @pytest.mark.parametrize("make", [make_folder, make_zip])
@@ -267,6 +269,16 @@ def test_tables_name_images_in_many_ways(tmp_path: Path, make, table: str) -> No
     spec = make(tmp_path / "d", {"img/x.png": png(1), "sub/deep/y.png": png(2), "labels.csv": table.encode()})
     opened = data.open(spec)
     assert (list(opened.names), opened.labels.tolist()) == (["img/x.png", "sub/deep/y.png"], [0, 1])
+
+
+def test_a_table_of_endless_paths_takes_little_memory(tmp_path: Path) -> None:
+    files = {f"img/{i}.png": png(1) for i in range(20)} | {"labels.csv": b"file,label\n" + b"a/" * 60_000 + b"x.png,0\n"}
+    spec = make_folder(tmp_path / "d", files)
+    tracemalloc.start()
+    with pytest.raises(EdgeqError, match="which is not an image here"):
+        data.open(spec)
+    assert tracemalloc.get_traced_memory()[1] < 96 << 20  # 64 MB are the buffer of a table; all ends of such a path would be gigabytes
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", ["x", "x.png", "../img/x.png", "g/x.png"])
