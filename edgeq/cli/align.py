@@ -54,8 +54,8 @@ Examples:
 @options.as_json
 @trusting.option
 def command(as_json: bool, **asked: Any) -> None:
-    """Compare the gradients of a .tflite or .onnx in pairs: the float network's, the file's own (straight-through, with both clamps), and estimates
-    from queries to the runtime.
+    """Compare the gradients of a .tflite or .onnx in pairs: the float network's, the file's own (straight-through, with both clamps), and
+    estimates from queries to the runtime.
 
     Shows cosines in pairs, what is exactly zero or explodes, how many of an adversarial image's changes each layer's buckets swallow,
     and the variance of the logits.

@@ -237,7 +237,7 @@ def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], giv
     if given and stored == (h, w, c):  # they were resized and cropped before
         stated = Preprocess.parse(spec or "none", (h, w), c)
         spec = Preprocess((h, w), c, mean=stated.mean, std=stated.std).spec
-    preprocess, sentence = resolve((h, w), c, stored, plan.preprocess, spec, where)
+    preprocess, sentence = resolve((h, w), c, stored, plan.preprocess_for(str(probed.path)), spec, where)
     several = len(set(plan.targets)) > 1
     targets = [RunTarget(spec, "cannot run" if reason else "runs", reason) for spec, reason in probed.specs(name, preprocess)]
     codes = next(t.spec.codes for t in targets if t.spec.codes is not None)
