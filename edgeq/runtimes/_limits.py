@@ -40,6 +40,11 @@ def opening(model: Model, threads: int) -> float:
     return reading(model.size) * (1 + threads / 4) + (PROBED + threads) * sum(_work(model, op) for op in model.ops) / SPEED
 
 
+def calibrating(model: Model, images: int) -> float:
+    """Seconds of processor time to quantise a file by the ranges that so many images set."""
+    return 3 + 4 * reading(model.size) + images * (0.01 + sum(_work(model, op) for op in model.ops) / SPEED)
+
+
 def limit(memory: int, write: bool) -> int:
     """Holds this process to ``memory`` bytes, no core dumps, and unless ``write`` no bytes in files, where the system has such limits.
 
