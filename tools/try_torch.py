@@ -2,9 +2,9 @@
 
     python tools/try_torch.py FOLDER CIFAR10.npz [--n 100] [--only cnn]
 
-Per file: `inspect`; `attack` by PGD on its own gradients and on those of NAME-float.onnx (`--source`, weights in a second file), 20 steps at
-4/255; `compare` with NAME-float.onnx; `align` with it, 32 images; `pack`, a loop over the packed bytes with onnxruntime alone, and `score` of
-what it answered. NAME-float.onnx is exported as well. Prints a table in Markdown.
+Per file: `inspect`; `attack` by PGD on its own gradients and on those of NAME-float.onnx (`--source`, weights in a second file), 20 steps
+at 4/255; `compare` with NAME-float.onnx; `align` with it, 32 images; `pack`, a loop over the packed bytes with onnxruntime alone, and `score`
+of what it answered. NAME-float.onnx is exported as well. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from edgeq.core.reporter import Silent
 from edgeq.runs.store import Run
 
 FORMS = ("float", "script", "qdq", "qoperator", "dynamic")
-PGD, EPS, PIXELS = "pgd:steps=20", "4/255", {"preprocess": "mean=0,std=255"}
+PGD, EPS = "pgd:steps=20", "4/255"
+PIXELS: dict[str, Any] = {"preprocess": "mean=0,std=255"}
 HEADS = ("file", "inspect", "clean", "own gradients", "--source float", "labels unlike float's", "cosine to float", "scores of the board")
 
 

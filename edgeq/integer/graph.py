@@ -108,7 +108,7 @@ def as_model(graph: Graph) -> models.Model:
 
     def tensor(t: Tensor) -> models.Tensor:
         shape = t.shape if t.data is not None else (1, *t.shape)
-        data = None if t.data is None else memoryview(np.ascontiguousarray(t.data)).cast("B")
+        data = None if t.data is None else memoryview(t.data.tobytes())
         return models.Tensor(t.name, shape, shape, t.dtype, t.scale, t.zero, t.axis, data)
 
     ops = tuple(models.Op(op.kind, op.inputs, (op.output,), op.options) for op in graph.ops)
