@@ -3,7 +3,7 @@
     python tools/try_torch.py FOLDER CIFAR10.npz [--n 100] [--only cnn]
 
 Per file: `inspect`; `attack` by PGD on its own gradients and on those of NAME-float.onnx (`--source`, weights in a second file), 20 steps
-at 4/255; `compare` with NAME-float.onnx; `align` with it, 32 images; `pack`, a loop over the packed bytes with onnxruntime alone, and `score`
+at 4/255; `compare` with NAME-float.onnx; `align` with it, 32 images; `pack`, a loop over the bytes with onnxruntime alone, and `score`
 of what it answered. NAME-float.onnx is exported as well. Prints a table in Markdown.
 """
 
