@@ -65,8 +65,7 @@ def served(path: str, signature: Signature, codes: PixelCodes) -> Callable[[dict
     def serve(asked: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         quantization = importlib.import_module("onnxruntime.quantization")
         pixels = memory[: asked["n"] * int(np.prod(signature.input.shape))].reshape(-1, *signature.input.shape)
-        feeds = iter([{given.name: _entered(pixels[i : i + 1], signature, codes, dims, signature.layout)} for i in range(len(pixels))])
-
+        feeds = ({given.name: _entered(pixels[i : i + 1], signature, codes, dims, signature.layout)} for i in range(len(pixels)))
         reader = type("Reader", (quantization.CalibrationDataReader,), {"get_next": lambda _: next(feeds, None)})
         with scratch() as folder:
             tempfile.tempdir, out = str(folder), folder / "out.onnx"
