@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import keras_files as make
@@ -13,7 +14,7 @@ import pytest
 
 import edgeq
 from edgeq.core.errors import EdgeqError
-from edgeq.keras import engine
+from edgeq.keras import engine, scan
 from edgeq.keras.load import load
 
 pytestmark = pytest.mark.tensorflow
@@ -128,6 +129,22 @@ def test_what_is_declared_is_not_made(good: Path, tmp_path: Path, case: int) -> 
 def test_arrays_by_the_thousand_and_zeros_by_the_gigabyte(good: Path, tmp_path: Path) -> None:
     refused(make.many_arrays(good / "2.h5", tmp_path / "many.h5"), "arrays")
     refused(make.inflated(good / "3.keras", tmp_path / "zeros.keras"), "GiB of weights")
+
+
+@pytest.mark.parametrize("make_bad", [make.crashes_hdf5, make.fills_memory])
+def test_what_the_hdf5_library_does_not_survive_is_damaged(good: Path, tmp_path: Path, make_bad) -> None:
+    refused(make_bad(good / "2.h5", tmp_path / "bad.h5"), "damaged")
+    inside = make_bad(good / "3.h5", tmp_path / "member")  # of an archive, where h5py would read it just as well
+    with zipfile.ZipFile(good / "3.keras") as old, zipfile.ZipFile(tmp_path / "bad.keras", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, inside.read_bytes() if name.endswith(".h5") else old.read(name))
+    refused(tmp_path / "bad.keras", "damaged")
+
+
+def test_a_folder_for_copies_that_is_full_or_gone_is_named(good: Path, tmp_path: Path) -> None:
+    for name, folder in (("2.h5", tmp_path / "gone"), ("3.keras", tmp_path / "gone")):
+        with pytest.raises(EdgeqError, match=r"cannot be copied to .*set TMPDIR to another place"):
+            (scan.h5 if name.endswith("h5") else scan.archive)(good / name, folder)
 
 
 def test_savedmodels_run_nothing_and_end(tmp_path: Path) -> None:
