@@ -73,9 +73,14 @@ class Graph:
             entry.name, entry.buffer = name.encode(), len(self.buffers)
             self.buffers.append(buffer)
             model.metadata.append(entry)
-        builder = flatbuffers.Builder(4096)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
+        return packed(model)
+
+
+def packed(model: Any) -> bytes:
+    """The file of a ``schema.ModelT``."""
+    builder = flatbuffers.Builder(4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def classifier(

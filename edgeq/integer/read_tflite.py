@@ -22,6 +22,7 @@ MAX_ELEMENTS = 2**24  # of one image's activation: five times the largest of Ima
 MAX_COLUMNS = 2**26  # elements of all windows of one convolution, once unrolled
 MAX_TAPS = 2**12  # of a pooling window
 SCALES = 2.0**-40, 2.0**40
+SMALLEST = float(np.finfo(np.float32).tiny)  # of a channel of weights: where training left nothing in it, its scale is next to nothing
 ACTIVATIONS = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6"}
 DTYPES = ("int8", "uint8", "int16", "int32", "int4", "float32", "int64", "bool")
 
@@ -178,8 +179,11 @@ class _Reader:
         scale, zero = np.array(t.scales, np.float32).reshape(-1), np.array(t.zeros, np.int64).reshape(-1)
         if len(scale) and not len(zero):
             zero = np.zeros(len(scale), np.int64)
+        if t.dtype == "int32" and data is not None:  # a bias: kernels add its codes, and engines.doubt looks at what the file states
+            return Tensor(t.name, shape, t.dtype, scale, np.resize(zero, len(scale)), t.axis, data)
         if t.dtype not in ("float32", "int64", "bool") and len(scale):
-            if len(scale) != len(zero) or not ((scale >= SCALES[0]) & (scale <= SCALES[1])).all():
+            least = SMALLEST if data is not None and len(scale) > 1 else SCALES[0]
+            if len(scale) != len(zero) or not ((scale >= least) & (scale <= SCALES[1])).all():
                 raise _UnfitError(f"{t.name} has a scale that is not positive or beyond all reason, or too few zero points")
             if len(scale) > 1 and not (0 <= t.axis < len(shape) and shape[t.axis] == len(scale)):
                 raise _UnfitError(f"{t.name} has {len(scale)} scales for shape {shape}")
