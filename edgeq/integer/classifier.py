@@ -82,8 +82,8 @@ def _show(shape: tuple[int, ...]) -> str:
 
 
 def _input_problem(given: Tensor) -> str | None:
-    if given.dtype not in ("int8", "uint8", "float32"):
-        return f"takes {given.dtype} input; images are int8, uint8 or float32"
+    if given.dtype not in ("int8", "uint8", "int16", "float32"):
+        return f"takes {given.dtype} input; images are int8, uint8, int16 or float32"
     if any(d < 0 for d in given.shape[1:]):
         return f"leaves the size of its input open ({_show(given.shape)}); fix the image size when exporting"
     if given.elements > MAX_PIXELS:
@@ -107,8 +107,8 @@ def _output_problem(answer: Tensor, given: Tensor, kind: Kind | None) -> str | N
         if big or kind != "label":
             return f"returns {answer.dtype} numbers of shape {_show(answer.shape)} that are neither scores nor one label"
         return None
-    if answer.dtype not in ("int8", "uint8", "float32"):
-        return f"returns {answer.dtype} output; scores are int8, uint8 or float32"
+    if answer.dtype not in ("int8", "uint8", "int16", "float32"):
+        return f"returns {answer.dtype} output; scores are int8, uint8, int16 or float32"
     if big and big[0] > MAX_CLASSES:
         return f"has {big[0]:,} output units; up to {MAX_CLASSES:,} classes are supported"
     if not big:

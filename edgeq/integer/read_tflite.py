@@ -63,14 +63,14 @@ class _Reader:
         try:
             self.activation(m.inputs[0])
         except _UnfitError as error:
-            raise EdgeqError(f"{m.path}: the input: {error}; export it again") from None
+            raise EdgeqError(f"{m.path}: the input: {error}; attack it by queries, or pass its float network as --source") from None
         ops = []
         for op in m.ops:
             try:
                 ops.append(self.op(op))
             except (_UnfitError, ValueError, IndexError, OverflowError, TypeError) as error:
                 where = f"{op.name} ({self.name(op.outputs[0])})" if op.outputs else op.name
-                raise EdgeqError(f"{m.path}: {where} cannot be read: {error}; convert the network without it, or export it again") from None
+                raise EdgeqError(f"{m.path}: {where} cannot be read: {error}; attack it by queries, or pass its float network as --source") from None
         if m.outputs[0] not in self.tensors or m.outputs[0] in self.fixed:
             raise EdgeqError(f"{m.path}: no op writes its output; the file is damaged: export it again")
         order = sorted(self.tensors)

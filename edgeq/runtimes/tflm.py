@@ -17,7 +17,7 @@ from edgeq.core.children import unnamed
 from edgeq.core.errors import EdgeqError
 from edgeq.core.runtime import Codes, InnerTensors, Runtime
 from edgeq.core.signature import Signature
-from edgeq.integer.model import file_bytes
+from edgeq.integer.model import Model, file_bytes
 from edgeq.integer.read import read
 from edgeq.runtimes._lanes import Lanes
 from edgeq.runtimes._layout import as_images, layout_of
@@ -94,6 +94,8 @@ class Micro:
             except RuntimeError as error:  # too small, or refused: TFLM's own words tell them apart on stderr only
                 refusal = error
         else:
+            if (lacking := _lacking(model)) is not None:
+                raise EdgeqError(f"{path}: {lacking}")
             raise refusal
         self.shape = tuple(int(d) for d in self.interpreter.get_input_details(0)["shape"])
         if self.shape[0] != 1:
@@ -123,6 +125,20 @@ class _Lane:
         self.micro.run(self.space[:n], out)
 
     def close(self) -> None: ...
+
+
+def _lacking(model: Model) -> str | None:
+    """The first op of a kind that TFLite Micro's kernels refuse in words that mislead; they call uint8 "hybrid"."""
+    for op in model.ops:
+        x, w = ([model.tensors[i].dtype for i in op.inputs if i >= 0] + ["", ""])[:2]
+        if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+            if x == "uint8":
+                return f"tflm has no kernel for {op.name} of uint8; convert the network with int8 instead (TensorFlow 2 does)"
+            if x == "float32" and w in ("int8", "int4"):
+                return f"tflm has no kernel for {op.name} of floats with {w} weights (dynamic range); quantise its activations too"
+        if op.name == "DEQUANTIZE" and x == "float16":
+            return "tflm has no kernel for DEQUANTIZE of float16 weights; convert the network with int8 or float32 weights"
+    return None
 
 
 def arenas(size: int, activations: int) -> tuple[int, int]:
