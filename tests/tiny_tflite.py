@@ -151,6 +151,21 @@ def classifier(
     return g.done([x], [last], metadata)
 
 
+def flat(shape: Sequence[int], classes: int = 5, dtype: str = "int8") -> bytes:
+    """An int8 or uint8 fully connected layer on images of ``shape``, a batch of one: (1, h, w, c), (1, c, h, w) or (1, h, w)."""
+    rng, g, n = np.random.default_rng(0), Graph(), int(np.prod(shape))
+    x = _input(g, shape, dtype, 1 / 255)
+    zero = -128 if dtype == "int8" else 0
+    row = g.tensor("flat", (1, n), dtype, 1 / 255, zero)
+    g.op(B.RESHAPE, [x, g.tensor("shape", (2,), "int32", data=[-1, n])], [row], schema.ReshapeOptionsT())
+    middle = 0 if dtype == "int8" else 128
+    weights = g.tensor("w", (classes, n), dtype, 0.02, middle, rng.integers(-100, 101, (classes, n)) + middle)
+    bias = g.tensor("b", (classes,), "int32", 0.02 / 255, 0, rng.integers(-500, 500, classes))
+    out = g.tensor("logits", (1, classes), dtype, 0.2, zero + 128)
+    g.op(B.FULLY_CONNECTED, [row, weights, bias], [out], schema.FullyConnectedOptionsT())
+    return g.done([x], [out])
+
+
 def floats(h: int = 8, w: int = 8, c: int = 1, classes: int = 10, seed: int = 0) -> bytes:
     """A classifier without any integers: fully connected and softmax, input 0..1."""
     rng, g, n = np.random.default_rng(seed), Graph(), h * w * c

@@ -24,6 +24,7 @@ MAX_TAPS = 2**12  # of a pooling window
 SCALES = 2.0**-40, 2.0**40
 SMALLEST = float(np.finfo(np.float32).tiny)  # of a channel of weights: where training left nothing in it, its scale is next to nothing
 ACTIVATIONS = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6"}
+REMEDY = "attack it by queries, or pass its float network as --source"
 DTYPES = ("int8", "uint8", "int16", "int32", "int4", "float32", "int64", "bool")
 
 Parsed = tuple[str, tuple[int, ...], dict[str, Any]]
@@ -63,14 +64,14 @@ class _Reader:
         try:
             self.activation(m.inputs[0])
         except _UnfitError as error:
-            raise EdgeqError(f"{m.path}: the input: {error}; attack it by queries, or pass its float network as --source") from None
+            raise EdgeqError(f"{m.path}: the input: {error}; {REMEDY}") from None
         ops = []
         for op in m.ops:
             try:
                 ops.append(self.op(op))
             except (_UnfitError, ValueError, IndexError, OverflowError, TypeError) as error:
                 where = f"{op.name} ({self.name(op.outputs[0])})" if op.outputs else op.name
-                raise EdgeqError(f"{m.path}: {where} cannot be read: {error}; attack it by queries, or pass its float network as --source") from None
+                raise EdgeqError(f"{m.path}: {where} cannot be read: {error}; {REMEDY}") from None
         if m.outputs[0] not in self.tensors or m.outputs[0] in self.fixed:
             raise EdgeqError(f"{m.path}: no op writes its output; the file is damaged: export it again")
         order = sorted(self.tensors)

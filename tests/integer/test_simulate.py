@@ -88,7 +88,8 @@ BIASES = {
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize(("kind", "dtype"), [("conv", "int8"), ("depthwise", "int8"), ("dense", "int8"), ("conv", "uint8"), ("dense", "uint8")])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "dense"])
 def test_what_a_file_states_of_a_bias_is_taken_as_the_kernels_take_it(kind: str, dtype: str, runtime: str) -> None:
     """None adds another number to a sum for it; each has its own reasons to refuse a file, or to leave a layer to other kernels."""
     _tflm(runtime)
