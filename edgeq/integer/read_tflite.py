@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -126,7 +127,7 @@ class _Reader:
             raise _UnfitError(f"it mixes {' and '.join(sorted({t.dtype for t in (*given, out)}))}")
         elif "window" in options and math.prod(options["window"]) > MAX_TAPS:
             raise _UnfitError("its window is too large")
-        if (kind == "dequantize" and not x.quantised) or (kind == "quantize" and not out.quantised):
+        if (kind == "dequantize" and not x.quantised and x.data is None) or (kind == "quantize" and not out.quantised):
             raise _UnfitError("its codes have no scale")
         for t in (*given, out):
             if t.dtype in ("int8", "uint8", "int16") and not t.quantised:
@@ -143,6 +144,10 @@ class _Reader:
         assert w is not None
         floating = x.dtype == "float32"
         allowed = ("float32",) if floating else {"int8": ("int8", "int4"), "uint8": ("uint8",)}.get(x.dtype, ())
+        if x.dtype == "int16":
+            raise _UnfitError("its activations are of int16, whose kernels are not followed bit by bit")
+        if floating and w.dtype in ("int8", "uint8", "int4"):
+            raise _UnfitError(f"its weights are {w.dtype} and its activations floats (dynamic range), which each runtime quantises in its own way")
         if w.dtype not in allowed or out.dtype != x.dtype:
             raise _UnfitError(f"{x.dtype} with weights of {w.dtype} to {out.dtype} is no integer kernel")
         channels = w.shape[3 if kind == "depthwise" else 0]
@@ -168,6 +173,8 @@ class _Reader:
         codes = t.codes()
         if codes is None:
             raise _UnfitError(f"{t.name} is no constant, or does not hold what its shape says" if t.data else f"nothing writes {t.name}")
+        if t.dtype == "float16":  # each is a float32
+            t, codes = replace(t, dtype="float32"), codes.astype(np.float32)
         self.tensors[index] = self.tensor(t, t.shape, codes.astype("int8" if t.dtype == "int4" else codes.dtype.newbyteorder("=")))
         self.fixed.add(index)
         return self.tensors[index]

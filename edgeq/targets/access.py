@@ -41,13 +41,16 @@ def _no_gradients(target: Path, runtime: str) -> str | None:
 
     if not runtimes.simulated(runtimes.real(runtime)):
         return f"no gradient goes through the roundings of {runtime}"
-    check(read.graph(target))
+    check(read.differentiable(target)[0])
     missing = [name for name in ("tensorflow", "tf_keras") if find_spec(name) is None]
     return 'gradients need TensorFlow; pip install "edgeq[keras]"' if missing else None
 
 
 def caveat(target: Path, runtime: str) -> str | None:
     """Where the file's gradients may not be those of the very sums that run, in words; None where they are."""
+    if kind := read.differentiable(target)[1]:
+        what = "activations are int16" if kind == "int16" else f"{runtime} quantises activations as it runs (dynamic range)"
+        return f"{target.name}: {what}; gradients and their forward pass are those of its real numbers, near the answers and not equal"
     if runtime != "ort" or not cpu.u8s8_saturates():
         return None
     graph = read.graph(target)
