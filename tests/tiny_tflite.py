@@ -258,12 +258,32 @@ def autoencoder() -> bytes:
     return g.done([x], [_conv(g, np.random.default_rng(0), x, (1, 8, 8, 3), 3, 1 / 255)])
 
 
-def edgetpu() -> bytes:
-    """One opaque op for the Edge TPU."""
+def edgetpu(custom: str = "edgetpu-custom-op") -> bytes:
+    """One opaque op, for the Edge TPU or another chip."""
     g = Graph()
     x = g.tensor("image", (1, 8, 8, 3), "uint8", 1 / 255, 0)
     out = g.tensor("probs", (1, 10), "uint8", 1 / 256, 0)
-    g.op(B.CUSTOM, [x], [out], custom="edgetpu-custom-op")
+    g.op(B.CUSTOM, [x], [out], custom=custom)
+    return g.done([x], [out])
+
+
+def unresolved() -> bytes:
+    """A custom op that nobody knows, in a file without any buffers: tensors without data say number 0 all the same."""
+    g = Graph()
+    x, out = g.tensor("image", (1, 8, 8, 3), "uint8"), g.tensor("out", (1, 10), "float32")
+    g.op(B.CUSTOM, [x], [out], custom="fake-op-double")
+    g.buffers.clear()
+    return g.done([x], [out])
+
+
+def labelled_pixels() -> bytes:
+    """The class of every pixel: ARG_MAX over a map of scores."""
+    g = Graph()
+    x = _input(g, (1, 8, 8, 3), "int8", 1 / 255)
+    scores, out = _conv(g, np.random.default_rng(0), x, (1, 8, 8, 3), 4, 1 / 255), g.tensor("classes", (1, 8, 8), "int64")
+    options = schema.ArgMaxOptionsT()
+    options.outputType = TYPES["int64"]
+    g.op(B.ARG_MAX, [scores, g.tensor("axis", (), "int32", data=3)], [out], options)
     return g.done([x], [out])
 
 

@@ -73,7 +73,8 @@ def _outcome(path: Path, name: str, n: int) -> Outcome:
     for runtime, answer in probed.answers.items():
         done.cells[runtime] = _equal(path, runtime, answer, n) if isinstance(answer, Signature) else f"refuses: {probed.reason(runtime)}"
     hindrance = access.hindrance("gradients", path, probed.main, "logits")
-    done.gradients = f"no: {hindrance}" if hindrance else "yes"
+    caveat = None if hindrance or probed.main == "keras" else access.caveat(path, probed.main)
+    done.gradients = f"no: {hindrance}" if hindrance else f"yes; {caveat}" if caveat else "yes"
     return done
 
 
@@ -88,11 +89,11 @@ def _equal(path: Path, runtime: str, signature: Signature, n: int) -> str:
         images = np.random.default_rng(0).integers(0, 256, (n, *signature.input.shape), np.uint8)
         counts = differences(runtime, path, model, graph, signature, codes, [images])
         said = _answers(runtime, path, graph, signature, codes, images)
-    except EdgeqError as error:
-        return f"runs; no twin: {_bare(error, path)}" if "cannot be read" not in str(error) else "runs"
+    except EdgeqError:  # the line on gradients says why
+        return "runs"
     total, apart = (sum(c[k] for c in counts.values()) for k in (0, 1))
-    most = max(c[2] for c in counts.values())
-    return f"runs; {apart:,} of {total:,} differ{f', by at most {most:.1g}' if apart else ''}{said}"
+    most = max(most / (largest or 1) for _, _, most, largest in counts.values())
+    return f"runs; {apart:,} of {total:,} elements differ{f', by at most {most:.1g} of the largest' if apart else ''}{said}"
 
 
 def _answers(runtime: str, path: Path, graph: Graph, signature: Signature, codes: PixelCodes, images: np.ndarray) -> str:
@@ -123,7 +124,7 @@ def _bare(error: EdgeqError, path: Path) -> str:
 def _page(outcomes: list[Outcome], absent: list[str], n: int) -> str:
     run, refused = [o for o in outcomes if not o.refused], [o for o in outcomes if o.refused]
     names = [*runtimes.listed(".tflite"), "keras"]
-    lines = [f"## Files that some runtime runs ({len(run)}, and {sum(len(o.names) - 1 for o in run)} copies)", ""]
+    lines = [f"## Files that some runtime runs ({len(run)}; {n} random images each)", ""]
     for o in run:
         lines.append(f"- **{o.names[0]}** ({o.size:,} bytes)" + (f", the same bytes as {', '.join(o.names[1:])}" if o.names[1:] else ""))
         by_cell: dict[str, list[str]] = {}

@@ -20,6 +20,7 @@ _KINDS: dict[Kind, set[str]] = {
     | {"MatMulInteger", "Add", "Sub", "Mul", "QLinearAdd", "QLinearMul", "ReduceMean", "GlobalAveragePool", "AveragePool"}
     | {"QLinearGlobalAveragePool", "QLinearAveragePool", "LogSoftmax"},
 }
+_CHIPS = {"edgetpu-custom-op": "Edge TPU", "ethos-u": "Arm Ethos-U"}
 _KIND = {op: kind for kind, ops in _KINDS.items() for op in ops}
 
 
@@ -59,12 +60,12 @@ def classifier_problem(model: Model) -> str | None:
         return "contains no operators"
     customs = sorted({op.name for op in model.ops if op.custom})
     for name in customs:
-        if name == "edgetpu-custom-op":
-            return "is compiled for the Edge TPU (edgetpu-custom-op), which no CPU runtime runs; pass the .tflite it was made from"
+        if name in _CHIPS:
+            return f"is compiled for the {_CHIPS[name]} ({name}), which no CPU runtime runs; pass the .tflite it was made from"
         if "detection_postprocess" in name.lower():
             return f"is an object detector (custom op {name}), not an image classifier"
     if customs:
-        return f"needs the custom op {customs[0]}, which no runtime here provides"
+        return f"contains the custom op {customs[0]}, and networks of built-in ops alone can be attacked; convert it without custom ops"
     if model.restless:
         names = ", ".join(model.restless)
         where = "chance or on earlier images, which nothing here resets"
@@ -100,8 +101,8 @@ def _output_problem(answer: Tensor, given: Tensor, kind: Kind | None) -> str | N
         return "returns an image of the input's size (an autoencoder?), not one score a class"
     big = [d for d in answer.shape[1:] if d > 1]
     if len(big) > 1:
-        what = "a map" if len(answer.shape) == 4 else "several rows"
-        guess = "segmentation or pose?" if len(answer.shape) == 4 else "a detector?"
+        every = answer.shape[1:] == given.shape[1:3] and len(given.shape) == 4  # a number a pixel
+        what, guess = ("a map", "segmentation or pose?") if every or len(answer.shape) == 4 else ("several rows", "a detector?")
         return f"returns {what} of shape {_show(answer.shape)} ({guess}), not one score a class"
     if answer.dtype in ("int32", "int64"):
         if big or kind != "label":

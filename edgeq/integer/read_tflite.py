@@ -147,7 +147,7 @@ class _Reader:
         if x.dtype == "int16":
             raise _UnfitError("its activations are of int16, whose kernels are not followed bit by bit")
         if floating and w.dtype in ("int8", "uint8", "int4"):
-            raise _UnfitError(f"its weights are {w.dtype} and its activations floats (dynamic range), which each runtime quantises in its own way")
+            raise _UnfitError(f"weights of {w.dtype} meet floats (dynamic range), which each runtime quantises in its own way")
         if w.dtype not in allowed or out.dtype != x.dtype:
             raise _UnfitError(f"{x.dtype} with weights of {w.dtype} to {out.dtype} is no integer kernel")
         channels = w.shape[3 if kind == "depthwise" else 0]

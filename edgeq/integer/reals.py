@@ -75,5 +75,6 @@ def _real(t: Tensor, scales: np.ndarray, zeros: np.ndarray, axis: int) -> Tensor
         return t
     shape = [-1 if many and i == axis else 1 for i in range(codes.ndim)]
     zero = np.resize(zeros, len(scales)) if len(zeros) else np.zeros(len(scales), np.int64)
-    values = ((codes.astype(np.int64) - zero.reshape(shape)) * np.asarray(scales, np.float64).reshape(shape)).astype("<f4")
+    with np.errstate(all="ignore"):  # of a damaged file
+        values = ((codes.astype(np.int64) - zero.reshape(shape)) * np.asarray(scales, np.float64).reshape(shape)).astype("<f4")
     return replace(t, dtype="float32", scales=_NONE, zeros=_NONE, data=memoryview(values.tobytes()))

@@ -49,8 +49,8 @@ def _no_gradients(target: Path, runtime: str) -> str | None:
 def caveat(target: Path, runtime: str) -> str | None:
     """Where the file's gradients may not be those of the very sums that run, in words; None where they are."""
     if kind := read.differentiable(target)[1]:
-        what = "activations are int16" if kind == "int16" else f"{runtime} quantises activations as it runs (dynamic range)"
-        return f"{target.name}: {what}; gradients and their forward pass are those of its real numbers, near the answers and not equal"
+        what = "has int16 activations" if kind == "int16" else f"is of dynamic range: {runtime} quantises its activations as it runs"
+        return f"{target.name} {what}, which is not followed bit by bit; its gradients are those of its real numbers, near what it answers"
     if runtime != "ort" or not cpu.u8s8_saturates():
         return None
     graph = read.graph(target)
