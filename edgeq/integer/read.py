@@ -67,9 +67,24 @@ def read(path: str | Path) -> Model:
     return parse(data, str(path))
 
 
+def differentiable(path: str | Path) -> tuple[Graph, str]:
+    """What gradients are taken from: :func:`graph` and ``""``; or of a ``.tflite`` whose kernels are not followed bit by bit the same in
+    real numbers, and its kind (:func:`edgeq.integer.reals.kind`). Raises :class:`EdgeqError`."""
+    model = read(path)
+    if model.format == "tflite":
+        from edgeq.integer import read_tflite, reals
+
+        if kind := reals.kind(model):
+            return read_tflite.from_model(reals.lowered(model)), kind
+    return _graph(model), ""
+
+
 def graph(path: str | Path) -> Graph:
     """The integer graph of a ``.tflite`` file, or of an ``.onnx`` file as ONNX Runtime computes it. Raises :class:`EdgeqError`."""
-    model = read(path)
+    return _graph(read(path))
+
+
+def _graph(model: Model) -> Graph:
     if model.format == "tflite":
         from edgeq.integer.read_tflite import from_model
     else:

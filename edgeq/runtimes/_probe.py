@@ -41,7 +41,7 @@ def _kind(model: models.Model, output: str | None) -> Kind:
 
 
 def _border(path: str, tensor: models.Tensor, shape: tuple[int, ...]) -> Tensor:
-    if tensor.dtype not in ("int8", "uint8") or not tensor.scales.size:
+    if tensor.dtype not in ("int8", "uint8", "int16") or not tensor.scales.size:
         return Tensor(shape, tensor.dtype)
     scale, zero = float(tensor.scales[0]), int(tensor.zeros[0]) if tensor.zeros.size else 0
     bounds = np.iinfo(tensor.dtype)

@@ -11,6 +11,7 @@ from typing import Any
 from edgeq import runtimes
 from edgeq.core.errors import EdgeqError
 from edgeq.core.protocols import Target
+from edgeq.pipeline.codes import PixelCodes
 from edgeq.targets import views
 from edgeq.targets.ensemble import Ensemble, Mean
 from edgeq.targets.spec import KERAS, TargetSpec
@@ -99,8 +100,9 @@ class Bench:
         from edgeq.keras.ste.source import SteSource
 
         assert spec.codes is not None
-        graph, runtime = read.graph(self._files(spec.artifact)), runtimes.real(spec.runtime)
-        return {clamp: SteSource(graph, spec.codes, runtime, clamp) for clamp in self._clamps}
+        (graph, kind), runtime = read.differentiable(self._files(spec.artifact)), runtimes.real(spec.runtime)
+        codes = PixelCodes.of_reals(spec.codes.real) if kind and graph.tensors[graph.input].dtype == "float32" else spec.codes
+        return {clamp: SteSource(graph, codes, runtime, clamp) for clamp in self._clamps}
 
 
 def gradients_of(id: str) -> str:

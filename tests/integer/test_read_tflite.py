@@ -53,7 +53,7 @@ def test_int4_weights_are_unpacked() -> None:
     [
         (tiny_tflite.two_inputs(), "has 2 inputs"),
         (tiny_tflite.detector(), "has 1 inputs and 4 outputs"),
-        (tiny_tflite.edgetpu(), r"edgetpu-custom-op \(probs\) cannot be read: it is no op of the integer graph; convert"),
+        (tiny_tflite.edgetpu(), r"edgetpu-custom-op \(probs\) cannot be read: it is no op of the integer graph; attack it by queries, or"),
         (tiny_tflite.classifier(label=True), r"ARG_MAX \(label\) cannot be read"),
     ],
 )
