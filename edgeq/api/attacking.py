@@ -73,7 +73,7 @@ def attack(
     False. ``attacks``: names, with options as in ``"pgd:steps=20"``; by default what suits the access.
 
     ``eps``: radii, ``"4/255"``, ``"4px"`` or shares of the pixel range, in ``norm`` "linf" or "l2". ``goal``: "untargeted", "class:3" or
-    "next". ``source``: float Keras networks that lend their gradients. ``transfer``: craft on every target's own gradients too.
+    "next". ``source``: float networks, Keras or ``.onnx``, that lend gradients. ``transfer``: craft on every target's own ones too.
     ``runtime``: what is attacked of files that are given by path, by default the first that runs each; ``replay``: further runtimes
     that answer every candidate, by default every one for a path without ``runtime``, and none else. ``device``: a profile that names the
     runtime. ``agree``: measure the targets as an ensemble too, of which so many must agree. ``access``: "label", "scores", "logits" or

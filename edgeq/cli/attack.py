@@ -30,7 +30,7 @@ Examples:
     metavar="FILE",
     help="The file that ships: .tflite, .onnx, or a Keras network. May be repeated: networks of one task in one run.",
 )
-@click.option("--source", multiple=True, metavar="FILE", help="A float Keras network that gradients come from. May be repeated.")
+@click.option("--source", multiple=True, metavar="FILE", help="A float network that gradients come from: Keras or .onnx. May be repeated.")
 @click.option("--transfer", is_flag=True, help="Craft on every target's own gradients too, and show who is fooled by what: a matrix.")
 @click.option("--agree", type=click.IntRange(1), metavar="M", help="Measure the targets as an ensemble too, which abstains unless M agree.")
 @click.option(

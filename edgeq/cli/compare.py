@@ -41,6 +41,7 @@ Examples:
 )
 @options.seed
 @options.preprocess("How the device prepares an image, for both sides.")
+@click.option("--preprocess-b", metavar="SPEC", help="The same for B, where it takes its pixels otherwise: another mean and std.")
 @options.output_kind
 @options.threads
 @options.run_file

@@ -24,6 +24,7 @@ from edgeq.core.rows import row_id
 from edgeq.core.signature import Signature
 from edgeq.core.threat import Threat
 from edgeq.data import Images
+from edgeq.integer import read
 from edgeq.pipeline import codes as pixel_codes
 from edgeq.pipeline import metadata
 from edgeq.pipeline.codes import PixelCodes
@@ -117,7 +118,7 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Imag
     sources = [Path(s) for s in dict.fromkeys(plan.sources)]
     for path in sources:
         if not path.exists():
-            raise EdgeqError(f"{path}: there is no such file; --source takes a .h5, .keras or SavedModel")
+            raise EdgeqError(f"{path}: there is no such file; --source takes a .h5, .keras, SavedModel or float .onnx")
     files = [*(p.path for p in probed), *sources]
     names = dict(zip(files, networks([Artifact.of(path) for path in files]), strict=True))
 
@@ -236,7 +237,7 @@ def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], giv
     if given and stored == (h, w, c):  # they were resized and cropped before
         stated = Preprocess.parse(spec or "none", (h, w), c)
         spec = Preprocess((h, w), c, mean=stated.mean, std=stated.std).spec
-    preprocess, sentence = resolve((h, w), c, stored, plan.preprocess, spec, where)
+    preprocess, sentence = resolve((h, w), c, stored, plan.preprocess_for(str(probed.path)), spec, where)
     several = len(set(plan.targets)) > 1
     targets = [RunTarget(spec, "cannot run" if reason else "runs", reason) for spec, reason in probed.specs(name, preprocess)]
     codes = next(t.spec.codes for t in targets if t.spec.codes is not None)
@@ -267,9 +268,8 @@ def _same_task(
 
 def _source(plan: Plan, path: Path, name: str, first: _Network, notes: list[str]) -> RunTarget:
     """The float network that gradients come from, as one more target."""
-    from edgeq.keras.load import load
-
-    signature, shape = load(path).signature, first.probed.signature.input.shape
+    signature, runtime = _lending(plan, path)
+    shape = first.probed.signature.input.shape
     if signature.input.shape != shape:
         raise EdgeqError(
             f"{path}: takes images of {signature.input.shape}, the target takes {shape}; pass the network the target was made from"
@@ -284,10 +284,26 @@ def _source(plan: Plan, path: Path, name: str, first: _Network, notes: list[str]
         real, where = pixel_codes.codes_for(signature.input, own, str(path)).real, f"as stated: {stated}"
     low, high = float(real.min()), float(real.max())
     notes.append(f"{path.name} takes pixels as {low:.4g}..{high:.4g}, {where}; {signature.kind} are its output, its logits are attacked")
+    if runtime != KERAS:  # a target may be called the same, and run there as well
+        name = f"{name.removesuffix(path.suffix)}{path.suffix}"
     spec = TargetSpec(
-        f"{name}/{KERAS}", name, Artifact.of(path).sha256, KERAS, "source", signature=signature, codes=PixelCodes.of_reals(real)
+        f"{name}/{runtime}", name, Artifact.of(path).sha256, runtime, "source", signature=signature, codes=PixelCodes.of_reals(real)
     )
     return RunTarget(spec)
+
+
+def _lending(plan: Plan, path: Path) -> tuple[Signature, str]:
+    """What a float network takes and gives, and the runtime that it is. Raises :class:`EdgeqError` where it has no gradients."""
+    if path.suffix != ".onnx":
+        from edgeq.keras.load import load
+
+        return load(path).signature, KERAS
+    probed = probe(path, (), plan.output)
+    if reason := access.hindrance("gradients", path, probed.main, probed.signature.kind):
+        raise EdgeqError(f"{path}: {reason}")
+    if probed.signature.input.dtype != "float32" or not read.graph(path).floating:
+        raise EdgeqError(f"{path}: is quantised, and --source takes a float network; pass it as another --target, with --transfer")
+    return probed.signature, probed.main
 
 
 def _own(plan: Plan, mains: Sequence[_Network], notes: list[str]) -> list[TargetSpec]:

@@ -23,7 +23,7 @@ def signature_of(model: models.Model, output: str | None) -> Signature:
     layout = classifier.image_layout(given.shape)
     assert layout is not None  # classifier_problem has looked
     shape = () if kind == "label" else (max(answer.shape[1:]),)
-    return Signature(_border(path, given, layout[0]), _border(path, answer, shape), kind)
+    return Signature(_border(path, given, layout[0]), _border(path, answer, shape), kind, layout[1])
 
 
 def _kind(model: models.Model, output: str | None) -> Kind:

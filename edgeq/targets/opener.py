@@ -57,7 +57,7 @@ class Bench:
         return view
 
     def sources(self, id: str) -> dict[str, Any]:
-        """The gradients of ``id``, by clamp: a float network has none (""), a file is differentiated straight through with each."""
+        """The gradients of ``id``, by clamp: a float network has none (""), a file of integers is one source for each."""
         sources: dict[str, Any] = self._once(id, "gradients", self._sources)
         if gradients_of(id) not in self.identities and self.specs[id].runtime != KERAS:  # a float network is its own source
             self.identities[gradients_of(id)] = next(iter(sources.values())).identity()
@@ -102,6 +102,8 @@ class Bench:
         assert spec.codes is not None
         (graph, kind), runtime = read.differentiable(self._files(spec.artifact)), runtimes.real(spec.runtime)
         codes = PixelCodes.of_reals(spec.codes.real) if kind and graph.tensors[graph.input].dtype == "float32" else spec.codes
+        if graph.floating:  # its clamps are activations, and all sources would be one
+            return {"": SteSource(graph, codes, runtime)}
         return {clamp: SteSource(graph, codes, runtime, clamp) for clamp in self._clamps}
 
 

@@ -136,3 +136,27 @@ def test_a_float_network_beside_its_file_takes_pixels_as_the_file_does(digits_mo
     assert found.clean.scores.kind == "probs"
     with Run.open(path) as run:
         assert run.candidates(2, np.arange(30)).shape == (30, *run.shape)
+
+
+def test_each_side_takes_pixels_in_its_own_way(tmp_path: Path) -> None:
+    """The same function with its division by 255 outside and inside."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    import torch_files
+
+    proto = onnx.ModelProto.FromString(torch_files.network())
+    outside, inside = tmp_path / "outside.onnx", tmp_path / "inside.onnx"
+    outside.write_bytes(proto.SerializeToString())
+    first = next(t for t in proto.graph.initializer if t.name == proto.graph.node[0].input[1])
+    first.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(first) / np.float32(255), first.name))
+    inside.write_bytes(proto.SerializeToString())
+    np.savez(tmp_path / "d.npz", x_test=torch_files.images(60), y_test=np.arange(60) % torch_files.CLASSES)
+    asked = {**SMALL, "data": f"npz:{tmp_path / 'd.npz'}", "preprocess": "mean=0,std=255"}
+    found = compare(outside, inside, preprocess_b="mean=0,std=1", **asked)
+    assert found.clean.flips.k == 0
+    assert found.clean.scores.largest < 1e-4
+    assert compare(outside, inside, **asked).clean.flips.k > 0
+    with pytest.raises(EdgeqError, match=r"inside\.onnx: states other preprocessing"):
+        compare(outside, inside, preprocess_b="mean=0,std=1,resize=20", **asked)
+    with pytest.raises(EdgeqError, match="is one file on both sides"):
+        compare(outside, outside, preprocess_b="mean=0,std=1", **asked)
