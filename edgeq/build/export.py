@@ -87,13 +87,15 @@ def export(
         recipe = Recipe(method, calibration)
         reporter.say(f"calibration: {calibration.n} images of {calibrate}, sha256 {calibration.sha256[:16]}")
     stem = model.stem + ("-portable" if portable and not low_bit else "")
-    shipped = _ship(network, model, sample, prepare, stem, low_bit, portable, ways, "onnx" in kinds)
+    snapped = portable and not low_bit
+    shipped = _ship(network, model, sample, prepare, stem, low_bit, snapped, ways, "onnx" in kinds, reporter)
+    device = replace(prepare, mean=None, std=None, bytes=True) if snapped else prepare
     test = images.sample(data, n or 500, seed, network, prepare, exif, reporter)
     with files.staging(output) as folder:
         made = _write(folder, shipped, reporter)
         tflites, onnx = [name for name in made if name.endswith(".tflite")], next((name for name in made if name.endswith(".onnx")), None)
         measured, *others = (
-            fidelity.measure(folder, name, onnx if name == tflites[0] else None, shipped, network, prepare, test, layers, reporter)
+            fidelity.measure(folder, name, onnx if name == tflites[0] else None, shipped, network, prepare, device, test, layers, reporter)
             for name in tflites
         )
         reporter.say(f"pixels enter as {measured.pixels}; the output is {measured.signature.kind}")
@@ -103,9 +105,9 @@ def export(
                 made.pop(name)
         exported = Exported(
             sidecar=output / (stem + sidecar.SUFFIX),
-            origin=Origin(model.name, network.sha256, network.form),
+            origin=Origin(model.name, network.sha256, network.form, prepare.spec),
             files=made,
-            preprocess=prepare.spec,
+            preprocess=device.spec,
             labels=recorded.get("labels") or test.labels,
             recipe=recipe,
             training={key: recorded[key] for key in TRAINING if key in recorded},
@@ -158,6 +160,7 @@ def _ship(
     portable: bool,
     stores: tuple[str, ...],
     onnx: bool,
+    reporter: Reporter,
 ) -> Shipped:
     """The files' bytes. ``sample``: ``(n, h, w, c) uint8``, None where the network brings its ranges."""
     from edgeq.keras import ship  # imports TensorFlow
@@ -166,13 +169,17 @@ def _ship(
         return ship.converted(network, sample, None if sample is None else fidelity.real(network, prepare), stem, onnx)
     assert sample is not None
     real = fidelity.real(network, prepare)
+    if portable:
+        snapped = ship.portable(model, sample, real)
+        for sentence in snapped.sentences:
+            reporter.say(sentence)
+        return ship.frozen(snapped.model, sample, stem, stores, onnx, snapped.zero)
     if not np.array_equal(real, np.broadcast_to(np.arange(256, dtype=np.float32)[:, None], real.shape)):
         raise EdgeqError(
             f"{model}: is frozen with raw pixels 0 to 255 as its input, and here they mean {real.min():g} to {real.max():g}; "
             "pass --preprocess mean=0,std=1 if it was trained so, or train it so"
         )
-    keras = ship.low_bit(model) if low_bit else ship.portable(model, sample)
-    return ship.frozen(keras, sample, stem, stores, onnx)
+    return ship.frozen(ship.low_bit(model), sample, stem, stores, onnx)
 
 
 def _write(folder: Path, shipped: Shipped, reporter: Reporter) -> dict[str, MadeFile]:

@@ -19,11 +19,13 @@ from edgeq.measure.portability import Portability
 
 @dataclass(frozen=True)
 class Origin:
-    """The network that was exported: its file's name and SHA-256, and the ``form`` of Keras file that it is."""
+    """The network that was exported: its file's name and SHA-256, the ``form`` of Keras file that it is, and how images are prepared for
+    it (``--preprocess``), which may be otherwise than for the files."""
 
     file: str
     sha256: str
     form: str
+    preprocess: str
 
 
 @dataclass(frozen=True)

@@ -31,3 +31,13 @@ def read(path: Path) -> tuple[dict[str, Any], str]:
             raise EdgeqError(f"{sidecar}: is not a sidecar that can be read ({error}); remove it or export again") from None
         return value, sidecar.name
     return {}, ""
+
+
+def source_preprocess(path: Path, sha256: str) -> str | None:
+    """How images are prepared for the network with this ``sha256``, if the model ``path`` was exported from it and its sidecar says so.
+
+    Raises :class:`EdgeqError` for a sidecar that cannot be read.
+    """
+    source = read(path)[0].get("source")
+    spec = source.get("preprocess") if isinstance(source, dict) and source.get("sha256") == sha256 else None
+    return spec if isinstance(spec, str) else None

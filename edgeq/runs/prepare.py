@@ -26,7 +26,7 @@ from edgeq.core.threat import Threat
 from edgeq.data import Images
 from edgeq.integer import read
 from edgeq.pipeline import codes as pixel_codes
-from edgeq.pipeline import metadata
+from edgeq.pipeline import metadata, sidecar
 from edgeq.pipeline.codes import PixelCodes
 from edgeq.pipeline.preprocess import Preprocess, resolve
 from edgeq.runs.format import RunTarget
@@ -261,7 +261,7 @@ def _same_task(
         theirs = open_data(plan, other.probed.signature.classes, other.classes, given)
         if not np.array_equal(theirs.labels[index], labels):
             raise EdgeqError(f"{b}: orders its classes otherwise than {a}; one run has networks of one task")
-    geometry = [replace(network.preprocess, mean=None, std=None).spec for network in (one, other)]
+    geometry = [replace(network.preprocess, mean=None, std=None, bytes=False).spec for network in (one, other)]
     if geometry[0] != geometry[1]:
         raise EdgeqError(f"{b}: states other preprocessing ({geometry[1]}) than {a} ({geometry[0]}); pass one --preprocess for all")
 
@@ -279,16 +279,15 @@ def _source(plan: Plan, path: Path, name: str, first: _Network, notes: list[str]
         raise EdgeqError(f"{path}: tells {signature.output.shape} classes apart, the target {classes}; pass the network it was made from")
     assert first.main.codes is not None
     real, where = first.main.codes.real, "as the target sees them"
-    stated = plan.source_preprocess or metadata.stated(path)[0]
+    artifact = Artifact.of(path)
+    stated = plan.source_preprocess or metadata.stated(path)[0] or sidecar.source_preprocess(first.probed.path, artifact.sha256)
     if stated and (own := Preprocess.parse(stated, first.preprocess.size, first.preprocess.channels)).mean is not None:
         real, where = pixel_codes.codes_for(signature.input, own, str(path)).real, f"as stated: {stated}"
     low, high = float(real.min()), float(real.max())
     notes.append(f"{path.name} takes pixels as {low:.4g}..{high:.4g}, {where}; {signature.kind} are its output, its logits are attacked")
     if runtime != KERAS:  # a target may be called the same, and run there as well
         name = f"{name.removesuffix(path.suffix)}{path.suffix}"
-    spec = TargetSpec(
-        f"{name}/{runtime}", name, Artifact.of(path).sha256, runtime, "source", signature=signature, codes=PixelCodes.of_reals(real)
-    )
+    spec = TargetSpec(f"{name}/{runtime}", name, artifact.sha256, runtime, "source", signature=signature, codes=PixelCodes.of_reals(real))
     return RunTarget(spec)
 
 
