@@ -218,6 +218,7 @@ def _measured(run: Run, plan: Plan, methods: Methods, objective: str, crafter: C
         attack=crafter,
         shift=() if network is None else tuple(_shifts(run, parts, network, show)),
         notes=parts.notes,
+        unreadable=run.unreadable(),
         **figures,
     )
 

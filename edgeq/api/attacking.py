@@ -55,6 +55,7 @@ def attack(
     class_map: str | Path | None = None,
     class_names: str | Path | None = None,
     exif: bool = True,
+    skip_unreadable: bool = False,
     preprocess: str | None = None,
     source_preprocess: str | None = None,
     output: str | None = None,
@@ -70,7 +71,8 @@ def attack(
     ``targets``: what ``edgeq.open`` gave, or files; several are networks of one task in one run. ``images``: ``edgeq.Images``, all
     of which are shown in their order, or a data set as ``edgeq.load`` takes it, of which ``n`` images are sampled under ``seed``, with
     ``label_column``, ``class_map`` and ``class_names`` (files), photographs turned upright by their EXIF orientation unless ``exif`` is
-    False. ``attacks``: names, with options as in ``"pgd:steps=20"``; by default what suits the access.
+    False; with ``skip_unreadable`` images that cannot be read are left out and counted. ``attacks``: names, with options as in
+    ``"pgd:steps=20"``; by default what suits the access.
 
     ``eps``: radii, ``"4/255"``, ``"4px"`` or shares of the pixel range, in ``norm`` "linf" or "l2". ``goal``: "untargeted", "class:3" or
     "next". ``source``: float Keras networks that lend their gradients. ``transfer``: craft on every target's own gradients too.
@@ -119,6 +121,7 @@ def attack(
         class_names=None if class_names is None else str(class_names),
         threads=threads or _common(opened, "threads"),
         exif=exif,
+        skip_unreadable=skip_unreadable,
     )
     setting = prepare(plan, reporter.say, None if given is None else given.dataset())
     with contextlib.ExitStack() as owned:

@@ -23,7 +23,8 @@ def plan(setting: Setting, path: Path) -> Iterator[tuple[str, str]]:
             yield f"  {called[target.id]} cannot run it: {target.reason}", "yellow"
     for note in setting.notes:
         yield f"  {note}", ""
-    yield f"data: {asked.data}, {len(setting.index)} images, seed {asked.seed}", ""
+    skipped = f"{len(setting.unreadable)} unreadable left out, " if setting.unreadable else ""
+    yield f"data: {asked.data}, {len(setting.index)} images, {skipped}seed {asked.seed}", ""
     cells = [c for c in setting.cells if c.kind in ("gradient", "query")]
     for name in dict.fromkeys(c.attack for c in cells):
         mine = [c for c in cells if c.attack == name]

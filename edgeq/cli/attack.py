@@ -60,7 +60,7 @@ Examples:
     metavar="DATA",
     help="digits, cifar10[:PATH or :download], svhn:PATH, folder:PATH, zip:PATH or npz:PATH.",
 )
-@options.exif
+@options.photographs
 @click.option("--label-column", metavar="NAME", help="The column of labels.csv with the classes.")
 @click.option("--class-map", metavar="FILE", help="JSON or CSV: class of the data -> class of the model.")
 @click.option(

@@ -35,15 +35,29 @@ def preprocess(text: str) -> Callable[[Any], Any]:
     return click.option("--preprocess", metavar="SPEC", help=text)
 
 
-exif = click.option(
-    "--no-exif", "exif", is_flag=True, flag_value=False, default=True, help="Leave photographs as they are stored, not upright by EXIF."
-)
+def photographs(command: Any) -> Any:
+    """What is done with photographs as people have them: some lie on their sides, and of a thousand one is broken."""
+    for option in (
+        click.option(
+            "--skip-unreadable", is_flag=True, help="Leave out images that cannot be read, and count them; the next of the sample is taken."
+        ),
+        click.option(
+            "--no-exif",
+            "exif",
+            is_flag=True,
+            flag_value=False,
+            default=True,
+            help="Leave photographs as they are stored, not upright by EXIF.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def data(command: Any) -> Any:
     """``--data`` and how the classes of its images are those of the model."""
     for option in (
-        exif,
+        photographs,
         click.option("--class-names", metavar="FILE", help="The model's class names, a line each."),
         click.option("--class-map", metavar="FILE", help="JSON or CSV: class of the data -> class of the model."),
         click.option("--label-column", metavar="NAME", help="The column of labels.csv with the classes."),

@@ -121,7 +121,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything. ``eps``: of the pixel range; ``pixels``: the same in steps; ``warnings``: on sides that answer all images alike."""
+    """Everything. ``eps``: of the pixel range; ``pixels``: the same in steps; ``warnings``: on sides that answer all images alike;
+    ``unreadable``: names of the images that were left out of the sample."""
 
     format: int
     sides: Mapping[str, SideFigures]
@@ -138,6 +139,7 @@ class Comparison:
     adversarial: tuple[Adversarial, ...]
     layers: Layers
     gates: tuple[Gate, ...]
+    unreadable: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
@@ -188,6 +190,7 @@ def compare(run: Reader, layers: Layers, limits: Mapping[str, float | None]) -> 
         adversarial,
         layers,
         tuple(gates(clean, adversarial, limits)),
+        run.unreadable(),
     )
 
 

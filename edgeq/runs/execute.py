@@ -186,7 +186,7 @@ def _write_rows(run: Run, plan: Plan, setting: Setting | None, progress: Progres
         classes = next((t.spec.signature.classes for t in run.targets(True) if t.spec.signature and t.spec.signature.classes), None)
         asked = replace(plan, data=plan.data.removesuffix(":download"))  # asked for once: a run file alone fetches nothing
         dataset = open_data(asked, classes, _names(run))
-        index = data.sample(dataset, plan.n, plan.seed)
+        index = data.sample(dataset, plan.n, plan.seed, run.unreadable())
         preprocess = Preprocess.parse(str(run.meta("preprocess")), run.shape[:2], run.shape[2])
     else:
         dataset, index, preprocess = setting.dataset, setting.index, setting.preprocess
