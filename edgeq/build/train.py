@@ -30,12 +30,14 @@ from edgeq.pipeline.preprocess import Preprocess, resolve
 RAW = "mean=0,std=1"  # edgeq's own networks take raw pixels
 PACKAGES = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "numpy")
 CHUNK = 256
+DATA = {"digits_cnn": "digits"}
+"""Networks that are made for one data set, which are trained on it where none is named."""
 
 
 def train(
     net: str,
     *,
-    data: str = "digits",
+    data: str | None = None,
     quant: str = "float",
     start: str | Path | None = None,
     epochs: int | None = None,
@@ -54,18 +56,20 @@ def train(
 ) -> Trained:
     """Trains the network ``net`` of :mod:`edgeq.keras.nets` and saves it, with its sidecar, in the folder ``output``.
 
-    ``data``: a data set, as :func:`edgeq.data.open` takes it, of which ``n`` images are trained on (None: all). ``quant``: "float",
-    "tfmot:int8" or what :func:`edgeq.keras.quantizers.parse` takes; ``start``: the float file that the weights come from, or "scratch";
-    None: a quantised network begins with a float one, which is trained and saved first. ``epochs``, at most, and ``rate``, Adam's first:
-    None for those of the method. ``width``: multiplies the number of filters and units. ``preprocess``: how an image comes to the
-    network's size; ``exif``: photographs are turned upright first, as their EXIF orientation says; ``skip_unreadable``:
-    images that cannot be read are left out and counted. ``ends``: how a low-bit network's
-    first and last layer are stored; ``preset``: "b19" for that paper's recipe.
+    ``data``: a data set, as :func:`edgeq.data.open` takes it, by default that of ``DATA``; ``n`` images of it are trained on (None: all).
+    ``quant``: "float", "tfmot:int8" or what :func:`edgeq.keras.quantizers.parse` takes; ``start``: the float file that the weights come
+    from, or "scratch"; None: a quantised network begins with a float one, which is trained and saved first. ``epochs``, at most, and
+    ``rate``, Adam's first: None for those of the method. ``width``: multiplies the number of filters and units. ``preprocess``: how an
+    image comes to the network's size; ``exif``: photographs are turned upright first, as their EXIF orientation says; ``skip_unreadable``:
+    images that cannot be read are left out and counted. ``ends``: how a low-bit network's first and last layer are stored; ``preset``:
+    "b19" for that paper's recipe.
 
     Raises :class:`EdgeqError`, also for a training that diverged; then nothing is saved.
     """
     output, start = Path(output), None if start is None else str(start)
     plugins.choose("network", net, plugins.names(plugins.NETWORKS))
+    if data is None and net not in DATA:
+        raise EdgeqError(f"--data: {net} has no images of its own; name those that it is to learn, as in --data zip:cifar10.zip")
     for option, value in (("--rate", rate), ("--width", width)):
         if value is not None and not 0 < value < np.inf:  # NaN passes click's ranges
             raise EdgeqError(f"{option} {value:g}: it takes a number above 0")
@@ -79,7 +83,7 @@ def train(
     ends = ends or "int8"
     for note in scheme.notes if scheme else ():
         reporter.say(note)
-    lesson = _lesson(net, data, n, width, preprocess, exif, skip_unreadable, preset, seed, reporter)
+    lesson = _lesson(net, data or DATA[net], n, width, preprocess, exif, skip_unreadable, preset, seed, reporter)
     name, shape, classes = net + (f"-w{width:g}" if width != 1 else ""), lesson.setting.shape, lesson.setting.classes
 
     def fit(how: keras.Fit) -> keras.Fit:

@@ -24,10 +24,8 @@ Examples:
 @click.argument("net", metavar="NET")
 @click.option(
     "--data",
-    default="digits",
-    show_default=True,
     metavar="DATA",
-    help="digits, cifar10[:PATH or :download], svhn:PATH, folder:PATH, zip:PATH or npz:PATH.",
+    help="digits, cifar10[:PATH or :download], svhn:PATH, folder:PATH, zip:PATH or npz:PATH. Default: digits for digits_cnn.",
 )
 @click.option(
     "--quant",

@@ -14,6 +14,7 @@ from PIL import Image
 import edgeq
 from edgeq import EdgeqError, Images
 from edgeq.api import words
+from edgeq.core.reporter import Silent
 from edgeq.runs.plan import Plan
 from edgeq.runs.prepare import prepare
 from edgeq.runs.store import Run
@@ -200,3 +201,44 @@ def test_comparisons_and_alignments_leave_them_out_too(model: Path, broken: Path
     aligned = edgeq.align(model, estimates=("spsa:pairs=2", "coordinate:pixels=2"), access="scores", eps=("16/255",), **asked)
     for found in (compared, aligned):
         assert (found.n, found.to_json()["unreadable"]) == (5, [name])
+
+
+def test_images_are_named_by_the_caller_or_by_the_files_own_sidecar(model: Path, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"runtime": "litert-reference", "n": 3, "eps": "16/255"}
+    two: dict[str, Any] = {"runtimes": ("litert-reference", "litert-builtin"), "inside": 0, "n": 3}
+    for begin in (
+        lambda: edgeq.attack(str(model), attacks="noise", **asked),
+        lambda: edgeq.compare(model, **two),
+        lambda: edgeq.align(model),
+    ):
+        with pytest.raises(EdgeqError, match=r"model.tflite: no sidecar says which images it is for; pass --data with them: digits, "):
+            begin()
+    with pytest.raises(EdgeqError, match="resnet8 has no images of its own"):
+        edgeq.train("resnet8")
+    with pytest.raises(EdgeqError, match="there is no such file"):
+        edgeq.attack("none.tflite")
+
+    beside, other = model.with_name("model.edgeq.json"), model.with_name("other.tflite")
+    beside.write_text(json.dumps({"data": "digits:download"}))
+    heard = Heard()
+    with edgeq.attack(str(model), attacks="noise", reporter=heard, **asked) as result:
+        assert result.to_json()["plan"]["data"] == "digits"  # and nothing is downloaded because a file says so
+    assert "data: digits, as model.edgeq.json says (--data names others)" in heard.said
+    assert edgeq.compare(model, **two).data == "digits"
+    other.write_bytes(model.read_bytes())
+    other.with_name("other.edgeq.json").write_text(json.dumps({"data": "svhn:here"}))
+    with pytest.raises(EdgeqError, match=r"model.edgeq.json names the images digits, and other.edgeq.json svhn:here; pass --data"):
+        edgeq.compare(model, other, **two)
+    beside.write_text(json.dumps({"data": ["digits"]}))
+    with pytest.raises(EdgeqError, match="no sidecar says"):
+        edgeq.attack(str(model), attacks="noise", **asked)
+
+
+class Heard(Silent):
+    """All sentences that are said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, sentence: str, style: str = "") -> None:
+        self.said.append(sentence.strip())
