@@ -112,12 +112,13 @@ class Result:
     def missed(self, fail_under: float) -> str:
         """Why this run does not pass a gate, as a sentence; "" where it passes.
 
-        ``fail_under``: the least that the lowest robust accuracy of what ships may be, under any attack on any runtime. A file that answers
-        all images alike passes no gate.
+        ``fail_under``: the least that the lowest robust accuracy of what ships may be, under any attack on any runtime. Raises
+        :class:`EdgeqError` where that cannot be judged, as the answers to clean images look wrong.
         """
         summary, lowest = self.summary, self.summary.lowest
-        if dead := [summary.name(c.target) for c in summary.clean if c.constant is not None and c.constant.dead]:
-            return f"not met, {dead[0]} answers all images alike"
+        if void := next((c for c in summary.clean if c.void), None):
+            why = next(doubt.sentence for doubt in void.doubts if doubt.void)
+            raise EdgeqError(f"--fail-under {fail_under:g}: cannot be judged: {why}")
         if lowest is None or lowest.robust_accuracy >= fail_under:
             return ""
         return f"the lowest robust accuracy is {lowest.robust_accuracy:.3f} ({lowest.attack} on {summary.name(lowest.target)})"

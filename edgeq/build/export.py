@@ -43,6 +43,7 @@ def export(
     n: int | None = None,
     preprocess: str | None = None,
     exif: bool = True,
+    skip_unreadable: bool = False,
     seed: int = 0,
     stores: Sequence[str] = (),
     portable: bool = False,
@@ -54,9 +55,9 @@ def export(
     ``model``: a Keras file or SavedModel. ``formats``: of ``FORMATS``, by default those that can be made here. ``calibrate``: a data set
     whose train split sets ranges; ``data``: one whose test split fills the fidelity tables; by default the network's own, as its sidecar
     names it. ``n``: images of each, by default 200 and 500. ``preprocess``: how the device prepares an image; ``exif``: photographs are
-    turned upright first, as their EXIF orientation says. ``stores``: of ``STORES``, how low-bit weights are stored, by default in both
-    ways. ``portable``: a float network is snapped onto power-of-two steps. ``layers``: images on which every op is compared, 0 for none.
-    ``seed``: of the samples.
+    turned upright first, as their EXIF orientation says; ``skip_unreadable``: images that cannot be read are left out. ``stores``: of
+    ``STORES``, how low-bit weights are stored, by default in both ways. ``portable``: a float network is snapped onto power-of-two steps.
+    ``layers``: images on which every op is compared, 0 for none. ``seed``: of the samples.
 
     Raises :class:`EdgeqError`; then nothing is written.
     """
@@ -79,10 +80,11 @@ def export(
     if "onnx" in formats and SCALED not in ways:
         raise EdgeqError(f"{model}: the .onnx is of the scaled file; take --store scaled, or --format tflite")
 
-    prepare = _preprocess(network, model, calibrate, data, preprocess, exif, reporter)
+    photos = images.Photographs(exif, skip_unreadable)
+    prepare = _preprocess(network, model, calibrate, data, preprocess, photos, reporter)
     sample, recipe = None, Recipe("quantisation-aware training")
     if calibrated:
-        sample, calibration = images.calibration(str(calibrate), n or 200, seed, prepare, exif, reporter)
+        sample, calibration = images.calibration(str(calibrate), n or 200, seed, prepare, photos, reporter)
         method = "low-bit training; these images set the step of the logits" if low_bit else "post-training quantisation"
         recipe = Recipe(method, calibration)
         reporter.say(f"calibration: {calibration.n} images of {calibrate}, sha256 {calibration.sha256[:16]}")
@@ -90,7 +92,7 @@ def export(
     snapped = portable and not low_bit
     shipped = _ship(network, model, sample, prepare, stem, low_bit, snapped, ways, "onnx" in kinds, reporter)
     device = replace(prepare, mean=None, std=None, bytes=True) if snapped else prepare
-    test = images.sample(data, n or 500, seed, network, prepare, exif, reporter)
+    test = images.sample(data, n or 500, seed, network, prepare, photos, reporter)
     with files.staging(output) as folder:
         made = _write(folder, shipped, reporter)
         tflites, onnx = [name for name in made if name.endswith(".tflite")], next((name for name in made if name.endswith(".onnx")), None)
@@ -116,6 +118,7 @@ def export(
             packed=next(iter(others), None),
             certificate=certificate.table(shipped.certificates) if shipped.certificates else None,
             versions=files.versions(PACKAGES),
+            unreadable=test.unreadable,
         )
         files.write_sidecar(folder / exported.sidecar.name, exported.to_json())
     reporter.say(f"wrote {', '.join(str(output / name) for name in (*made, exported.sidecar.name))}")
@@ -138,13 +141,20 @@ def _text(recorded: Mapping[str, Any], key: str) -> str | None:
 
 
 def _preprocess(
-    network: Network, model: Path, calibrate: str | None, data: str | None, override: str | None, exif: bool, reporter: Reporter
+    network: Network,
+    model: Path,
+    calibrate: str | None,
+    data: str | None,
+    override: str | None,
+    photos: images.Photographs,
+    reporter: Reporter,
 ) -> Preprocess:
     shape: tuple[int, ...] = network.signature.input.shape
     spec, _, where = metadata.stated(model)
     image = shape
     if source := calibrate or data:
-        image = sets.open(source, split="test", classes=network.signature.classes, exif=exif).image(0).shape
+        dataset = sets.open(source, split="test", classes=network.signature.classes, exif=photos.exif)
+        image = dataset.image(int(sets.sample(dataset, 1, 0, photos.unreadable(dataset, 1, 0))[0])).shape
     prepare, sentence = resolve((shape[0], shape[1]), shape[2], image, override=override, stated=spec, where=where)
     reporter.say(sentence)
     return prepare

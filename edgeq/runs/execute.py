@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,10 +24,10 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.rows import Rows, row_id
 from edgeq.keras import engine
 from edgeq.pipeline.preprocess import Preprocess
-from edgeq.runs import check
+from edgeq.runs import check, doubts, trials
 from edgeq.runs.estimate import Estimate, Survey, survey
 from edgeq.runs.executors import kit, opener
-from edgeq.runs.executors.executor import Work
+from edgeq.runs.executors.executor import Executor, Work
 from edgeq.runs.executors.opener import Workers
 from edgeq.runs.format import LIMIT
 from edgeq.runs.identities import Identities
@@ -52,11 +52,12 @@ def execute(
     progress: Progress = lambda *_: None,
     announce: Callable[[Estimate], None] | None = None,
     workers: Workers = 1,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Brings ``run`` to its end. ``setting``: what :func:`prepare` gave, where the run was just created.
 
     ``announce`` hears how long it will take, before it begins. ``workers``: how many processes do the work, 1 for this one alone, or the
-    address of a Dask scheduler. Raises :class:`EdgeqError`.
+    address of a Dask scheduler. ``warn`` hears what looks wrong, before any attack begins. Raises :class:`EdgeqError`.
     """
     cells = run.cells()
     if not cells:
@@ -95,7 +96,24 @@ def execute(
                             yield partial(run_unit, _task(run, unit, rows, attacks.get(unit.cell.cell), plan))
 
                 _commit(run, executor.map(works()), rows, {s.target: s for s in stages}, identities, progress)
+            if cell.kind == "clean":
+                _look(run, executor, asked, called, progress, warn)
     run.set_meta("finished", True)
+
+
+def _look(
+    run: Run, executor: Executor, asked: Sequence[str], called: Mapping[str, str], progress: Progress, warn: Callable[[str], None]
+) -> None:
+    """At the answers to clean images; of each network that looks wrong, what would fit is tried on the first target."""
+    records = {t.id: t for t in run.targets(running=True) if t.id in asked}
+    found = {id: doubted for id, record in records.items() if (doubted := doubts.of_target(run, record))}
+    first = {records[id].spec.network: records[id] for id in reversed(found) if records[id].spec.artifact}
+    if first:
+        trials.settle(run, list(first.values()), executor, progress)
+    for sentence in doubts.sentences(found, {id: record.spec.network for id, record in records.items()}, called):
+        warn(sentence)
+    for fit in trials.kept(run):
+        warn(fit.sentence(called[fit.target]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +204,7 @@ def _write_rows(run: Run, plan: Plan, setting: Setting | None, progress: Progres
         classes = next((t.spec.signature.classes for t in run.targets(True) if t.spec.signature and t.spec.signature.classes), None)
         asked = replace(plan, data=plan.data.removesuffix(":download"))  # asked for once: a run file alone fetches nothing
         dataset = open_data(asked, classes, _names(run))
-        index = data.sample(dataset, plan.n, plan.seed)
+        index = data.sample(dataset, plan.n, plan.seed, run.unreadable())
         preprocess = Preprocess.parse(str(run.meta("preprocess")), run.shape[:2], run.shape[2])
     else:
         dataset, index, preprocess = setting.dataset, setting.index, setting.preprocess

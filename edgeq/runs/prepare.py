@@ -56,6 +56,7 @@ class Setting:
     notes: list[str]
     access: dict[str, str] | None = None  # the level of the whole run and a sentence on it; None: each attack has what it needs
     given: bool = False  # the images are the caller's: nobody can read them again
+    unreadable: tuple[str, ...] = ()  # names of the images that the sample leaves out, as they cannot be read
 
     def create(self, path: Path, command: list[str], more: Mapping[str, Any] = MappingProxyType({})) -> Run:
         """The run file, with every record but the rows; with these, too, where the images were ``given``. ``more``: JSON-able values, kept
@@ -71,6 +72,7 @@ class Setting:
             "classes": list(self.dataset.classes) if self.dataset.classes else None,
             "notes": self.notes,
             "access": self.access,
+            "unreadable": list(self.unreadable),
             "data": {"spec": self.plan.data, "sha256": self.dataset.sha256()} if self.given else None,
             **more,
         }  # fmt: skip
@@ -126,11 +128,12 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Imag
     _, classes, _ = metadata.stated(first.path)
     classes = list(data.read_names(plan.class_names)) if plan.class_names else classes
     dataset = open_data(plan, first.signature.classes, classes, given)
-    index = data.sample(dataset, plan.n, plan.seed) if given is None else np.arange(len(given))
+    skipped = _unreadable(plan, dataset, say) if given is None else []
+    index = data.sample(dataset, plan.n, plan.seed, skipped) if given is None else np.arange(len(given))
     if not len(index):
         raise EdgeqError(f"{plan.data}: contains no image to sample")
     labels = dataset.labels[index]
-    notes += [*dataset.notes, *data.turned(dataset, index)]
+    notes += [*dataset.notes, *data.left_out(dataset, skipped), *data.turned(dataset, index)]
     if plan.n is not None and len(index) < plan.n:
         notes.append(f"{plan.data} holds {len(index)} images; all are used (--n {plan.n})")
     stored = dataset.image(int(index[0])).shape
@@ -158,7 +161,9 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Imag
     used = list(dict.fromkeys(t.spec.artifact for t in targets if t.spec.artifact))
     geometry = mains[0].preprocess
     records = [artifacts[h] for h in used]
-    return Setting(plan, geometry, records, targets, planned, dataset, index, labels, classes, notes, level, given is not None)
+    return Setting(
+        plan, geometry, records, targets, planned, dataset, index, labels, classes, notes, level, given is not None, tuple(skipped)
+    )
 
 
 def open_data(plan: Plan, classes: int | None, names: list[str] | None, given: Images | None = None) -> Images:
@@ -167,6 +172,13 @@ def open_data(plan: Plan, classes: int | None, names: list[str] | None, given: I
     if given is not None:
         return data.fitted(given, classes, plan.class_map, names)
     return data.open(plan.data, "test", plan.label_column, classes, plan.class_map, names, plan.exif)
+
+
+def _unreadable(plan: Plan, dataset: Images, say: Callable[[str], None]) -> list[str]:
+    if not plan.skip_unreadable:
+        return []
+    say("looking for images that cannot be read")
+    return data.unreadable(dataset, plan.n, plan.seed)
 
 
 def _check(plan: Plan) -> None:

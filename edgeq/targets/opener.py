@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,16 @@ class Bench:
         if id not in self.identities:
             self.identities[id] = target.identity()
         return target
+
+    @contextmanager
+    def shown(self, id: str, codes: PixelCodes) -> Iterator[Target]:
+        """``id`` with another map from pixels to its input, for as long as the context lasts. Raises :class:`EdgeqError`."""
+        spec = self.specs[id]
+        target = open_target(replace(spec, codes=codes), self._files(spec.artifact), self._threads)
+        try:
+            yield target
+        finally:
+            target.close()
 
     def seen(self, id: str, access: str) -> Target:
         """What a query attack gets of ``id`` at a level of the access ladder. Raises :class:`EdgeqError`."""

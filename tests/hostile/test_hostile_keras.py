@@ -171,7 +171,23 @@ def test_a_trusted_file_runs_its_code_in_the_command_that_names_it(tmp_path: Pat
 
     def run(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(
-            sys, "argv", ["edgeq", "attack", "--target", str(path), "--n", "10", "--attack", "fgsm", "--preprocess", RAW, *arguments]
+            sys,
+            "argv",
+            [
+                "edgeq",
+                "attack",
+                "--target",
+                str(path),
+                "--data",
+                "digits",
+                "--n",
+                "10",
+                "--attack",
+                "fgsm",
+                "--preprocess",
+                RAW,
+                *arguments,
+            ],
         )
         monkeypatch.chdir(tmp_path)
         with pytest.raises(SystemExit) as ended:
