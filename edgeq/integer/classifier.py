@@ -78,7 +78,7 @@ def _border_problem(model: Model) -> str | None:
     if len(model.inputs) != 1:
         return f"takes {len(model.inputs)} inputs; an image classifier takes one image"
     if len(model.outputs) != 1:
-        return f"returns {len(model.outputs)} outputs (a detector?); an image classifier returns one"
+        return f"returns {len(model.outputs)} outputs (a detector or pose network?); an image classifier returns one"
     given, answer = model.tensors[model.inputs[0]], model.tensors[model.outputs[0]]
     return _input_problem(given) or _output_problem(answer, given, output_kind(model))
 
