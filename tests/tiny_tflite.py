@@ -276,6 +276,14 @@ def unresolved() -> bytes:
     return g.done([x], [out])
 
 
+def sound() -> bytes:
+    """A custom op on a signal."""
+    g = Graph()
+    x, out = g.tensor("sound", (1, 480), "int8", 1.0, 0), g.tensor("out", (1, 10), "float32")
+    g.op(B.CUSTOM, [x], [out], custom="SignalFft")
+    return g.done([x], [out])
+
+
 def labelled_pixels() -> bytes:
     """The class of every pixel: ARG_MAX over a map of scores."""
     g = Graph()

@@ -99,7 +99,7 @@ def _equal(path: Path, runtime: str, signature: Signature, n: int) -> str:
 def _answers(runtime: str, path: Path, graph: Graph, signature: Signature, codes: PixelCodes, images: np.ndarray) -> str:
     """Whether the runtime as it is deployed, without its inner tensors kept, answers what the simulator does; "" where it does."""
     given = codes.encode(images) if layout_of(tflite_file.read(str(path))) == "nhwc" else codes.encode(images).transpose(0, 3, 1, 2)
-    mine = simulate(graph, given.reshape(len(images), *graph.tensors[graph.input].shape), runtime)
+    mine = np.asarray(simulate(graph, given.reshape(len(images), *graph.tensors[graph.input].shape), runtime))
     if mine.dtype == np.float32:
         return ""
     theirs = runtimes.open(runtime, path, signature, codes).answer(images).raw

@@ -65,15 +65,20 @@ def classifier_problem(model: Model) -> str | None:
         if "detection_postprocess" in name.lower():
             return f"is an object detector (custom op {name}), not an image classifier"
     if customs:
-        return f"contains the custom op {customs[0]}, and networks of built-in ops alone can be attacked; convert it without custom ops"
+        other = _border_problem(model) or "networks of built-in ops alone can be attacked; convert it without custom ops"
+        return f"contains the custom op {customs[0]}, and {other}"
     if model.restless:
         names = ", ".join(model.restless)
         where = "chance or on earlier images, which nothing here resets"
         return f"contains {names}: its answer to an image depends on {where}; export it without"
+    return _border_problem(model)
+
+
+def _border_problem(model: Model) -> str | None:
     if len(model.inputs) != 1:
         return f"takes {len(model.inputs)} inputs; an image classifier takes one image"
     if len(model.outputs) != 1:
-        return f"returns {len(model.outputs)} outputs (a detector?); an image classifier returns one"
+        return f"returns {len(model.outputs)} outputs (a detector or pose network?); an image classifier returns one"
     given, answer = model.tensors[model.inputs[0]], model.tensors[model.outputs[0]]
     return _input_problem(given) or _output_problem(answer, given, output_kind(model))
 

@@ -31,6 +31,12 @@ DTYPES = ("int8", "uint8", "int16", "int32", "int4", "float32", "int64", "bool")
 Parsed = tuple[str, tuple[int, ...], dict[str, Any]]
 
 
+def room(model: models.Model) -> int:
+    """Numbers in all constants of a graph: twice what int4 needs. Of a damaged file any number of tensors may lie on the same bytes, and
+    each is copied."""
+    return 4 * model.size + 2**16
+
+
 def read(path: str | Path) -> Graph:
     """The graph in the file ``path``. Raises :class:`EdgeqError`."""
     return from_model(tflite_file.read(str(path)))
@@ -49,6 +55,7 @@ class _Reader:
     def __init__(self, model: models.Model) -> None:
         self.model = model
         self.tensors: dict[int, Tensor] = {}
+        self.room = room(model)
         self.fixed: set[int] = set()  # constants, and what is computed of constants alone: without a batch
 
     def graph(self) -> Graph:
@@ -173,6 +180,9 @@ class _Reader:
         codes = t.codes()
         if codes is None:
             raise _UnfitError(f"{t.name} is no constant, or does not hold what its shape says" if t.data else f"nothing writes {t.name}")
+        self.room -= codes.size
+        if self.room < 0:
+            raise _UnfitError("with it, constants have more numbers than the file can hold: several share one piece of data")
         if t.dtype == "float16":  # each is a float32
             t, codes = replace(t, dtype="float32"), codes.astype(np.float32)
         self.tensors[index] = self.tensor(t, t.shape, codes.astype("int8" if t.dtype == "int4" else codes.dtype.newbyteorder("=")))

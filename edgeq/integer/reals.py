@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeq.integer.model import Model, Op, Tensor
+from edgeq.integer.read_tflite import room
 
 _LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _NONE = np.empty(0, np.float32)
@@ -28,20 +29,26 @@ def kind(model: Model) -> str:
 def lowered(model: Model) -> Model:
     """The same ops between floats: QUANTIZE and DEQUANTIZE of int16 become RESHAPE. A constant that makes no sense is left as it is, for
     the reader to refuse."""
-    tensors = list(model.tensors)
+    tensors, left = list(model.tensors), room(model)
+
+    def put(i: int, scales: np.ndarray, zeros: np.ndarray, axis: int) -> None:
+        nonlocal left
+        if tensors[i] is model.tensors[i] and (left := left - tensors[i].elements) >= 0:
+            tensors[i] = _real(tensors[i], scales, zeros, axis)
+
     for i, t in enumerate(model.tensors):
         if t.dtype == "int16" and t.data is None:
             tensors[i] = replace(t, dtype="float32", scales=_NONE, zeros=_NONE)
     for op in model.ops:
         if op.name in _LAYERS and (_hybrid(model, op) or _wide(model, op)):
             x, w = (model.tensors[i] for i in op.inputs[:2])
-            tensors[op.inputs[1]] = _real(w, w.scales, w.zeros, w.axis)
+            put(op.inputs[1], w.scales, w.zeros, w.axis)
             if len(op.inputs) > 2 and op.inputs[2] >= 0 and len(x.scales) == 1:
-                tensors[op.inputs[2]] = _real(model.tensors[op.inputs[2]], x.scales * w.scales, _NONE, 0)
+                put(op.inputs[2], x.scales * w.scales, _NONE, 0)
         elif _wide(model, op):
             for i, t in ((i, model.tensors[i]) for i in op.inputs if i >= 0):
                 if t.dtype == "int16" and t.data is not None:
-                    tensors[i] = _real(t, t.scales, t.zeros, t.axis)
+                    put(i, t.scales, t.zeros, t.axis)
     return replace(model, tensors=tuple(tensors), ops=tuple(_floating(model, op) for op in model.ops))
 
 

@@ -60,6 +60,7 @@ def test_output_names_what_cannot_be_told(tmp_path: Path) -> None:
         (tiny_tflite.segmentation, "segmentation"),
         (tiny_tflite.labelled_pixels, "returns a map of shape 1x8x8 (segmentation"),
         (tiny_tflite.unresolved, "contains the custom op fake-op-double, and networks of built-in ops alone"),
+        (tiny_tflite.sound, "contains the custom op SignalFft, and takes input of shape 1x480, which is no image"),
         (lambda: tiny_tflite.edgetpu("ethos-u"), "is compiled for the Arm Ethos-U (ethos-u)"),
         (tiny_tflite.autoencoder, "autoencoder"),
         (tiny_tflite.edgetpu, "Edge TPU"),

@@ -33,7 +33,7 @@ def test_each_runtime_that_refuses_has_its_reason_and_the_one_that_takes_the_fil
     probed = probe(file)
     reason = "quantized_dimension must be in range [0, 1). Was 3; Tensor 2 has invalid quantization parameters"
     assert [probed.reason(name) for name in RUNTIMES] == [reason, reason, reason, ""]
-    assert probed.notes(()) == [f"tflm is attacked, as litert-xnnpack, litert-builtin, litert-reference do not run the file: {reason}"]
+    assert probed.notes(()) == ["tflm is attacked, as litert-xnnpack, litert-builtin, litert-reference do not run the file"]
     with pytest.raises(EdgeqError, match=r"m\.tflite: litert-builtin cannot run it: quantized_dimension must be in range"):
         probe(file, ("litert-builtin",))
     images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), np.uint8)
