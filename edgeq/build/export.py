@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeq import data as sets
-from edgeq.build import fidelity, files, images
+from edgeq.build import fidelity, files, images, quantised
 from edgeq.core.errors import EdgeqError
 from edgeq.core.plugins import choose
 from edgeq.core.reporter import SILENT, Reporter
@@ -23,6 +23,7 @@ from edgeq.measure import certificate
 from edgeq.measure.exported import Exported, MadeFile, Origin, Recipe
 from edgeq.pipeline import metadata, sidecar
 from edgeq.pipeline.preprocess import Preprocess, resolve
+from edgeq.targets.probing import probe
 
 if TYPE_CHECKING:
     from edgeq.keras.ship import Shipped
@@ -52,16 +53,23 @@ def export(
 ) -> Exported:
     """Writes ``NAME.tflite``, ``NAME.onnx``, of low-bit networks ``NAME-packed.tflite``, and ``NAME.edgeq.json`` into ``output``.
 
-    ``model``: a Keras file or SavedModel. ``formats``: of ``FORMATS``, by default those that can be made here. ``calibrate``: a data set
-    whose train split sets ranges; ``data``: one whose test split fills the fidelity tables; by default the network's own, as its sidecar
-    names it. ``n``: images of each, by default 200 and 500. ``preprocess``: how the device prepares an image; ``exif``: photographs are
-    turned upright first, as their EXIF orientation says; ``skip_unreadable``: images that cannot be read are left out. ``stores``: of
-    ``STORES``, how low-bit weights are stored, by default in both ways. ``portable``: a float network is snapped onto power-of-two steps.
-    ``layers``: images on which every op is compared, 0 for none. ``seed``: of the samples.
+    ``model``: a Keras file or SavedModel; or a float ``.onnx``, of which ONNX Runtime's own quantiser makes ``NAME-int8.onnx`` alone.
+    ``formats``: of ``FORMATS``, by default those that can be made here. ``calibrate``: a data set whose train split sets ranges; ``data``:
+    one whose test split fills the fidelity tables; by default the network's own, as its sidecar names it. ``n``: images of each, by default
+    200 and 500. ``preprocess``: how the device prepares an image; ``exif``: photographs are turned upright first, as their EXIF orientation
+    says; ``skip_unreadable``: images that cannot be read are left out. ``stores``: of ``STORES``, how low-bit weights are stored, by
+    default in both ways. ``portable``: a float network is snapped onto power-of-two steps. ``layers``: images on which every op is compared, 0 for
+    none. ``seed``: of the samples.
 
     Raises :class:`EdgeqError`; then nothing is written.
     """
-    model, output = Path(model), Path(output)
+    model, output, photos = Path(model), Path(output), images.Photographs(exif, skip_unreadable)
+    if model.suffix == ".onnx":
+        if portable or stores or (formats and set(formats) != {"onnx"}):
+            raise EdgeqError(f"{model}: becomes an int8 .onnx; --portable, --store and other formats take a Keras network")
+        given = probe(model)
+        prepared = _preprocess(given, model, calibrate, data, preprocess, photos, reporter)
+        return quantised.export(given, output, prepared, calibrate, data, n, photos, seed, reporter)
     kinds = _formats(formats, reporter)
     ways = tuple(dict.fromkeys(choose("store", way, list(STORES)) for way in stores or STORES))
     recorded = sidecar.read(model)[0]
@@ -80,7 +88,6 @@ def export(
     if "onnx" in formats and SCALED not in ways:
         raise EdgeqError(f"{model}: the .onnx is of the scaled file; take --store scaled, or --format tflite")
 
-    photos = images.Photographs(exif, skip_unreadable)
     prepare = _preprocess(network, model, calibrate, data, preprocess, photos, reporter)
     sample, recipe = None, Recipe("quantisation-aware training")
     if calibrated:
@@ -141,7 +148,7 @@ def _text(recorded: Mapping[str, Any], key: str) -> str | None:
 
 
 def _preprocess(
-    network: Network,
+    network: images.Bordered,
     model: Path,
     calibrate: str | None,
     data: str | None,

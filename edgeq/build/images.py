@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from edgeq import data as sets
 from edgeq.core.reporter import Reporter
+from edgeq.core.signature import Signature
 from edgeq.keras import convert
-from edgeq.keras.load import Network
 from edgeq.measure.exported import Calibration
 from edgeq.pipeline.preprocess import Preprocess
 
@@ -54,7 +55,14 @@ class Sample:
         return np.concatenate(parts)
 
 
-def sample(spec: str | None, n: int, seed: int, network: Network, prepare: Preprocess, photos: Photographs, reporter: Reporter) -> Sample:
+class Bordered(Protocol):
+    """A network of which only this matters here."""
+
+    @property
+    def signature(self) -> Signature: ...
+
+
+def sample(spec: str | None, n: int, seed: int, network: Bordered, prepare: Preprocess, photos: Photographs, reporter: Reporter) -> Sample:
     """Of the test split of ``spec``, evenly over its classes; or random images where no data is known. Raises :class:`EdgeqError`."""
     shape = network.signature.input.shape
     if spec is None:

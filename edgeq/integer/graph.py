@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.integer import model as models
+
 KINDS = frozenset(
     (
         *("conv", "depthwise", "dense", "add", "sub", "mul", "minimum", "maximum"),
@@ -99,3 +101,15 @@ class Graph:
 
     def constants(self) -> Iterator[tuple[int, Tensor]]:
         return ((i, t) for i, t in enumerate(self.tensors) if t.data is not None)
+
+
+def as_model(graph: Graph) -> models.Model:
+    """The graph in the form of a file whose ops are the graph's, tensor by tensor."""
+
+    def tensor(t: Tensor) -> models.Tensor:
+        shape = t.shape if t.data is not None else (1, *t.shape)
+        data = None if t.data is None else memoryview(t.data.tobytes())
+        return models.Tensor(t.name, shape, shape, t.dtype, t.scale, t.zero, t.axis, data)
+
+    ops = tuple(models.Op(op.kind, op.inputs, (op.output,), op.options) for op in graph.ops)
+    return models.Model(graph.name, "onnx", 0, tuple(map(tensor, graph.tensors)), ops, (graph.input,), (graph.output,))

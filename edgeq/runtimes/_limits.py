@@ -39,6 +39,11 @@ def opening(model: Model, threads: int) -> float:
     return reading(model.size) * (1 + threads / 4) + (PROBED + threads) * sum(_work(model, op) for op in model.ops) / SPEED
 
 
+def calibrating(model: Model, images: int) -> float:
+    """Seconds of processor time to quantise a file by the ranges that so many images set."""
+    return 3 + 4 * reading(model.size) + images * (0.01 + sum(_work(model, op) for op in model.ops) / SPEED)
+
+
 def _work(model: Model, op: Op) -> float:
     """Multiply-accumulates of an op for one image, about: its weights at every position of its output, and 100 an element."""
     given, made = ([model.tensors[i] for i in which if i >= 0] for which in (op.inputs, op.outputs))

@@ -83,6 +83,15 @@ def tensors(runtime: Runtime, request: dict[str, Any]) -> tuple[Reply, Serve]:
     return ({"seconds": _seconds(serve)}, b""), serve
 
 
+def quantised(runtime: Runtime, request: dict[str, Any]) -> tuple[Reply, Serve]:
+    """Reads the file; then ``{"n": m}`` is answered with its quantised form, by the ranges that the images in memory set."""
+    from edgeq.runtimes._quantise import served
+
+    signature = Signature.from_json(request["signature"])
+    serve = served(request["path"], signature, PixelCodes.from_json(request["codes"]))
+    return ({"seconds": _limits.calibrating(read(request["path"]), request["n"])}, b""), serve
+
+
 def _seconds(serve: Serve) -> float:
     """What one image takes, by the clock: processor time moves in steps while a timer counts it."""
     times = []
@@ -118,7 +127,7 @@ def main() -> None:
         declared = model.size, _limits.activations(model), threads
         bound = limit(runtime.memory(*declared) or _limits.memory(*declared), write)
         limit_cpu(_limits.opening(model, threads))
-        reply, serve = {"probe": probe, "answer": answers, "tensors": tensors}[request["task"]](runtime, request)
+        reply, serve = {"probe": probe, "answer": answers, "tensors": tensors, "quantise": quantised}[request["task"]](runtime, request)
         return reply
 
     def reply_to(work: Serve, request: dict[str, Any]) -> None:

@@ -160,3 +160,30 @@ def test_each_side_takes_pixels_in_its_own_way(tmp_path: Path) -> None:
         compare(outside, inside, preprocess_b="mean=0,std=1,resize=20", **asked)
     with pytest.raises(EdgeqError, match="is one file on both sides"):
         compare(outside, outside, preprocess_b="mean=0,std=1", **asked)
+
+
+def test_onnx_files_are_compared_op_by_op(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    import torch_files
+
+    before, after = torch_files.quantised(tmp_path, "qdq"), tmp_path / "after.onnx"
+    proto = onnx.ModelProto.FromString(before.read_bytes())
+    gemm = next(n for n in proto.graph.node if n.op_type == "Gemm")
+    weights = next(n for n in proto.graph.node if n.output[0] == gemm.input[1]).input[0]
+    codes = next(t for t in proto.graph.initializer if t.name == weights)
+    codes.CopyFrom(onnx.numpy_helper.from_array(np.clip(onnx.numpy_helper.to_array(codes), -90, 90), codes.name))
+    after.write_bytes(proto.SerializeToString())
+    np.savez(tmp_path / "d.npz", x_test=torch_files.images(30), y_test=np.arange(30) % torch_files.CLASSES)
+    asked = {**SMALL, "data": f"npz:{tmp_path / 'd.npz'}", "preprocess": "mean=0,std=255", "inside": 12}
+    table = compare(before, after, **asked).layers
+    assert table.reason == ""
+    assert table.origin == {"A": "simulated", "B": "simulated"}
+    assert table.unequal == {"A": 0, "B": 0}
+    assert {"conv", "depthwise", "hard_sigmoid", "mul"} <= {line.kind for line in table.lines}
+    assert table.first.kind == "dense"
+    assert table.first.changed
+    assert table.first.alone == table.first.differ > 0
+    floats = compare(before, tmp_path / "float0.onnx", **asked).layers
+    assert not floats.lines
+    assert "ort answers otherwise when it keeps its inner tensors, and so does the simulator" in floats.reason

@@ -64,6 +64,15 @@ def test_dynamic_quantisation_is_read_as_the_reals_it_stands_for(tmp_path: Path)
         assert (mine.argmax(1) == theirs.argmax(1)).mean() > 0.95, seed
 
 
+def test_a_normalisation_that_makes_no_sense_is_a_sentence() -> None:
+    proto = onnx.ModelProto.FromString(torch_files.network())
+    variance = next(n for n in proto.graph.node if n.op_type == "BatchNormalization").input[4]
+    stored = next(t for t in proto.graph.initializer if t.name == variance)
+    stored.CopyFrom(onnx.numpy_helper.from_array(np.full(8, -1, np.float32), variance))
+    with pytest.raises(EdgeqError, match=r"BatchNormalization \(v\d+\) cannot be read: its variances are negative, or zero"):
+        read_onnx.from_model(onnx_file.parse(proto.SerializeToString(), "m.onnx"))
+
+
 def test_dynamic_quantisation_of_another_form_is_a_sentence(tmp_path: Path) -> None:
     content = torch_files.quantised(tmp_path, "dynamic").read_bytes()
 

@@ -213,7 +213,10 @@ def _batch_normalization(r: Reader, op: models.Op, inputs: Inputs, steps: Steps 
     if len(numbers) != 4 or any(v.shape != (count,) for v in numbers) or op.options.get("training_mode", 0):
         raise UnfitError("it is no normalisation by stored means and variances, one a channel")
     scale, bias, mean, variance = numbers
-    slope = scale / np.sqrt(variance + float(op.options.get("epsilon", 1e-5)))
+    with np.errstate(all="ignore"):
+        slope = scale / np.sqrt(variance + float(op.options.get("epsilon", 1e-5)))
+    if not np.isfinite(slope).all():
+        raise UnfitError("its variances are negative, or zero")
     for kind, constant in (("mul", slope), ("add", bias - mean * slope)):
         data = constant.astype(np.float32).reshape(-1, *[1] * (len(value.axes) - 1))
         stored = _operand(r, Constant(data, np.empty(0, np.float32), np.empty(0, np.int64)), value.axes)
