@@ -98,7 +98,7 @@ def export(
             fidelity.measure(folder, name, onnx if name == tflites[0] else None, shipped, network, prepare, device, test, layers, reporter)
             for name in tflites
         )
-        reporter.say(f"pixels enter as {measured.pixels}; the output is {measured.signature.kind}")
+        reporter.say(f"pixels enter as {measured.pixels}; the output is {measured.signature.reading}")
         if "tflite" not in kinds:
             for name in tflites:
                 (folder / name).unlink()

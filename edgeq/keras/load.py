@@ -71,6 +71,7 @@ def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
     except Exception as error:
         raise EdgeqError(f"{path}: its graph cannot be frozen ({scan.sentence(error)})") from None
     _differentiate_swish(function.graph)
+    _state_sizes(function.graph)
     graph = function.graph.as_graph_def()
     finite.graph(path, graph)
     if trust.vouched(sha256):
@@ -195,8 +196,8 @@ def _classifier(path: Path, function: Any, tf: Any) -> tuple[tuple[int, int, int
         raise no(f"its output {_text(returned.shape)} is a map, not one score a class")
     if returned.shape.rank != 2 or returned.shape[1] is None or returned.dtype != tf.float32:
         raise no(f"its output {_text(returned.shape)} {returned.dtype.name} is not one float32 score a class")
-    if returned.shape[1] < 2:
-        raise no("it has one output unit; edgeq compares the scores of two classes or more")
+    if not returned.shape[1]:
+        raise no("it has no output unit")
     return tuple(given.shape[1:]), int(returned.shape[1]), given.shape[0]
 
 
@@ -216,6 +217,15 @@ def _logits(path: Path, function: Any, batch: int | None, shape: tuple[int, ...]
         scores = np.concatenate([plain(tf.constant(probe * top)).numpy() for top in (1.0, 255.0)])
     if not np.isfinite(scores).all():
         raise EdgeqError(f"{path}: its answers to plain noise are not finite; the weights are damaged")
+    if scores.shape[1] == 1 and tensor.op.type != "Sigmoid":
+        softmax = "its softmax of a single unit is 1 for every image; give it a unit a class" if tensor.op.type == "Softmax" else ""
+        raise EdgeqError(
+            f"{path}: not an image classifier, "
+            + (softmax or "it returns a single number and no sigmoid makes it; if that is the logit of class 1, put a sigmoid behind it")
+        )
+    if tensor.op.type == "Sigmoid" and scores.shape[1] == 1:
+        note = "it ends in a sigmoid, one score of two classes: class 1 has p, class 0 has 1 - p; gradients are taken before it"
+        return _single(function.prune(function.inputs, tensor.op.inputs[0])), "probs", note + (" and its quantiser" if rounded else "")
     if tensor.op.type in ("Softmax", "LogSoftmax"):
         note = f"it ends in {tensor.op.type.lower()}; gradients are taken before it" + (" and its quantiser" if rounded else "")
         kind = "probs" if tensor.op.type == "Softmax" else "logits"
@@ -233,6 +243,20 @@ def _differentiate_swish(graph: Any) -> None:
     for op in graph.get_operations():
         if op.type == "IdentityN" and len(op.inputs) >= 2 and _is_swish(op.inputs[0], op.inputs[1]):
             op._clear_attr("_gradient_op_type")
+
+
+def _state_sizes(graph: Any) -> None:
+    """Has a Reshape that asks for the batch when it runs, and states all other sizes, leave the batch open instead. That is the same, as
+    numbers are neither made nor lost; and the ``.tflite`` of a Keras 3 network has no ops on shapes, which have no gradient."""
+    constant = engine.need("tensorflow.python.framework.tensor_util").constant_value
+    for op in graph.get_operations():
+        if op.type != "Reshape" or op.inputs[1].op.type != "Pack":
+            continue
+        sizes = [constant(size) for size in op.inputs[1].op.inputs]
+        if sizes[0] is None and all(size is not None and size > 0 for size in sizes[1:]):
+            with graph.as_default():
+                stated = engine.tensorflow().constant([-1, *map(int, sizes[1:])], op.inputs[1].dtype)
+            op._update_input(1, stated)
 
 
 def _is_swish(y: Any, x: Any) -> bool:

@@ -240,7 +240,7 @@ def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], giv
     several = len(set(plan.targets)) > 1
     targets = [RunTarget(spec, "cannot run" if reason else "runs", reason) for spec, reason in probed.specs(name, preprocess)]
     codes = next(t.spec.codes for t in targets if t.spec.codes is not None)
-    said = [sentence, f"pixels enter as {codes.describe()}; the output is read as {probed.signature.kind}"]
+    said = [sentence, f"pixels enter as {codes.describe()}; the output is read as {probed.signature.reading}"]
     notes += [f"{name}: {line}" if several else line for line in said]
     return _Network(name, probed, preprocess, classes, targets, _asked(plan, probed.path))
 
@@ -274,9 +274,9 @@ def _source(plan: Plan, path: Path, name: str, first: _Network, notes: list[str]
         raise EdgeqError(
             f"{path}: takes images of {signature.input.shape}, the target takes {shape}; pass the network the target was made from"
         )
-    classes = first.probed.signature.output.shape
-    if classes and classes != signature.output.shape:
-        raise EdgeqError(f"{path}: tells {signature.output.shape} classes apart, the target {classes}; pass the network it was made from")
+    classes = first.probed.signature.classes
+    if classes and classes != signature.classes:
+        raise EdgeqError(f"{path}: tells {signature.classes} classes apart, the target {classes}; pass the network it was made from")
     assert first.main.codes is not None
     real, where = first.main.codes.real, "as the target sees them"
     artifact = Artifact.of(path)
@@ -285,9 +285,7 @@ def _source(plan: Plan, path: Path, name: str, first: _Network, notes: list[str]
         real, where = pixel_codes.codes_for(signature.input, own, str(path)).real, f"as stated: {stated}"
     low, high = float(real.min()), float(real.max())
     notes.append(f"{path.name} takes pixels as {low:.4g}..{high:.4g}, {where}; {signature.kind} are its output, its logits are attacked")
-    spec = TargetSpec(
-        f"{name}/{KERAS}", name, artifact.sha256, KERAS, "source", signature=signature, codes=PixelCodes.of_reals(real)
-    )
+    spec = TargetSpec(f"{name}/{KERAS}", name, artifact.sha256, KERAS, "source", signature=signature, codes=PixelCodes.of_reals(real))
     return RunTarget(spec)
 
 

@@ -83,7 +83,7 @@ def probe(path: Path, asked: Sequence[str] = (), output: str | None = None) -> P
     if path.is_dir() and not (path / "saved_model.pb").is_file():
         raise EdgeqError(f"{path}: is a folder, and no SavedModel; pass a .tflite, .onnx, .h5 or .keras file")
     files = _files(path, asked)
-    answers = _signatures(files, output)
+    answers = _signatures(files, output or (None if is_float(path) else sidecar.output_kind(path, sha256(path))))
     if not any(isinstance(answer, Signature) for answer in answers.values()):
         raise next(error for error in answers.values() if isinstance(error, EdgeqError))
     for name in files:  # a stand-in was asked for by name: the interpreter alone would be another run
