@@ -98,7 +98,8 @@ def classifier(
 
     ``dtype``: of input and output; ``uint8`` and ``float32`` stand around the same int8 kernels. The input's real range is 0..1
     (``255 * input_scale``). Without ``softmax`` the output is logits; ``sigmoid`` stands in its place; ``label`` puts ARG_MAX (int32)
-    behind. ``dead`` leaves the last layer without weights: one answer to every image. ``fixed_batch`` writes a batch of one into the RESHAPE, so that the file cannot be resized.
+    behind. ``dead`` leaves the last layer without weights: one answer to every image. ``fixed_batch`` writes a batch of one into the
+    RESHAPE, so that the file cannot be resized.
     ``h`` and ``w`` even.
     """
     rng = np.random.default_rng(seed)

@@ -21,8 +21,9 @@ from edgeq.keras import quantizers
 from edgeq.keras.load import Network, load
 from edgeq.measure import certificate
 from edgeq.measure.exported import Exported, MadeFile, Origin, Recipe
-from edgeq.pipeline import metadata, sidecar
+from edgeq.pipeline import sidecar
 from edgeq.pipeline.preprocess import Preprocess, resolve
+from edgeq.targets.probing import own_normalisation, stated
 
 if TYPE_CHECKING:
     from edgeq.keras.ship import Shipped
@@ -141,12 +142,13 @@ def _preprocess(
     network: Network, model: Path, calibrate: str | None, data: str | None, override: str | None, exif: bool, reporter: Reporter
 ) -> Preprocess:
     shape: tuple[int, ...] = network.signature.input.shape
-    spec, _, where = metadata.stated(model)
+    spec, _, where = stated(model)
     image = shape
     if source := calibrate or data:
         image = sets.open(source, split="test", classes=network.signature.classes, exif=exif).image(0).shape
     prepare, sentence = resolve((shape[0], shape[1]), shape[2], image, override=override, stated=spec, where=where)
-    reporter.say(sentence)
+    for said in (sentence, *own_normalisation(model, prepare)):
+        reporter.say(said, "yellow" if said.startswith("warning") else "")
     return prepare
 
 

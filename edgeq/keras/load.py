@@ -18,7 +18,7 @@ from edgeq.core import foreign
 from edgeq.core.errors import EdgeqError
 from edgeq.core.files import sha256
 from edgeq.core.signature import Signature, Tensor
-from edgeq.keras import engine, finite, rebuild, saved_model, scan, trust
+from edgeq.keras import engine, finite, normalised, rebuild, saved_model, scan, trust
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Network:
     ``function``, ``logits``: TensorFlow functions ``(b, h, w, c) float32 -> (b, classes)``: the file's own output, and the logits.
     ``frozen``: the concrete function behind them, for the converter.
     ``kind_note``: what the output is taken for, and why. ``batch``: the only batch size the graph takes; None for any.
-    ``quantised``: it holds fake quantisation (QAT).
+    ``quantised``: it holds fake quantisation (QAT). ``normalised``: what it does itself to its pixels; None for nothing.
     """
 
     path: Path
@@ -42,6 +42,12 @@ class Network:
     kind_note: str
     batch: int | None
     quantised: bool
+    normalised: normalised.Normalised | None = None
+
+    @property
+    def preprocess(self) -> str | None:
+        """How its pixels are meant (``--preprocess``), where its graph tells that for certain."""
+        return "mean=0,std=1" if self.normalised is not None and self.normalised.takes_pixels else None
 
 
 def load(path: str | Path) -> Network:
@@ -84,7 +90,8 @@ def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
     logits, kind, note = _logits(path, function, batch, shape, tf)
     quantised = any(n.op.startswith("FakeQuant") for n in graph.node)
     signature = Signature(Tensor(shape, "float32"), Tensor((classes,), "float32"), kind)
-    return Network(path, form, sha256, _single(function), logits, function, signature, note, batch, quantised)
+    own = None if quantised else normalised.of(function)
+    return Network(path, form, sha256, _single(function), logits, function, signature, note, batch, quantised, own)
 
 
 def _open(path: Path, content: str) -> tuple[str, Any]:
