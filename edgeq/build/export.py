@@ -93,7 +93,7 @@ def export(
     device = replace(prepare, mean=None, std=None, bytes=True) if snapped else prepare
     test = images.sample(data, n or 500, seed, network, prepare, exif, reporter)
     with files.staging(output) as folder:
-        made = _write(folder, shipped, reporter)
+        made = _write(folder, shipped, "tflite" in kinds, reporter)
         tflites, onnx = [name for name in made if name.endswith(".tflite")], next((name for name in made if name.endswith(".onnx")), None)
         measured, *others = (
             fidelity.measure(folder, name, onnx if name == tflites[0] else None, shipped, network, prepare, device, test, layers, reporter)
@@ -184,15 +184,28 @@ def _ship(
     return ship.frozen(ship.low_bit(model), sample, stem, stores, onnx)
 
 
-def _write(folder: Path, shipped: Shipped, reporter: Reporter) -> dict[str, MadeFile]:
-    """Every file into ``folder``, and what is to be said of each."""
+def _write(folder: Path, shipped: Shipped, alone: bool, reporter: Reporter) -> dict[str, MadeFile]:
+    """Every file into ``folder``, and what is to be said of each. An ``.onnx`` that is not int8 is left out if the ``.tflite`` may stand
+    ``alone``; else that is an :class:`EdgeqError`."""
+
+    def leave_out(reason: str) -> None:
+        if not alone:
+            raise EdgeqError(reason)
+        reporter.say(f"no .onnx: {reason}", "yellow")
+
+    if shipped.no_onnx:
+        leave_out(shipped.no_onnx)
     made = {}
     for name, content in shipped.files.items():
         (folder / name).write_bytes(content)
         made[name] = MadeFile(sha256(folder / name), len(content))
     source = next(name for name in made if name.endswith(".tflite"))
-    for name in made:
-        if name.endswith(".onnx"):
+    for name in [name for name in made if name.endswith(".onnx")]:
+        try:
             kernels = fidelity.integer(folder / name, not shipped.integer, reporter)
             made[name] = replace(made[name], made_from=source, kernels=kernels)
+        except EdgeqError as error:
+            leave_out(str(error).removeprefix(f"{folder}/"))
+            (folder / name).unlink()
+            made.pop(name)
     return made

@@ -146,7 +146,8 @@ def keras_model(path: Path, content: str | None = None) -> tuple[str, Any]:
             f"{path}: Keras {major} cannot load it ({scan.sentence(error)}); it is damaged, or has layers of its own: "
             "save it as a SavedModel then"
         ) from None
-    return f"Keras {major} {name}", model
+    policy = "" if trusted else rebuild.mixed(stored.config)
+    return f"Keras {major} {name}" + (f" in {policy}, computed in float32 as its weights are" if policy else ""), model
 
 
 def concrete(model: Any, path: Path) -> Any:
