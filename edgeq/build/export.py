@@ -21,9 +21,9 @@ from edgeq.keras import quantizers
 from edgeq.keras.load import Network, load
 from edgeq.measure import certificate
 from edgeq.measure.exported import Exported, MadeFile, Origin, Recipe
-from edgeq.pipeline import metadata, sidecar
+from edgeq.pipeline import sidecar
 from edgeq.pipeline.preprocess import Preprocess, resolve
-from edgeq.targets.probing import probe
+from edgeq.targets.probing import own_normalisation, probe, stated
 
 if TYPE_CHECKING:
     from edgeq.keras.ship import Shipped
@@ -58,8 +58,8 @@ def export(
     one whose test split fills the fidelity tables; by default the network's own, as its sidecar names it. ``n``: images of each, by default
     200 and 500. ``preprocess``: how the device prepares an image; ``exif``: photographs are turned upright first, as their EXIF orientation
     says; ``skip_unreadable``: images that cannot be read are left out. ``stores``: of ``STORES``, how low-bit weights are stored, by
-    default in both ways. ``portable``: a float network is snapped onto power-of-two steps. ``layers``: images on which every op is compared, 0 for
-    none. ``seed``: of the samples.
+    default in both ways. ``portable``: a float network is snapped onto power-of-two steps. ``layers``: images on which every op is
+    compared, 0 for none. ``seed``: of the samples.
 
     Raises :class:`EdgeqError`; then nothing is written.
     """
@@ -101,13 +101,13 @@ def export(
     device = replace(prepare, mean=None, std=None, bytes=True) if snapped else prepare
     test = images.sample(data, n or 500, seed, network, prepare, photos, reporter)
     with files.staging(output) as folder:
-        made = _write(folder, shipped, reporter)
+        made = _write(folder, shipped, "tflite" in kinds, reporter)
         tflites, onnx = [name for name in made if name.endswith(".tflite")], next((name for name in made if name.endswith(".onnx")), None)
         measured, *others = (
             fidelity.measure(folder, name, onnx if name == tflites[0] else None, shipped, network, prepare, device, test, layers, reporter)
             for name in tflites
         )
-        reporter.say(f"pixels enter as {measured.pixels}; the output is {measured.signature.kind}")
+        reporter.say(f"pixels enter as {measured.pixels}; the output is {measured.signature.reading}")
         if "tflite" not in kinds:
             for name in tflites:
                 (folder / name).unlink()
@@ -157,13 +157,14 @@ def _preprocess(
     reporter: Reporter,
 ) -> Preprocess:
     shape: tuple[int, ...] = network.signature.input.shape
-    spec, _, where = metadata.stated(model)
+    spec, _, where = stated(model)
     image = shape
     if source := calibrate or data:
         dataset = sets.open(source, split="test", classes=network.signature.classes, exif=photos.exif)
         image = dataset.image(int(sets.sample(dataset, 1, 0, photos.unreadable(dataset, 1, 0))[0])).shape
     prepare, sentence = resolve((shape[0], shape[1]), shape[2], image, override=override, stated=spec, where=where)
-    reporter.say(sentence)
+    for said in (sentence, *own_normalisation(model, prepare)):
+        reporter.say(said, "yellow" if said.startswith("warning") else "")
     return prepare
 
 
@@ -199,15 +200,28 @@ def _ship(
     return ship.frozen(ship.low_bit(model), sample, stem, stores, onnx)
 
 
-def _write(folder: Path, shipped: Shipped, reporter: Reporter) -> dict[str, MadeFile]:
-    """Every file into ``folder``, and what is to be said of each."""
+def _write(folder: Path, shipped: Shipped, alone: bool, reporter: Reporter) -> dict[str, MadeFile]:
+    """Every file into ``folder``, and what is to be said of each. An ``.onnx`` that is not int8 is left out if the ``.tflite`` may stand
+    ``alone``; else that is an :class:`EdgeqError`."""
+
+    def leave_out(reason: str) -> None:
+        if not alone:
+            raise EdgeqError(reason)
+        reporter.say(f"no .onnx: {reason}", "yellow")
+
+    if shipped.no_onnx:
+        leave_out(shipped.no_onnx)
     made = {}
     for name, content in shipped.files.items():
         (folder / name).write_bytes(content)
         made[name] = MadeFile(sha256(folder / name), len(content))
     source = next(name for name in made if name.endswith(".tflite"))
-    for name in made:
-        if name.endswith(".onnx"):
+    for name in [name for name in made if name.endswith(".onnx")]:
+        try:
             kernels = fidelity.integer(folder / name, not shipped.integer, reporter)
             made[name] = replace(made[name], made_from=source, kernels=kernels)
+        except EdgeqError as error:
+            leave_out(str(error).removeprefix(f"{folder}/"))
+            (folder / name).unlink()
+            made.pop(name)
     return made

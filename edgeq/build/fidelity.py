@@ -88,7 +88,7 @@ def integer(onnx: Path, heavy_allowed: bool, reporter: Reporter) -> Kernels:
     heavy = [f"{count} {op}" for op, count in counted.float.items() if any(k in op for k in ("Conv", "Gemm", "MatMul"))]
     if (heavy and not heavy_allowed) or not (counted.integer or heavy_allowed):
         what = ", ".join(heavy) or "everything"
-        raise EdgeqError(f"{onnx.name}: ORT would compute {what} in floats, so it is not int8; take --format tflite")
+        raise EdgeqError(f"{onnx.name}: ORT would compute {what} in floats, so it is not int8; its .tflite is, take --format tflite")
     integral, floating = (", ".join(f"{count} {op}" for op, count in ops.items()) for ops in (counted.integer, counted.float))
     reporter.say(f"{onnx.name}: ONNX Runtime's optimised graph holds {integral or 'float kernels alone'}")
     if floating:

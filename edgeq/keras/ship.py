@@ -28,18 +28,24 @@ MARK = {SCALED: "", PACKED: "-packed"}
 class Shipped:
     """``files``: name -> content, the ``.tflite`` to be measured first. ``trained``: the frozen network that the files shall be, where the
     levels of a low-bit one were kept; ``certificates``: way of storing -> what was proven of each layer. ``integer``: of an ``.onnx``,
-    whether its heavy kernels should be."""
+    whether its heavy kernels should be; ``no_onnx``: why there is none."""
 
     files: dict[str, bytes]
     trained: Graph | None = None
     certificates: dict[str, tuple[Layer, ...]] | None = None
     integer: bool = True
+    no_onnx: str = ""
 
 
 def converted(network: Network, calibration: np.ndarray | None, real: np.ndarray | None, stem: str, onnx: bool) -> Shipped:
     """A float or TF-MOT int8 network; ``calibration``, ``real`` as :func:`~edgeq.keras.convert.to_tflite` takes them."""
     tflite = convert.to_tflite(network, calibration, real)
-    return Shipped({f"{stem}.tflite": tflite} | ({f"{stem}.onnx": convert.to_onnx(tflite, network.path)} if onnx else {}))
+    files, no_onnx = {f"{stem}.tflite": tflite}, ""
+    try:
+        files |= {f"{stem}.onnx": convert.to_onnx(tflite, network.path)} if onnx else {}
+    except EdgeqError as error:
+        no_onnx = str(error)
+    return Shipped(files, no_onnx=no_onnx)
 
 
 def low_bit(path: Path) -> Any:

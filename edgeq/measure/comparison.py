@@ -23,7 +23,7 @@ from edgeq.runs import doubts, trials
 from edgeq.runs.format import Outcomes, RunTarget
 from edgeq.runs.plan import Plan
 from edgeq.runs.reader import Reader
-from edgeq.targets.spec import KERAS, TargetSpec
+from edgeq.targets.spec import TargetSpec
 
 NAMES = ("A", "B")
 FORMAT = 1
@@ -257,7 +257,7 @@ def _scores(run: Reader, specs: Iterable[TargetSpec]) -> Scores | None:
     """Over the clean images. Logits of one side meet the probabilities of the other after a softmax."""
     largest, total, count, kind, lsb = 0.0, 0.0, 0, "", dict[str, float]()
     for start in range(0, run.n, CHUNK):
-        both = [_answers(run, spec, np.arange(start, min(start + CHUNK, run.n))) for spec in specs]
+        both = [run.answer(0, spec.id, np.arange(start, min(start + CHUNK, run.n))) for spec in specs]
         a, b = both
         if a is None or b is None:
             return None
@@ -268,15 +268,6 @@ def _scores(run: Reader, specs: Iterable[TargetSpec]) -> Scores | None:
     if not count or not math.isfinite(total):
         return None
     return Scores(kind, float(largest), float(total / count), lsb)
-
-
-def _answers(run: Reader, spec: TargetSpec, index: np.ndarray) -> Answer | None:
-    """What a target answered to clean images; None where those are labels."""
-    raw = run.scores(0, spec.id, index)
-    if raw is None or spec.signature is None:
-        return None
-    kind = "logits" if spec.runtime == KERAS else spec.signature.kind  # a Keras network answers before its softmax
-    return Answer(kind, raw, spec.signature.output.scale, spec.signature.output.zero)
 
 
 def _values(answer: Answer, kind: str) -> np.ndarray:

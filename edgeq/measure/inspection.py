@@ -14,10 +14,10 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.integer.describe import Description, describe
 from edgeq.integer.model import Model
-from edgeq.integer.read import read
+from edgeq.integer.read import read, sha256
 from edgeq.measure.kernels import Kernels, kernels
 from edgeq.measure.portability import Portability, portability
-from edgeq.pipeline import metadata
+from edgeq.pipeline import metadata, sidecar
 from edgeq.pipeline.codes import codes_for
 from edgeq.pipeline.preprocess import resolve
 
@@ -40,7 +40,8 @@ class DeviceFit:
 class Inspection:
     """All that is known of a file.
 
-    ``description``: what is in it; ``kind``: what its output is, None where nobody knows; ``pixels``: how a pixel becomes an input code,
+    ``description``: what is in it; ``kind``: what its output is, None where nobody knows, and ``reading`` the same in words;
+    ``pixels``: how a pixel becomes an input code,
     or why that is not known; None where no runtime here runs the file. ``arena_bytes``: of TFLM on this host, where it runs the file.
     ``runtimes``: name -> None where it runs the file, else why not. ``kernels``: of an ``.onnx`` that runs; ``portable``: of a ``.tflite``
     that is a classifier; ``devices``: by name.
@@ -48,6 +49,7 @@ class Inspection:
 
     description: Description
     kind: str | None
+    reading: str | None
     pixels: str | None
     arena_bytes: int | None
     runtimes: Mapping[str, str | None]
@@ -75,7 +77,8 @@ def inspect(file: str | Path, preprocess: str | None = None, output: str | None 
     """
     file = Path(file)
     model = read(file)
-    about = describe(model)
+    output = output or sidecar.output_kind(file, sha256(file))
+    about = describe(model, output)
     names = runtimes.listed(f".{about.format}")
     probed = {} if about.problem else runtimes.probe_all(names, file, output)
     signatures = {name: answer for name, answer in probed.items() if isinstance(answer, Signature)}
@@ -84,6 +87,7 @@ def inspect(file: str | Path, preprocess: str | None = None, output: str | None 
     return Inspection(
         about,
         signature.kind if signature else about.kind,
+        signature.reading if signature else about.kind,
         _pixels(file, signature, preprocess) if signature else None,
         arena,
         {name: _reason(file, name, answer) for name, answer in probed.items()},

@@ -35,7 +35,7 @@ def _file(inspection: Inspection, console: Console) -> None:
     for border in about.inputs:
         line("input", _border(border))
     for border in about.outputs:
-        line("output", _border(border) + (f", read as {inspection.kind}" if inspection.kind else ""))
+        line("output", _border(border) + (f", read as {inspection.reading}" if inspection.reading else ""))
     if inspection.pixels:
         line("pixels", inspection.pixels)
     if about.problem:

@@ -19,8 +19,7 @@ def alike(run: Reader, target: str, classes: int) -> Alike | None:
     answers, answered = Constant(), np.flatnonzero(labels != -1)
     for start in range(0, len(answered), 256):
         idx = answered[start : start + 256]
-        raw = run.scores(0, target, idx)
-        answers.add(Answer("label", labels[idx]) if raw is None else Answer("logits", raw))
+        answers.add(run.answer(0, target, idx) or Answer("label", labels[idx]))
         if not answers.label:  # as nearly always in the first rows already
             break
     return answers.verdict(classes)

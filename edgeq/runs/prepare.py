@@ -34,7 +34,7 @@ from edgeq.runs.plan import Plan, cells
 from edgeq.runs.settle import settle
 from edgeq.runs.store import NewRows, Run
 from edgeq.targets import access
-from edgeq.targets.probing import Probed, fitting, probe
+from edgeq.targets.probing import Probed, fitting, own_normalisation, probe, stated
 from edgeq.targets.spec import KERAS, Artifact, TargetSpec, is_float, networks
 
 PART = 256  # images in memory at once, where rows are written with the plan
@@ -244,16 +244,20 @@ def _content(path: Path) -> str:
 
 
 def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], given: bool, notes: list[str]) -> _Network:
-    spec, classes, where = metadata.stated(probed.path)
+    spec, classes, where = stated(probed.path)
     h, w, c = probed.signature.input.shape
     if given and stored == (h, w, c):  # they were resized and cropped before
-        stated = Preprocess.parse(spec or "none", (h, w), c)
-        spec = Preprocess((h, w), c, mean=stated.mean, std=stated.std).spec
+        parsed = Preprocess.parse(spec or "none", (h, w), c)
+        spec = Preprocess((h, w), c, mean=parsed.mean, std=parsed.std).spec
     preprocess, sentence = resolve((h, w), c, stored, plan.preprocess_for(str(probed.path)), spec, where)
     several = len(set(plan.targets)) > 1
     targets = [RunTarget(spec, "cannot run" if reason else "runs", reason) for spec, reason in probed.specs(name, preprocess)]
     codes = next(t.spec.codes for t in targets if t.spec.codes is not None)
-    said = [sentence, f"pixels enter as {codes.describe()}; the output is read as {probed.signature.kind}"]
+    said = [
+        sentence,
+        *own_normalisation(probed.path, preprocess),
+        f"pixels enter as {codes.describe()}; the output is read as {probed.signature.reading}",
+    ]
     notes += [f"{name}: {line}" if several else line for line in said]
     return _Network(name, probed, preprocess, classes, targets, _asked(plan, probed.path))
 
@@ -286,21 +290,23 @@ def _source(plan: Plan, path: Path, name: str, first: _Network, notes: list[str]
         raise EdgeqError(
             f"{path}: takes images of {signature.input.shape}, the target takes {shape}; pass the network the target was made from"
         )
-    classes = first.probed.signature.output.shape
-    if classes and classes != signature.output.shape:
-        raise EdgeqError(f"{path}: tells {signature.output.shape} classes apart, the target {classes}; pass the network it was made from")
+    classes = first.probed.signature.classes
+    if classes and classes != signature.classes:
+        raise EdgeqError(f"{path}: tells {signature.classes} classes apart, the target {classes}; pass the network it was made from")
     assert first.main.codes is not None
     real, where = first.main.codes.real, "as the target sees them"
     artifact = Artifact.of(path)
-    stated = plan.source_preprocess or metadata.stated(path)[0] or sidecar.source_preprocess(first.probed.path, artifact.sha256)
-    if stated and (own := Preprocess.parse(stated, first.preprocess.size, first.preprocess.channels)).mean is not None:
-        real, where = pixel_codes.codes_for(signature.input, own, str(path)).real, f"as stated: {stated}"
+    said = (plan.source_preprocess, sidecar.source_preprocess(first.probed.path, artifact.sha256), stated(path)[0])
+    spec = next((spec for spec in said if spec and "mean=" in spec), None)
+    if spec and (own := Preprocess.parse(spec, first.preprocess.size, first.preprocess.channels)).mean is not None:
+        real, where = pixel_codes.codes_for(signature.input, own, str(path)).real, f"as stated: {spec}"
+        notes += own_normalisation(path, own)
     low, high = float(real.min()), float(real.max())
     notes.append(f"{path.name} takes pixels as {low:.4g}..{high:.4g}, {where}; {signature.kind} are its output, its logits are attacked")
     if runtime != KERAS:  # a target may be called the same, and run there as well
         name = f"{name.removesuffix(path.suffix)}{path.suffix}"
-    spec = TargetSpec(f"{name}/{runtime}", name, artifact.sha256, runtime, "source", signature=signature, codes=PixelCodes.of_reals(real))
-    return RunTarget(spec)
+    codes = PixelCodes.of_reals(real)
+    return RunTarget(TargetSpec(f"{name}/{runtime}", name, artifact.sha256, runtime, "source", signature=signature, codes=codes))
 
 
 def _lending(plan: Plan, path: Path) -> tuple[Signature, str]:

@@ -24,6 +24,7 @@ from edgeq.core.children import die_with_parent, limit, limit_cpu
 from edgeq.core.errors import EdgeqError
 from edgeq.core.runtime import Runtime
 from edgeq.core.signature import Signature
+from edgeq.integer import classifier
 from edgeq.integer import model as models
 from edgeq.integer.read import format_of, read
 from edgeq.pipeline.codes import PixelCodes
@@ -37,13 +38,16 @@ Serve = Callable[[dict[str, Any]], Reply]
 
 def probe(runtime: Runtime, request: dict[str, Any]) -> tuple[Reply, None]:
     """What the file is, once it has answered a black and a random image; with ``measure`` what else the engine tells of it."""
-    path = request["path"]
-    signature = signature_of(read(path), request["output"])
+    path, model = request["path"], read(request["path"])
+    output = request["output"]
+    if request["measure"]:  # of which it does not matter what the output means
+        output = output or classifier.output_kind(model) or "logits"
+    signature = signature_of(model, output)
     images = np.random.default_rng(0).integers(0, 256, (2, *signature.input.shape), np.uint8)
     images[0] = 0
     pixels = np.arange(256)[:, None].astype(signature.input.dtype)  # as they are, wrapped into the input's type
     opened = runtime.open(path, signature, PixelCodes(pixels, None, pixels.astype(np.float32)), batch=256, threads=1)
-    opened.fill(images, np.empty((2, signature.classes or 1), signature.output.dtype))
+    opened.fill(images, np.empty((2, signature.width), signature.output.dtype))
     measured = runtime.measure(path) if request["measure"] else {}
     return ({"signature": signature.to_json(), "measured": measured}, b""), None
 
@@ -53,7 +57,7 @@ def answers(runtime: Runtime, request: dict[str, Any]) -> tuple[Reply, Serve]:
     signature = Signature.from_json(request["signature"])
     codes = PixelCodes.from_json(request["codes"])
     opened = runtime.open(request["path"], signature, codes, batch=request["batch"], threads=request["threads"])
-    share, width, dtype = request["share"], signature.classes or 1, np.dtype(signature.output.dtype)
+    share, width, dtype = request["share"], signature.width, np.dtype(signature.output.dtype)
     size = int(np.prod(signature.input.shape))
     memory = mmap.mmap(int(sys.argv[2]), 0)
     images = np.frombuffer(memory, np.uint8, share * size).reshape(share, *signature.input.shape)

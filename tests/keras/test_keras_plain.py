@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from random_graphs import TFLITE, interpret
 
+import edgeq
 from edgeq import data
 from edgeq.build.export import export
 from edgeq.core.errors import EdgeqError
@@ -16,7 +18,9 @@ from edgeq.core.reporter import Silent
 from edgeq.integer import portable
 from edgeq.integer.read import graph
 from edgeq.keras import engine
+from edgeq.keras.load import load
 from edgeq.keras.plain import plain
+from edgeq.measure.inspection import inspect
 
 pytest.importorskip("tensorflow_model_optimization")
 pytest.importorskip("onnxruntime")
@@ -130,3 +134,44 @@ def test_normalised_inputs_are_exported_as_one_function_of_bytes(tmp_path, packa
     answers.append(interpret("ort", file.with_suffix(".onnx").read_bytes(), codes))
     for other in answers[1:]:
         np.testing.assert_array_equal(other, answers[0])
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_one_sigmoid_is_two_classes_from_the_network_to_its_files(tmp_path, package) -> None:
+    """Attacked and exported both ways; what the sidecar says of the portable file's single logit is believed."""
+    k, rng = PACKAGES[package], np.random.default_rng(0)
+    layers = [k.layers.Conv2D(8, 3, activation="relu"), k.layers.Flatten(), k.layers.Dense(8, activation="relu")]
+    model = k.Sequential([k.layers.Input((8, 8, 1)), k.layers.Rescaling(1 / 255), *layers, k.layers.Dense(1, activation="sigmoid")])
+    images, labels = rng.integers(0, 200, (400, 8, 8, 1)).astype(np.float32), np.arange(400) % 2
+    images[labels == 1, :, :4] += 40
+    model.compile(k.optimizers.Adam(0.01), k.losses.BinaryCrossentropy())
+    model.fit(images, labels, epochs=8, verbose=0)
+    for i in range(240):
+        place = tmp_path / "photos" / ("train", "test")[i % 3 == 0] / ("cat", "dog")[labels[i]]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[i, ..., 0].astype(np.uint8)).save(place / f"{i}.png")
+    path, photos = tmp_path / "two.keras", f"folder:{tmp_path / 'photos'}"
+    model.save(path)
+    network = load(path)
+    assert (network.signature.kind, network.signature.output.shape, network.signature.classes) == ("probs", (1,), 2)
+    p = np.asarray(network.function(tf.constant(images)))[:, 0]
+    np.testing.assert_allclose(np.asarray(network.logits(tf.constant(images)))[:, 0], np.log(p / (1 - p)), rtol=1e-3, atol=1e-3)
+
+    given = {"calibrate": photos, "preprocess": "mean=0,std=1", "n": 80, "layers": 2}
+    export(path, tmp_path, **given)
+    export(path, tmp_path, portable=True, **given)
+    for stem, kind in (("two", "probs"), ("two-portable", "logits")):
+        content = json.loads((tmp_path / f"{stem}.edgeq.json").read_text())
+        assert (content["signature"]["kind"], content["signature"]["output"]["shape"], content["labels"]) == (kind, [1], ["cat", "dog"])
+        right = {line["runtime"]: line["accuracy"][0] for line in content["fidelity"]["runtimes"]}
+        assert min(right.values()) > 0.85, right
+        assert inspect(tmp_path / f"{stem}.tflite").reading.startswith(f"{kind}, one score of two classes: class 1 has")
+    assert portable.prove(graph(tmp_path / "two-portable.tflite")).holds
+
+    options = {"n": 24, "eps": "48/255", "attacks": "pgd:steps=6", "runtime": "litert-xnnpack", "replay": ["tflm"]}
+    targets = [(path, (), {"runtime": None, "replay": None, "preprocess": "mean=0,std=1"}), (tmp_path / "two.tflite", (), {})]
+    targets += [(tmp_path / "two.tflite", path, {}), (tmp_path / "two-portable.tflite", (), {})]
+    for target, source, more in targets:
+        with edgeq.attack(target, photos, source=source, **{**options, **more}) as result:
+            figures = result["pgd", "48/255"]
+            assert figures.robust_accuracy < figures.clean_accuracy - 0.3, target
