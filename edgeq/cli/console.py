@@ -6,6 +6,7 @@ Names out of files may hold anything: whatever passes here shows control charact
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ class Shown(Console):
 
 out = Shown(highlight=False, soft_wrap=False)
 err = Shown(stderr=True, highlight=False)
+MINUTE = 60.0  # seconds from one line to the next, where stderr is no terminal
 
 
 def say(sentence: str, style: str = "", command: bool = False) -> None:
@@ -49,19 +51,22 @@ def _tell(text: str, **how: Any) -> None:
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar a stage on stderr; gives the function ``(stage, done, total)``. Where stderr is no terminal, a line for what took a second,
-    and one a minute meanwhile."""
+    and one a minute meanwhile, also where nothing was finished in it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     if not err.is_terminal:
-        yield _lines()
+        lines, ended = Lines(), threading.Event()
+        clock = threading.Thread(target=lines.watch, args=(ended,), daemon=True)
+        clock.start()
+        try:
+            yield lines.show
+        finally:
+            ended.set()
+            clock.join()
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
+    bar = (BarColumn(bar_width=None),) if err.width >= 72 else ()
+    percent = TextColumn("{task.percentage:>3.0f} %")
+    columns = (TextColumn("{task.description}"), *bar, MofNCompleteColumn(), percent, TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=False) as bars:
         tasks: dict[str, TaskID] = {}
         began: dict[str, float] = {}
@@ -82,20 +87,43 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
-def _lines() -> Callable[[str, int, int], None]:
-    began: dict[str, float] = {}
-    shown: dict[str, float] = {}
-    over: set[str] = set()
+class Lines:
+    """Progress as lines: of a stage when it ends, if that took a second, and once a minute of the one that goes on."""
 
-    def show(stage: str, done: int, total: int) -> None:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._began: dict[str, float] = {}
+        self._said: dict[str, float] = {}
+        self._over: set[str] = set()
+        self._now: tuple[str, int, int] | None = None  # the stage that goes on
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        """Of a stage so many rows are done."""
         now = time.monotonic()
-        seconds = now - began.setdefault(stage, now)
-        if done >= total and stage not in over:
-            over.add(stage)
-            if seconds >= 1:
-                _tell(f"{escape(stage)}: {total} in {seconds:.0f} s", soft_wrap=True)
-        elif stage not in over and now - shown.setdefault(stage, now) >= 60:
-            shown[stage] = now
-            _tell(f"{escape(stage)}: {done} of {total} after {seconds:.0f} s", soft_wrap=True)
+        with self._lock:
+            if stage in self._over:
+                return
+            seconds = now - self._began.setdefault(stage, now)
+            self._said.setdefault(stage, now)
+            self._now = None if done >= total else (stage, done, total)
+            if done >= total:
+                self._over.add(stage)
+                if seconds >= 1:
+                    _tell(f"{escape(stage)}: {total} in {seconds:.0f} s", soft_wrap=True)
+        self.tick()
 
-    return show
+    def tick(self) -> None:
+        """Says how far the stage is that goes on, if a minute has gone by without a word on it."""
+        now = time.monotonic()
+        with self._lock:
+            if self._now is None or now - self._said[self._now[0]] < MINUTE:
+                return
+            stage, done, total = self._now
+            self._said[stage], seconds = now, now - self._began[stage]
+            left = f", about {seconds * (total - done) / done:.0f} s left" if done else ""
+            _tell(f"{escape(stage)}: {done} of {total} ({100 * done / total:.0f} %) after {seconds:.0f} s{left}", soft_wrap=True)
+
+    def watch(self, ended: threading.Event) -> None:
+        """Until all has ``ended``, also where nothing is finished for minutes."""
+        while not ended.wait(MINUTE / 10):
+            self.tick()
