@@ -16,6 +16,7 @@ from rich.console import Console, ConsoleOptions
 from rich.markup import escape
 from rich.segment import Segment
 
+from edgeq.cli.lines import Lines
 from edgeq.cli.streams import abandon
 from edgeq.core.errors import printable
 
@@ -30,7 +31,6 @@ class Shown(Console):
 
 out = Shown(highlight=False, soft_wrap=False)
 err = Shown(stderr=True, highlight=False)
-MINUTE = 60.0  # seconds from one line to the next, where stderr is no terminal
 
 
 def say(sentence: str, style: str = "", command: bool = False) -> None:
@@ -55,7 +55,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     if not err.is_terminal:
-        lines, ended = Lines(), threading.Event()
+        lines, ended = Lines(lambda line: _tell(escape(line), soft_wrap=True)), threading.Event()
         clock = threading.Thread(target=lines.watch, args=(ended,), daemon=True)
         clock.start()
         try:
@@ -85,45 +85,3 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
                 bars.console.print(f"[green]✓[/green] {escape(stage)} [dim]{total} in {time.monotonic() - began.pop(stage):.0f} s[/dim]")
 
         yield show
-
-
-class Lines:
-    """Progress as lines: of a stage when it ends, if that took a second, and once a minute of the one that goes on."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._began: dict[str, float] = {}
-        self._said: dict[str, float] = {}
-        self._over: set[str] = set()
-        self._now: tuple[str, int, int] | None = None  # the stage that goes on
-
-    def show(self, stage: str, done: int, total: int) -> None:
-        """Of a stage so many rows are done."""
-        now = time.monotonic()
-        with self._lock:
-            if stage in self._over:
-                return
-            seconds = now - self._began.setdefault(stage, now)
-            self._said.setdefault(stage, now)
-            self._now = None if done >= total else (stage, done, total)
-            if done >= total:
-                self._over.add(stage)
-                if seconds >= 1:
-                    _tell(f"{escape(stage)}: {total} in {seconds:.0f} s", soft_wrap=True)
-        self.tick()
-
-    def tick(self) -> None:
-        """Says how far the stage is that goes on, if a minute has gone by without a word on it."""
-        now = time.monotonic()
-        with self._lock:
-            if self._now is None or now - self._said[self._now[0]] < MINUTE:
-                return
-            stage, done, total = self._now
-            self._said[stage], seconds = now, now - self._began[stage]
-            left = f", about {seconds * (total - done) / done:.0f} s left" if done else ""
-            _tell(f"{escape(stage)}: {done} of {total} ({100 * done / total:.0f} %) after {seconds:.0f} s{left}", soft_wrap=True)
-
-    def watch(self, ended: threading.Event) -> None:
-        """Until all has ``ended``, also where nothing is finished for minutes."""
-        while not ended.wait(MINUTE / 10):
-            self.tick()

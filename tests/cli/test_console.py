@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from edgeq.cli import console
+from edgeq.cli import console, lines
 
 
 def test_without_a_terminal_a_long_stage_says_a_line_a_minute_and_one_at_its_end(monkeypatch, capsys):
@@ -26,7 +26,7 @@ def test_without_a_terminal_a_long_stage_says_a_line_a_minute_and_one_at_its_end
 
 
 def test_a_stage_in_which_nothing_is_finished_says_a_line_a_minute_too(monkeypatch, capsys):
-    monkeypatch.setattr(console, "MINUTE", 0.05)
+    monkeypatch.setattr(lines, "MINUTE", 0.05)
     with console.progress() as show:
         show("slow", 0, 50)
         end = time.monotonic() + 20
