@@ -150,7 +150,8 @@ def result(run: str | Path) -> Result:
 
 def list_runs(folder: str | Path = "runs") -> list[dict[str, Any]]:
     """The run files of ``folder`` and of the folders in it, newest first: of each ``run``, ``created``, ``targets``, ``n``, ``runtimes``,
-    ``attacks``, ``cells``, ``done`` (a share in [0, 1]) and ``error``: why the file cannot be read, or None."""
+    ``attacks``, ``cells``, ``done`` (share of the attacks' rows that are answered, in [0, 1]) and ``error``: why the file cannot be read,
+    or None."""
     folder = Path(folder)
     if not folder.is_dir():
         raise EdgeqError(f"{folder}: there is no such folder; edgeq attack makes the first run in runs/")
@@ -168,7 +169,10 @@ def _facts(path: Path) -> dict[str, Any]:
             called = short(records)
             ships = {spec.artifact for spec in records if spec.role == "target"}
             cells = run.cells()
-            done = sum(k for (_, target), k in run.answered().items() if target in own)
+            attacks = [c for c in cells if c.adversarial] or cells  # images and their noise are answered in no time: no part of the work
+            mine = {c.cell for c in attacks}
+            done = sum(k for (cell, target), k in run.answered().items() if target in own and cell in mine)
+            rows = run.n * len(own) * len(attacks)
             return {
                 "run": str(path),
                 "created": run.meta("created"),
@@ -177,7 +181,7 @@ def _facts(path: Path) -> dict[str, Any]:
                 "runtimes": [called[spec.id] for spec in records],
                 "attacks": list(dict.fromkeys(c.attack for c in cells if c.cell)),
                 "cells": len(cells),
-                "done": min(1.0, done / max(1, run.n * len(own) * len(cells))),
+                "done": min(1.0, done / max(1, rows)),
                 "error": None,
             }
     except EdgeqError as error:

@@ -43,6 +43,8 @@ def warner(reporter: Reporter) -> Callable[[str], None]:
 
 def duration(estimate: Estimate) -> str:
     more = f", and at most {_time(estimate.queries)} more for queries (rows that are fooled early stop)" if estimate.queries else ""
+    if estimate.corrected:
+        return f"estimated time left, by what is done: {_time(estimate.sure)}"
     return f"estimated time: {_time(estimate.sure)}{more}"
 
 

@@ -15,8 +15,10 @@ import numpy as np
 
 from edgeq.core import doubts
 from edgeq.core.errors import EdgeqError
+from edgeq.core.reporter import Progress
 from edgeq.pipeline.codes import PixelCodes, codes_for
 from edgeq.pipeline.preprocess import Preprocess
+from edgeq.runs.doubts import of_target, sentences
 from edgeq.runs.executors.executor import Executor
 from edgeq.runs.format import RunTarget
 from edgeq.runs.reader import Reader
@@ -120,14 +122,23 @@ def _value(way: Way, preprocess: Preprocess) -> str:
     return Preprocess.parse(way.words, plain.size, plain.channels, plain).spec if way.words else plain.spec
 
 
-def settle(run: Run, records: Sequence[RunTarget], executor: Executor, progress: Callable[[str, int, int], None]) -> None:
-    """Tries the ways of ``records``, and keeps what fits with the run, once."""
-    if run.meta(_KEY) is not None:
-        return
-    run.set_meta(_KEY, [asdict(found) for record in records if (found := _tried(run, record, executor, progress))])
+def look(
+    run: Run, executor: Executor, asked: Sequence[str], called: Mapping[str, str], progress: Progress, warn: Callable[[str], None]
+) -> None:
+    """At the answers of the targets ``asked`` to clean images. Of each network that looks wrong, the ways are tried on its first target,
+    and what fits is kept with the run, once. ``called``: what to call them; ``warn`` hears it all."""
+    records = {t.id: t for t in run.targets(running=True) if t.id in asked}
+    found = {id: doubted for id, record in records.items() if (doubted := of_target(run, record))}
+    first = {records[id].spec.network: records[id] for id in reversed(found) if records[id].spec.artifact}
+    if first and run.meta(_KEY) is None:
+        run.set_meta(_KEY, [asdict(fit) for record in first.values() if (fit := _tried(run, record, executor, progress))])
+    for sentence in sentences(found, {id: record.spec.network for id, record in records.items()}, called):
+        warn(sentence)
+    for fit in kept(run):
+        warn(fit.sentence(called.get(fit.target, fit.target)))
 
 
-def _tried(run: Run, record: RunTarget, executor: Executor, progress: Callable[[str, int, int], None]) -> Fit | None:
+def _tried(run: Run, record: RunTarget, executor: Executor, progress: Progress) -> Fit | None:
     spec = record.spec
     if spec.signature is None or spec.codes is None:
         return None
@@ -153,7 +164,7 @@ def _tried(run: Run, record: RunTarget, executor: Executor, progress: Callable[[
 
 
 def kept(run: Reader) -> tuple[Fit, ...]:
-    """What was found to fit, by :func:`settle`. Raises :class:`EdgeqError` for a run that was edited."""
+    """What was found to fit, by :func:`look`. Raises :class:`EdgeqError` for a run that was edited."""
     kinds = {"target": str, "n": int, "right": int, "before": int, "option": str, "value": str, "offset": int}
     entries = run.meta(_KEY) or []
     good = isinstance(entries, list) and all(

@@ -17,6 +17,7 @@ from edgeq.targets.ensemble import Ensemble, Mean
 from edgeq.targets.spec import KERAS, TargetSpec
 
 BATCH = 256  # images that a target is asked at once
+GRADIENTS = 128  # rows whose gradients are taken at once; fewer of a slow network
 CLAMPS = ("clipped", "through")
 
 
@@ -66,10 +67,13 @@ class Bench:
         view: Target = self._once(id, access, lambda spec: self._view(spec, access))
         return view
 
-    def sources(self, id: str) -> dict[str, Any]:
-        """The gradients of ``id``, by clamp: a float network has none (""), a file of integers is one source for each."""
-        sources: dict[str, Any] = self._once(id, "gradients", self._sources)
-        if gradients_of(id) not in self.identities and self.specs[id].runtime != KERAS:  # a float network is its own source
+    def sources(self, id: str, batch: int = GRADIENTS) -> dict[str, Any]:
+        """The gradients of ``id``, by clamp: a float network has none (""), a file of integers is one source for each.
+
+        ``batch``: rows at once, on which their last bits depend; what asks for others last is what ``identities`` says of them.
+        """
+        sources: dict[str, Any] = self._once(id, f"gradients {batch}", lambda spec: self._sources(spec, batch))
+        if self.specs[id].runtime != KERAS or batch != GRADIENTS:  # a float network is its own source
             self.identities[gradients_of(id)] = next(iter(sources.values())).identity()
         return sources
 
@@ -99,22 +103,26 @@ class Bench:
         self._stack.callback(bare.close)
         return views.logits(real, bare, signature.input.shape)
 
-    def _sources(self, spec: TargetSpec) -> dict[str, Any]:
+    def _sources(self, spec: TargetSpec, batch: int) -> dict[str, Any]:
         if spec.derived == "mean":
-            several = {member: self.sources(member) for member in spec.members}
+            several = {member: self.sources(member, batch) for member in spec.members}
             clamps = [c for c in self._clamps if any(c in by_clamp for by_clamp in several.values())] or [""]
             return {c: Mean(spec.id, {id: by_clamp.get(c) or by_clamp[""] for id, by_clamp in several.items()}) for c in clamps}
-        if spec.runtime == KERAS:
+        if spec.runtime == KERAS and batch == GRADIENTS:
             return {"": self.target(spec.id)}
+        assert spec.codes is not None
+        if spec.runtime == KERAS:
+            from edgeq.keras import source
+
+            return {"": source.open(self._files(spec.artifact), spec.codes.real, batch)}
         from edgeq.integer import read
         from edgeq.keras.ste.source import SteSource
 
-        assert spec.codes is not None
         (graph, kind), runtime = read.differentiable(self._files(spec.artifact)), runtimes.real(spec.runtime)
         codes = PixelCodes.of_reals(spec.codes.real) if kind and graph.tensors[graph.input].dtype == "float32" else spec.codes
         if graph.floating:  # its clamps are activations, and all sources would be one
-            return {"": SteSource(graph, codes, runtime)}
-        return {clamp: SteSource(graph, codes, runtime, clamp) for clamp in self._clamps}
+            return {"": SteSource(graph, codes, runtime, batch=batch)}
+        return {clamp: SteSource(graph, codes, runtime, clamp, batch) for clamp in self._clamps}
 
 
 def gradients_of(id: str) -> str:

@@ -229,6 +229,10 @@ def test_images_are_named_by_the_caller_or_by_the_files_own_sidecar(model: Path,
     other.with_name("other.edgeq.json").write_text(json.dumps({"data": "svhn:here"}))
     with pytest.raises(EdgeqError, match=r"model.edgeq.json names the images digits, and other.edgeq.json svhn:here; pass --data"):
         edgeq.compare(model, other, **two)
+    for outside in ("folder:/", "zip:../../photos.zip", "/"):
+        beside.write_text(json.dumps({"data": outside}))
+        with pytest.raises(EdgeqError, match=r"model.edgeq.json: names images outside of its folder .* pass --data"):
+            edgeq.attack(str(model), attacks="noise", **asked)
     beside.write_text(json.dumps({"data": ["digits"]}))
     with pytest.raises(EdgeqError, match="no sidecar says"):
         edgeq.attack(str(model), attacks="noise", **asked)
