@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeq import runtimes
+from edgeq.api import stated
 from edgeq.core import plugins
 from edgeq.core.cell import Cell
 from edgeq.core.errors import EdgeqError
@@ -19,9 +20,10 @@ from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
 from edgeq.integer import read
 from edgeq.integer.graph import Graph
-from edgeq.measure import alignment, constant, gradients, value_shift
+from edgeq.measure import alignment, gradients, value_shift
 from edgeq.measure.alignment import Aligned, Crafter, File
 from edgeq.measure.gradients import Asked, Subjects
+from edgeq.runs import doubts, trials
 from edgeq.runs.execute import execute
 from edgeq.runs.kept import kept
 from edgeq.runs.plan import Plan, cells
@@ -71,7 +73,7 @@ def align(
     *,
     source: str | Path | None = None,
     runtime: str | None = None,
-    data: str = "digits",
+    data: str | None = None,
     n: int = 100,
     seed: int = 0,
     estimates: Sequence[str] = ("spsa", "coordinate"),
@@ -88,10 +90,11 @@ def align(
     network's (``source``), the file's own with both clamps, and estimates from queries; and the value shift under ``attack`` at each radius
     of ``eps``, crafted on the float network or else the file.
 
-    ``estimates``: estimators with options ("spsa:pairs=256"); ``access``: what they see, "scores", "logits" or "both"; ``objective``: a
-    name of :mod:`edgeq.objectives`. ``run``: a file that keeps the run; asked again with the same, it goes on where it was stopped.
-    ``options``: further fields of :class:`~edgeq.runs.plan.Plan` (``preprocess``, ``source_preprocess``, ``output``, ``label_column``,
-    ``class_map``, ``class_names``, ``exif``, ``threads``). Raises :class:`~edgeq.core.errors.EdgeqError`.
+    ``data``: by default what the files' sidecars name. ``estimates``: estimators with options ("spsa:pairs=256"); ``access``: what they
+    see, "scores", "logits" or "both"; ``objective``: a name of :mod:`edgeq.objectives`. ``run``: a file that keeps the run; asked again
+    with the same, it goes on where it was stopped. ``options``: further fields of :class:`~edgeq.runs.plan.Plan` (``preprocess``,
+    ``source_preprocess``, ``output``, ``label_column``, ``class_map``, ``class_names``, ``exif``, ``threads``). Raises
+    :class:`~edgeq.core.errors.EdgeqError`.
     """
     methods = _methods(estimates)
     crafter = _crafter(attack)
@@ -99,6 +102,7 @@ def align(
     if Path(target).suffix not in (".tflite", ".onnx"):
         raise EdgeqError(f"{target}: is no .tflite or .onnx; gradients and inner values of other files are not taken here")
     runtime = runtime or ("ort" if Path(target).suffix == ".onnx" else "litert-xnnpack")
+    data = data or stated.data_of([target] if source is None else [target, source], reporter)
     asked: dict[str, Any] = {"data": data, "n": n, "seed": seed, "exif": True, "attacks": (attack,), "runtimes": (runtime,)}
     asked["eps"] = tuple(dict.fromkeys(eps))
     plan = Plan((str(target),), sources=() if source is None else (str(source),), **{**asked, **options})
@@ -210,11 +214,14 @@ def _measured(run: Run, plan: Plan, methods: Methods, objective: str, crafter: C
         figures = alignment.gradients(run, subjects, plan.seed)
     assert spec.codes is not None
     network = value_shift.Network(read.graph(file), runtimes.real(spec.runtime), spec.codes) if parts.inside else None
-    alike = constant.of_run(run, parts.target, len(np.unique(run.labels())))
+    ids = [id for id in (parts.target, parts.source) if id]
+    called = {parts.target: spec.runtime, parts.source: "the float network"}
+    found = {id: doubts.of_target(run, records[id]) for id in ids}
+    fits = [fit.sentence(called[fit.target]) for fit in trials.kept(run) if fit.target in called]
     source = records.get(parts.source)
     return Aligned(
         format=alignment.FORMAT,
-        warnings=tuple(constant.sentence(spec.runtime, alike, run.n)),
+        warnings=(*doubts.sentences(found, dict(zip(ids, ids, strict=True)), called), *fits),
         target=File(file.name, spec.artifact),
         source=None if source is None else File(artifacts[source.spec.artifact].name, source.spec.artifact),
         runtime=spec.runtime,
@@ -225,6 +232,7 @@ def _measured(run: Run, plan: Plan, methods: Methods, objective: str, crafter: C
         attack=crafter,
         shift=() if network is None else tuple(_shifts(run, parts, network, show)),
         notes=parts.notes,
+        unreadable=run.unreadable(),
         **figures,
     )
 

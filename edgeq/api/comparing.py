@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.api import stated
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
 from edgeq.core.reporter import SILENT, Reporter
@@ -33,7 +34,7 @@ def compare(
     b: str | Path | None = None,
     *,
     runtimes: Sequence[str] = (),
-    data: str = "digits",
+    data: str | None = None,
     n: int = 500,
     seed: int = 0,
     attack: str | None = None,
@@ -52,8 +53,9 @@ def compare(
     """The file ``a`` in two runtimes, or ``a`` and ``b`` each in one: ``.tflite``, ``.onnx`` or Keras networks of one task.
 
     ``runtimes``: of A and of B; by default litert-xnnpack and tflm for one file, for two litert-xnnpack (an ``.onnx``: ort) both times.
-    ``eps``: the radius of the noise, and of the ``attack`` ("pgd:steps=20") that is crafted on each side; ``inside``: images of which all
-    inner tensors are compared; ``limits``: ``max_flips``, ``max_accuracy_drop``, ``max_robust_drop``, each a share in [0, 1].
+    ``data``: by default what the files' sidecars name. ``eps``: the radius of the noise, and of the ``attack`` ("pgd:steps=20") that is
+    crafted on each side; ``inside``: images of which all inner tensors are compared; ``limits``: ``max_flips``, ``max_accuracy_drop``,
+    ``max_robust_drop``, each a share in [0, 1].
 
     ``preprocess``: how the device prepares an image, for both; ``preprocess_b``: for B, where it is another; size and crop are the same.
 
@@ -69,6 +71,7 @@ def compare(
     if threat.norm == "linf" and not threat.reaches_integers:
         raise EdgeqError(f"--eps {eps}: below one pixel no integer input differs from the clean one; use 1/255 or more")
     two = _sides(Path(a), None if b is None else Path(b), tuple(runtimes))
+    data = data or stated.data_of(dict(two), reporter)
     asked: dict[str, Any] = {"data": data, "n": n, "seed": seed, "eps": (eps,), "norm": norm, "max_queries": max_queries, "exif": True}
     asked["attacks"] = (attack or "noise",)
     plan = _plan(two, {**asked, **options, **_preprocessing(two, preprocess, preprocess_b)})

@@ -30,7 +30,7 @@ def export(
     calibrate: str | None,
     data: str | None,
     n: int | None,
-    exif: bool,
+    photos: images.Photographs,
     seed: int,
     reporter: Reporter,
 ) -> Exported:
@@ -41,11 +41,11 @@ def export(
     if calibrate is None:
         raise EdgeqError(f"{path}: it needs images to find its ranges; pass --calibrate DATA")
     reporter.say(f"{path.name}: float ONNX, {signature.layout}; its output is {signature.kind}")
-    sample, calibration = images.calibration(calibrate, n or 200, seed, prepare, exif, reporter)
+    sample, calibration = images.calibration(calibrate, n or 200, seed, prepare, photos, reporter)
     reporter.say(f"calibration: {calibration.n} images of {calibrate}, sha256 {calibration.sha256[:16]}")
     codes = codes_for(signature.input, prepare, str(path))
     content = quantise(path, signature, codes, sample)
-    test, name = images.sample(data or calibrate, n or 500, seed, network, prepare, exif, reporter), f"{path.stem}-int8.onnx"
+    test, name = images.sample(data or calibrate, n or 500, seed, network, prepare, photos, reporter), f"{path.stem}-int8.onnx"
     with files.staging(output) as folder, contextlib.ExitStack() as stack:
         (folder / name).write_bytes(content)
         kernels = fidelity.integer(folder / name, True, reporter)
@@ -59,7 +59,7 @@ def export(
             lines = figures.compare(answering, test.batches(), lambda done: show(f"{name} and the float network", done, test.total))
         exported = Exported(
             sidecar=output / (f"{path.stem}-int8" + sidecar.SUFFIX),
-            origin=Origin(path.name, read.sha256(path), "float ONNX"),
+            origin=Origin(path.name, read.sha256(path), "float ONNX", prepare.spec),
             files={name: made},
             preprocess=prepare.spec,
             labels=test.labels,
@@ -70,6 +70,7 @@ def export(
             packed=None,
             certificate=None,
             versions=files.versions(PACKAGES),
+            unreadable=test.unreadable,
         )
         files.write_sidecar(folder / exported.sidecar.name, exported.to_json())
     reporter.say(f"wrote {output / name}, {output / exported.sidecar.name}")

@@ -28,7 +28,7 @@ Examples:
 @click.option("--calibrate", metavar="DATA", help="Images whose training split sets the ranges of a float network.")
 @click.option("--data", metavar="DATA", help="Images whose test split fills the fidelity table. Default: those of --calibrate.")
 @click.option("--n", type=click.IntRange(1), help="Images sampled, for each of the two. Default: 200 to calibrate, 500 to test.")
-@options.exif
+@options.photographs
 @options.preprocess("How the device prepares an image, as in imagenet or mean=127.5,std=127.5.")
 @click.option(
     "--store",

@@ -9,8 +9,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from edgeq.core.doubts import constant
 from edgeq.measure.certificate import LayerCertificate
-from edgeq.measure.constant import sentence
 from edgeq.measure.exported import Exported, Measured
 from edgeq.measure.fidelity import Fidelity
 from edgeq.report.text import number, plain, warn
@@ -28,7 +28,7 @@ def render(exported: Exported, console: Console) -> None:
     measured, packed = exported.measured, exported.packed
     for fidelity in (measured.fidelity, *([packed.fidelity] if packed else [])):
         for line in fidelity.runtimes:
-            warn(console, sentence(line.name, line.constant, fidelity.n))
+            warn(console, (doubt.of(line.name).sentence for doubt in constant(line.constant, fidelity.n)))
     _fidelity(measured.fidelity, console)
     if exported.certificate:
         _certificate(exported.certificate, console)

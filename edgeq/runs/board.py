@@ -7,6 +7,7 @@ a C header with the first few, and a README. ``score``: a CSV of labels or score
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 import math
@@ -203,8 +204,10 @@ def score(run: Run, answers: Path, name: str, replace: bool = False) -> list[str
         raise EdgeqError(f"{answers}: cannot be read ({error.strerror})") from None
     labels, written = run.labels(), run.cells()
     given = next((t.spec.signature.input for t in existing.values() if t.spec.signature and t.runs), Tensor(run.shape, "uint8"))
-    output = Tensor((scored,), "float32") if scored else Tensor((), "int64")
-    spec = TargetSpec(name, derived="board", signature=Signature(given, output, "logits" if scored else "label"))
+    output, kind = (Tensor((scored,), "float32"), "logits") if scored else (Tensor((), "int64"), "label")
+    if scored == 1 and (single := _single(run)):  # where one score parts two classes, as in the file itself
+        output, kind = dataclasses.replace(single.output, dtype="float32"), single.kind
+    spec = TargetSpec(name, derived="board", signature=Signature(given, output, kind))
     identity = {"engine": ENGINE, "file": answers.name, "sha256": sha256}
     notes = []
     with run.transaction():
@@ -217,21 +220,28 @@ def score(run: Run, answers: Path, name: str, replace: bool = False) -> list[str
             if rows:
                 idx = np.fromiter(rows, np.int64, len(rows))
                 raw = np.array(list(rows.values()), np.float32 if scored else np.int64)
-                run.add_answers(cell.cell, name, idx, Answer("logits" if scored else "label", raw), labels[idx])
+                run.add_answers(cell.cell, name, idx, Answer(kind, raw, output.scale, output.zero), labels[idx])
     if not cells.get(0):
         notes.append("no clean image (cell 0) is answered: robust accuracy needs those too")
     return notes
 
 
+def _single(run: Run) -> Signature | None:
+    """The signature of a file of this run that returns one score of two classes."""
+    records = (t.spec for t in run.targets(True) if t.spec.runtime != KERAS)
+    return next((s.signature for s in records if s.signature and s.signature.output.shape == (1,)), None)
+
+
 def _read(run: Run, stream: TextIO, where: str) -> tuple[dict[int, dict[int, Any]], int]:
     """Per cell the answer of each row ``idx``: an int, or a tuple of scores; and the number of scores, 0 for labels."""
     classes = max((s.classes or 0 for t in run.targets(True) if (s := t.spec.signature)), default=0)
+    widths = (classes, 1) if _single(run) else (classes,)
     lines = _lines(stream, where)
     head = [h.strip().lower() for h in next(lines, (0, []))[1]]
     scores = [h for h in head if re.fullmatch(r"score_\d+", h)]
     if len(set(head)) != len(head) or not {"id", "cell"} <= set(head) or ("label" in head) == bool(scores):
         raise EdgeqError(f"{where}: its first line must name the columns id,cell,label or id,cell,score_0,score_1,...")
-    if scores and (set(scores) != {f"score_{k}" for k in range(len(scores))} or (classes and len(scores) != classes)):
+    if scores and (set(scores) != {f"score_{k}" for k in range(len(scores))} or (classes and len(scores) not in widths)):
         raise EdgeqError(f"{where}: must have the columns score_0 to score_{(classes or len(scores)) - 1}, one a class")
     columns = [head.index(f"score_{k}") for k in range(len(scores))] or [head.index("label")]
     by_id = {int(i): k for k, i in enumerate(run.ids().tolist()) if i >= 0}

@@ -47,6 +47,7 @@ class Plan:
     class_names: str | None = None  # a file with the model's names, a line a class
     threads: int | None = None
     exif: bool = False  # turn photographs upright as their EXIF orientation says; runs of a plan without it left them as stored
+    skip_unreadable: bool = False  # images that cannot be read are left out of the sample, and those that come next take their places
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -16,13 +16,13 @@ from edgeq.integer import model as models
 def signature_of(model: models.Model, output: str | None) -> Signature:
     """The signature of an image classifier, from its file. Raises :class:`EdgeqError`."""
     path = model.path
-    if problem := classifier.classifier_problem(model):
+    if problem := classifier.classifier_problem(model, output):
         raise EdgeqError(f"{path}: {problem}")
     given, answer = model.tensors[model.inputs[0]], model.tensors[model.outputs[0]]
     kind = _kind(model, output)
     layout = classifier.image_layout(given.shape)
     assert layout is not None  # classifier_problem has looked
-    shape = () if kind == "label" else (max(answer.shape[1:]),)
+    shape = () if kind == "label" else (max(answer.shape[1:], default=1),)
     return Signature(_border(path, given, layout[0]), _border(path, answer, shape), kind, layout[1])
 
 
@@ -41,7 +41,7 @@ def _kind(model: models.Model, output: str | None) -> Kind:
 
 
 def _border(path: str, tensor: models.Tensor, shape: tuple[int, ...]) -> Tensor:
-    if tensor.dtype not in ("int8", "uint8") or not tensor.scales.size:
+    if tensor.dtype not in ("int8", "uint8", "int16") or not tensor.scales.size:
         return Tensor(shape, tensor.dtype)
     scale, zero = float(tensor.scales[0]), int(tensor.zeros[0]) if tensor.zeros.size else 0
     bounds = np.iinfo(tensor.dtype)

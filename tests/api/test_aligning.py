@@ -16,7 +16,7 @@ from edgeq.runs.store import Run
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"n": 40, "estimates": ("spsa:pairs=4", "coordinate:pixels=4"), "attack": "fgsm", "eps": ("2/255",), "threads": 1}
+SMALL = {"data": "digits", "n": 40, "estimates": ("spsa:pairs=4", "coordinate:pixels=4"), "attack": "fgsm", "eps": ("2/255",), "threads": 1}
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from edgeq.runs.store import Run
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"n": 30, "eps": "16/255", "inside": 0, "threads": 1}
+SMALL = {"data": "digits", "n": 30, "eps": "16/255", "inside": 0, "threads": 1}
 TWO = ("litert-reference", "litert-builtin")
 SPSA = "spsa:steps=3:batch=8"
 
