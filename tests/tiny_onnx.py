@@ -17,9 +17,10 @@ def classifier(
     nchw: bool = False,
     fixed_batch: bool = False,
     softmax: bool = True,
+    sigmoid: bool = False,
     floats: bool = False,
 ) -> bytes:
-    """Conv 3x3 with 8 channels and ReLU, flattened into a fully connected layer, and softmax or not; int8 at both ends.
+    """Conv 3x3 with 8 channels and ReLU, flattened into a fully connected layer, and softmax, sigmoid or neither; int8 at both ends.
 
     ``floats``: float32 at both ends. ``fixed_batch``: the batch axis is declared 1. The input's real range is 0..1.
     """
@@ -67,8 +68,8 @@ def classifier(
     nodes.append(helper.make_node("MatMul", [requantise("flat", 2 / 255, -128), dense], ["logits"]))
     last = requantise("logits", 16 / 255, 0)
     at = (16 / 255, 0)
-    if softmax:
-        nodes.append(helper.make_node("Softmax", [last], ["probs"], axis=-1))
+    if softmax or sigmoid:
+        nodes.append(helper.make_node("Sigmoid", [last], ["probs"]) if sigmoid else helper.make_node("Softmax", [last], ["probs"], axis=-1))
         last, at = "probs", (1 / 256, -128)
     if floats:
         nodes.append(helper.make_node("Identity", [last], ["answer"]))

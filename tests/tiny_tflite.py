@@ -96,13 +96,15 @@ def classifier(
     dead: bool = False,
     fixed_batch: bool = False,
     input_scale: float = 1 / 255,
+    sigmoid: bool = False,
     metadata: dict[str, bytes] | None = None,
 ) -> bytes:
     """An int8 classifier: conv 3x3 with 8 channels and ReLU, average pool 2x2, fully connected, and softmax or not.
 
     ``dtype``: of input and output; ``uint8`` and ``float32`` stand around the same int8 kernels. The input's real range is 0..1
-    (``255 * input_scale``). Without ``softmax`` the output is logits; ``label`` puts ARG_MAX (int32) behind. ``dead`` leaves the last layer
-    without weights: one answer to every image. ``fixed_batch`` writes a batch of one into the RESHAPE, so that the file cannot be resized.
+    (``255 * input_scale``). Without ``softmax`` the output is logits; ``sigmoid`` stands in its place; ``label`` puts ARG_MAX (int32)
+    behind. ``dead`` leaves the last layer without weights: one answer to every image. ``fixed_batch`` writes a batch of one into the
+    RESHAPE, so that the file cannot be resized.
     ``h`` and ``w`` even.
     """
     rng = np.random.default_rng(seed)
@@ -129,7 +131,11 @@ def classifier(
     last = g.tensor("logits", (1, classes), "int8", 16 / 255, 0)
     g.op(B.FULLY_CONNECTED, [flat, weights, bias], [last], schema.FullyConnectedOptionsT())
     at = (16 / 255, 0)
-    if softmax:
+    if sigmoid:
+        given, at = last, (1 / 256, -128)
+        last = g.tensor("probs", (1, classes), "int8", *at)
+        g.op(B.LOGISTIC, [given], [last])
+    elif softmax:
         options, given, at = schema.SoftmaxOptionsT(), last, (1 / 256, -128)
         options.beta = 1.0
         last = g.tensor("probs", (1, classes), "int8", *at)

@@ -9,10 +9,9 @@ import numpy as np
 from edgeq.core.answer import Answer
 from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
-from edgeq.pipeline import metadata
 from edgeq.pipeline.preprocess import Preprocess, resolve
 from edgeq.targets.opener import Bench
-from edgeq.targets.probing import probe
+from edgeq.targets.probing import probe, stated
 from edgeq.targets.spec import Artifact, TargetSpec, networks
 
 
@@ -27,7 +26,7 @@ class OpenTarget:
         """``runs``: what the runtime runs, ``file`` or, in ORT, the ``.onnx`` that was made from it."""
         self.file, self.spec = file, spec
         self.preprocess, self.output, self.threads = preprocess, output, threads
-        self._stated, self.classes, self._where = metadata.stated(file)
+        self._stated, self.classes, self._where = stated(file)
         self._bench: Bench | None = Bench([spec], lambda _: runs, threads)
 
     @property
@@ -93,8 +92,8 @@ def open(
     probed = probe(path, asked, output)
     probed.notes(asked)  # raises where a runtime was lost that would have been taken
     h, w, c = probed.signature.input.shape
-    stated, _, where = metadata.stated(path)
-    prepare, _ = resolve((h, w), c, (h, w, c), preprocess, stated, where)
+    spec, _, where = stated(path)
+    prepare, _ = resolve((h, w), c, (h, w, c), preprocess, spec, where)
     (name,) = networks([Artifact.of(path)])
-    spec = next(spec for spec, _ in probed.specs(name, prepare) if spec.runtime == probed.main)
-    return OpenTarget(path, probed.files[probed.main], spec, preprocess, output, threads)
+    chosen = next(spec for spec, _ in probed.specs(name, prepare) if spec.runtime == probed.main)
+    return OpenTarget(path, probed.files[probed.main], chosen, preprocess, output, threads)

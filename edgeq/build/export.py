@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeq import data as sets
-from edgeq.build import fidelity, files, images
+from edgeq.build import fidelity, files, images, quantised
 from edgeq.core.errors import EdgeqError
 from edgeq.core.plugins import choose
 from edgeq.core.reporter import SILENT, Reporter
@@ -21,8 +21,9 @@ from edgeq.keras import quantizers
 from edgeq.keras.load import Network, load
 from edgeq.measure import certificate
 from edgeq.measure.exported import Exported, MadeFile, Origin, Recipe
-from edgeq.pipeline import metadata, sidecar
+from edgeq.pipeline import sidecar
 from edgeq.pipeline.preprocess import Preprocess, resolve
+from edgeq.targets.probing import own_normalisation, probe, stated
 
 if TYPE_CHECKING:
     from edgeq.keras.ship import Shipped
@@ -43,6 +44,7 @@ def export(
     n: int | None = None,
     preprocess: str | None = None,
     exif: bool = True,
+    skip_unreadable: bool = False,
     seed: int = 0,
     stores: Sequence[str] = (),
     portable: bool = False,
@@ -51,16 +53,23 @@ def export(
 ) -> Exported:
     """Writes ``NAME.tflite``, ``NAME.onnx``, of low-bit networks ``NAME-packed.tflite``, and ``NAME.edgeq.json`` into ``output``.
 
-    ``model``: a Keras file or SavedModel. ``formats``: of ``FORMATS``, by default those that can be made here. ``calibrate``: a data set
-    whose train split sets ranges; ``data``: one whose test split fills the fidelity tables; by default the network's own, as its sidecar
-    names it. ``n``: images of each, by default 200 and 500. ``preprocess``: how the device prepares an image; ``exif``: photographs are
-    turned upright first, as their EXIF orientation says. ``stores``: of ``STORES``, how low-bit weights are stored, by default in both
-    ways. ``portable``: a float network is snapped onto power-of-two steps. ``layers``: images on which every op is compared, 0 for none.
-    ``seed``: of the samples.
+    ``model``: a Keras file or SavedModel; or a float ``.onnx``, of which ONNX Runtime's own quantiser makes ``NAME-int8.onnx`` alone.
+    ``formats``: of ``FORMATS``, by default those that can be made here. ``calibrate``: a data set whose train split sets ranges; ``data``:
+    one whose test split fills the fidelity tables; by default the network's own, as its sidecar names it. ``n``: images of each, by default
+    200 and 500. ``preprocess``: how the device prepares an image; ``exif``: photographs are turned upright first, as their EXIF orientation
+    says; ``skip_unreadable``: images that cannot be read are left out. ``stores``: of ``STORES``, how low-bit weights are stored, by
+    default in both ways. ``portable``: a float network is snapped onto power-of-two steps. ``layers``: images on which every op is
+    compared, 0 for none. ``seed``: of the samples.
 
     Raises :class:`EdgeqError`; then nothing is written.
     """
-    model, output = Path(model), Path(output)
+    model, output, photos = Path(model), Path(output), images.Photographs(exif, skip_unreadable)
+    if model.suffix == ".onnx":
+        if portable or stores or (formats and set(formats) != {"onnx"}):
+            raise EdgeqError(f"{model}: becomes an int8 .onnx; --portable, --store and other formats take a Keras network")
+        given = probe(model)
+        prepared = _preprocess(given, model, calibrate, data, preprocess, photos, reporter)
+        return quantised.export(given, output, prepared, calibrate, data, n, photos, seed, reporter)
     kinds = _formats(formats, reporter)
     ways = tuple(dict.fromkeys(choose("store", way, list(STORES)) for way in stores or STORES))
     recorded = sidecar.read(model)[0]
@@ -79,33 +88,35 @@ def export(
     if "onnx" in formats and SCALED not in ways:
         raise EdgeqError(f"{model}: the .onnx is of the scaled file; take --store scaled, or --format tflite")
 
-    prepare = _preprocess(network, model, calibrate, data, preprocess, exif, reporter)
+    prepare = _preprocess(network, model, calibrate, data, preprocess, photos, reporter)
     sample, recipe = None, Recipe("quantisation-aware training")
     if calibrated:
-        sample, calibration = images.calibration(str(calibrate), n or 200, seed, prepare, exif, reporter)
+        sample, calibration = images.calibration(str(calibrate), n or 200, seed, prepare, photos, reporter)
         method = "low-bit training; these images set the step of the logits" if low_bit else "post-training quantisation"
         recipe = Recipe(method, calibration)
         reporter.say(f"calibration: {calibration.n} images of {calibrate}, sha256 {calibration.sha256[:16]}")
     stem = model.stem + ("-portable" if portable and not low_bit else "")
-    shipped = _ship(network, model, sample, prepare, stem, low_bit, portable, ways, "onnx" in kinds)
-    test = images.sample(data, n or 500, seed, network, prepare, exif, reporter)
+    snapped = portable and not low_bit
+    shipped = _ship(network, model, sample, prepare, stem, low_bit, snapped, ways, "onnx" in kinds, reporter)
+    device = replace(prepare, mean=None, std=None, bytes=True) if snapped else prepare
+    test = images.sample(data, n or 500, seed, network, prepare, photos, reporter)
     with files.staging(output) as folder:
-        made = _write(folder, shipped, reporter)
+        made = _write(folder, shipped, "tflite" in kinds, reporter)
         tflites, onnx = [name for name in made if name.endswith(".tflite")], next((name for name in made if name.endswith(".onnx")), None)
         measured, *others = (
-            fidelity.measure(folder, name, onnx if name == tflites[0] else None, shipped, network, prepare, test, layers, reporter)
+            fidelity.measure(folder, name, onnx if name == tflites[0] else None, shipped, network, prepare, device, test, layers, reporter)
             for name in tflites
         )
-        reporter.say(f"pixels enter as {measured.pixels}; the output is {measured.signature.kind}")
+        reporter.say(f"pixels enter as {measured.pixels}; the output is {measured.signature.reading}")
         if "tflite" not in kinds:
             for name in tflites:
                 (folder / name).unlink()
                 made.pop(name)
         exported = Exported(
             sidecar=output / (stem + sidecar.SUFFIX),
-            origin=Origin(model.name, network.sha256, network.form),
+            origin=Origin(model.name, network.sha256, network.form, prepare.spec),
             files=made,
-            preprocess=prepare.spec,
+            preprocess=device.spec,
             labels=recorded.get("labels") or test.labels,
             recipe=recipe,
             training={key: recorded[key] for key in TRAINING if key in recorded},
@@ -114,6 +125,7 @@ def export(
             packed=next(iter(others), None),
             certificate=certificate.table(shipped.certificates) if shipped.certificates else None,
             versions=files.versions(PACKAGES),
+            unreadable=test.unreadable,
         )
         files.write_sidecar(folder / exported.sidecar.name, exported.to_json())
     reporter.say(f"wrote {', '.join(str(output / name) for name in (*made, exported.sidecar.name))}")
@@ -136,15 +148,23 @@ def _text(recorded: Mapping[str, Any], key: str) -> str | None:
 
 
 def _preprocess(
-    network: Network, model: Path, calibrate: str | None, data: str | None, override: str | None, exif: bool, reporter: Reporter
+    network: images.Bordered,
+    model: Path,
+    calibrate: str | None,
+    data: str | None,
+    override: str | None,
+    photos: images.Photographs,
+    reporter: Reporter,
 ) -> Preprocess:
     shape: tuple[int, ...] = network.signature.input.shape
-    spec, _, where = metadata.stated(model)
+    spec, _, where = stated(model)
     image = shape
     if source := calibrate or data:
-        image = sets.open(source, split="test", classes=network.signature.classes, exif=exif).image(0).shape
+        dataset = sets.open(source, split="test", classes=network.signature.classes, exif=photos.exif)
+        image = dataset.image(int(sets.sample(dataset, 1, 0, photos.unreadable(dataset, 1, 0))[0])).shape
     prepare, sentence = resolve((shape[0], shape[1]), shape[2], image, override=override, stated=spec, where=where)
-    reporter.say(sentence)
+    for said in (sentence, *own_normalisation(model, prepare)):
+        reporter.say(said, "yellow" if said.startswith("warning") else "")
     return prepare
 
 
@@ -158,6 +178,7 @@ def _ship(
     portable: bool,
     stores: tuple[str, ...],
     onnx: bool,
+    reporter: Reporter,
 ) -> Shipped:
     """The files' bytes. ``sample``: ``(n, h, w, c) uint8``, None where the network brings its ranges."""
     from edgeq.keras import ship  # imports TensorFlow
@@ -166,24 +187,41 @@ def _ship(
         return ship.converted(network, sample, None if sample is None else fidelity.real(network, prepare), stem, onnx)
     assert sample is not None
     real = fidelity.real(network, prepare)
+    if portable:
+        snapped = ship.portable(model, sample, real)
+        for sentence in snapped.sentences:
+            reporter.say(sentence)
+        return ship.frozen(snapped.model, sample, stem, stores, onnx, snapped.zero)
     if not np.array_equal(real, np.broadcast_to(np.arange(256, dtype=np.float32)[:, None], real.shape)):
         raise EdgeqError(
             f"{model}: is frozen with raw pixels 0 to 255 as its input, and here they mean {real.min():g} to {real.max():g}; "
             "pass --preprocess mean=0,std=1 if it was trained so, or train it so"
         )
-    keras = ship.low_bit(model) if low_bit else ship.portable(model, sample)
-    return ship.frozen(keras, sample, stem, stores, onnx)
+    return ship.frozen(ship.low_bit(model), sample, stem, stores, onnx)
 
 
-def _write(folder: Path, shipped: Shipped, reporter: Reporter) -> dict[str, MadeFile]:
-    """Every file into ``folder``, and what is to be said of each."""
+def _write(folder: Path, shipped: Shipped, alone: bool, reporter: Reporter) -> dict[str, MadeFile]:
+    """Every file into ``folder``, and what is to be said of each. An ``.onnx`` that is not int8 is left out if the ``.tflite`` may stand
+    ``alone``; else that is an :class:`EdgeqError`."""
+
+    def leave_out(reason: str) -> None:
+        if not alone:
+            raise EdgeqError(reason)
+        reporter.say(f"no .onnx: {reason}", "yellow")
+
+    if shipped.no_onnx:
+        leave_out(shipped.no_onnx)
     made = {}
     for name, content in shipped.files.items():
         (folder / name).write_bytes(content)
         made[name] = MadeFile(sha256(folder / name), len(content))
     source = next(name for name in made if name.endswith(".tflite"))
-    for name in made:
-        if name.endswith(".onnx"):
+    for name in [name for name in made if name.endswith(".onnx")]:
+        try:
             kernels = fidelity.integer(folder / name, not shipped.integer, reporter)
             made[name] = replace(made[name], made_from=source, kernels=kernels)
+        except EdgeqError as error:
+            leave_out(str(error).removeprefix(f"{folder}/"))
+            (folder / name).unlink()
+            made.pop(name)
     return made

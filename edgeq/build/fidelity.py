@@ -50,18 +50,20 @@ def measure(
     shipped: Shipped,
     network: Network,
     prepare: Preprocess,
+    device: Preprocess,
     test: Sample,
     inside: int,
     reporter: Reporter,
 ) -> Measured:
     """The file ``tflite`` in ``folder`` (and the ``onnx`` made from it) against the ``network``, on every runtime that runs them.
 
-    ``inside``: images on which all ops' outputs are compared; 0 for none. Raises :class:`EdgeqError` where no runtime runs the file.
+    ``prepare``, ``device``: what a pixel means to the network, and to the files. ``inside``: images on which all ops' outputs are compared;
+    0 for none. Raises :class:`EdgeqError` where no runtime runs the file.
     """
     with contextlib.ExitStack() as stack:
         files = dict.fromkeys(runtimes.listed(".tflite"), folder / tflite)
         files |= dict.fromkeys(runtimes.listed(".onnx"), folder / onnx) if onnx else {}
-        opened = _open(files, "logits" if shipped.trained is not None or not shipped.integer else network.signature.kind, prepare, stack)
+        opened = _open(files, "logits" if shipped.trained is not None or not shipped.integer else network.signature.kind, device, stack)
         running = {name: value for name, value in opened.items() if isinstance(value, Opened)}
         if not running:
             raise EdgeqError(f"no runtime here runs the converted file: {next(iter(opened.values()))}")
@@ -86,7 +88,7 @@ def integer(onnx: Path, heavy_allowed: bool, reporter: Reporter) -> Kernels:
     heavy = [f"{count} {op}" for op, count in counted.float.items() if any(k in op for k in ("Conv", "Gemm", "MatMul"))]
     if (heavy and not heavy_allowed) or not (counted.integer or heavy_allowed):
         what = ", ".join(heavy) or "everything"
-        raise EdgeqError(f"{onnx.name}: ORT would compute {what} in floats, so it is not int8; take --format tflite")
+        raise EdgeqError(f"{onnx.name}: ORT would compute {what} in floats, so it is not int8; its .tflite is, take --format tflite")
     integral, floating = (", ".join(f"{count} {op}" for op, count in ops.items()) for ops in (counted.integer, counted.float))
     reporter.say(f"{onnx.name}: ONNX Runtime's optimised graph holds {integral or 'float kernels alone'}")
     if floating:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,8 @@ class Answer:
     """The answers to ``m`` images.
 
     ``kind``: what the numbers are.
-    ``raw``: ``(m, k)`` in the dtype the runtime returned (int8, uint8, float32), or ``(m,) int64`` class indices for ``label``.
+    ``raw``: ``(m, k)`` in the dtype the runtime returned (int8, uint8, float32), or ``(m,) int64`` class indices for ``label``. ``(m, 1)``
+    is one score of two classes: :attr:`scores` makes two of it.
     ``scale``, ``zero``: ``value = scale * (raw - zero)``; 1 and 0 where the runtime returns floats.
     """
 
@@ -36,7 +38,17 @@ class Answer:
     @property
     def classes(self) -> int | None:
         """How many classes the scores tell apart; None for ``label`` answers."""
-        return None if self.kind == "label" else self.raw.shape[1]
+        return None if self.kind == "label" else self.scores.shape[1]
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """``(m, k)``: the scores of the classes, in raw steps: what was returned. Of a single score ``(m, 2) float64``, and nowhere else is
+        one made two: class 1 has it; class 0 has ``1 - p`` beside a probability ``p``, and 0 beside a logit."""
+        if self.kind == "label" or self.raw.shape[1] != 1:
+            return self.raw
+        one = self.raw.astype(np.float64)
+        other = 2 * self.zero + 1 / self.scale - one if self.kind == "probs" else np.full_like(one, self.zero)
+        return np.concatenate([other, one], axis=1)
 
     @property
     def lsb(self) -> float:
@@ -45,7 +57,7 @@ class Answer:
 
     def values(self) -> np.ndarray:
         """``(m, k) float32``: probabilities or logits."""
-        return (self.raw.astype(np.float32) - np.float32(self.zero)) * np.float32(self.scale)
+        return (self.scores.astype(np.float32) - np.float32(self.zero)) * np.float32(self.scale)
 
     def logits(self) -> np.ndarray:
         """``(m, k) float32``: logits, or ``log(max(p, LSB/2))`` where only probabilities are seen (docs/concepts.md: *Losses*)."""
@@ -58,7 +70,7 @@ class Answer:
 
     def label(self) -> np.ndarray:
         """``(m,) int64``: the predicted class; the lowest index among equals (numpy's argmax)."""
-        return self.raw if self.kind == "label" else self.raw.argmax(axis=1)
+        return self.raw if self.kind == "label" else self.scores.argmax(axis=1)
 
     def margin(self, labels: np.ndarray) -> np.ndarray:
         """``(m,) float32``: best other class minus the class ``labels``, in raw steps; above 0 where the target is fooled.
@@ -68,7 +80,7 @@ class Answer:
         if self.kind == "label":
             return np.where((self.raw != labels) & (self.raw != ABSTAINS), 1, -1).astype(np.float32)
         # int8 differences need 9 bits; float32 holds them exactly, and float outputs as they are
-        scores = self.raw.astype(np.float32)
+        scores = self.scores.astype(np.float32)
         rows = np.arange(len(scores))
         own = scores[rows, labels]
         scores[rows, labels] = -np.inf
@@ -91,4 +103,4 @@ class Answer:
         """``(m,) bool``: two or more classes share the top score."""
         if self.kind == "label":
             return np.zeros(len(self.raw), bool)
-        return (self.raw == self.raw.max(axis=1, keepdims=True)).sum(axis=1) > 1
+        return (self.scores == self.scores.max(axis=1, keepdims=True)).sum(axis=1) > 1

@@ -24,16 +24,34 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Signature:
-    """An image classifier: ``input.shape`` is ``(h, w, c)``, ``output.shape`` ``(classes,)``, or ``()`` for a label."""
+    """An image classifier: ``input.shape`` is ``(h, w, c)``, ``output.shape`` ``(classes,)``, ``(1,)`` for one score of two classes
+    (:attr:`edgeq.core.answer.Answer.scores`), or ``()`` for a label.
+
+    ``layout``: how the file's own input tensor lies in memory, "nhwc" or "nchw"; "" in runs of before this was recorded.
+    """
 
     input: Tensor
     output: Tensor
     kind: Kind
+    layout: str = "nhwc"
 
     @property
     def classes(self) -> int | None:
         """How many classes it tells apart; None where it returns a bare label."""
-        return self.output.shape[0] if self.output.shape else None
+        return max(2, self.output.shape[0]) if self.output.shape else None
+
+    @property
+    def width(self) -> int:
+        """How many numbers it returns for an image."""
+        return self.output.shape[0] if self.output.shape else 1
+
+    @property
+    def reading(self) -> str:
+        """What its output is read as, in words."""
+        if self.output.shape != (1,):
+            return self.kind
+        pair = "p, class 0 has 1 - p" if self.kind == "probs" else "it, class 0 has 0"
+        return f"{self.kind}, one score of two classes: class 1 has {pair}, and equals are class 0"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -41,8 +59,10 @@ class Signature:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Signature:
         """What :meth:`to_json` gave. Raises ValueError, TypeError or KeyError for anything that is no signature."""
-        signature = cls(_tensor(value["input"]), _tensor(value["output"]), value["kind"])
-        if signature.kind not in get_args(Kind) or len(signature.input.shape) != 3 or len(signature.output.shape) > 1:
+        signature = cls(_tensor(value["input"]), _tensor(value["output"]), value["kind"], value.get("layout", ""))
+        if signature.layout not in ("", "nhwc", "nchw") or signature.kind not in get_args(Kind):
+            raise ValueError("a signature of no known kind")
+        if len(signature.input.shape) != 3 or len(signature.output.shape) > 1:
             raise ValueError("a signature that is none of an image classifier")
         return signature
 

@@ -22,21 +22,27 @@ _KINDS: dict[Kind, set[str]] = {
 }
 _CHIPS = {"edgetpu-custom-op": "Edge TPU", "ethos-u": "Arm Ethos-U"}
 _KIND = {op: kind for kind, ops in _KINDS.items() for op in ops}
+SIGMOIDS = {"LOGISTIC", "Sigmoid", "QLinearSigmoid"}
 
 
 def output_kind(model: Model) -> Kind | None:
     """``probs``, ``logits`` or ``label``: the op behind the output, seen through casts and reshapes; None where that does not say."""
+    return _KIND.get(_last(model))
+
+
+def _last(model: Model) -> str:
+    """The op that makes the scores; "" where that is not plain."""
     tensor = model.outputs[0]
     for _ in range(len(model.ops) + 1):  # a damaged file may hold a cycle
         op = model.producer(tensor)
         if op is None:
-            return None
+            return ""
         if op.name in _KIND:
-            return _KIND[op.name]
+            return op.name
         if op.name not in PASS or not op.inputs:
-            return None
+            return ""
         tensor = op.inputs[0]
-    return None
+    return ""
 
 
 def image_layout(shape: tuple[int, ...]) -> tuple[tuple[int, int, int], Literal["nhwc", "nchw"]] | None:
@@ -54,8 +60,11 @@ def image_layout(shape: tuple[int, ...]) -> tuple[tuple[int, int, int], Literal[
     return None
 
 
-def classifier_problem(model: Model) -> str | None:
-    """Why the model is no image classifier that can be attacked here, as a phrase that follows the file's name; None where it is one."""
+def classifier_problem(model: Model, output: str | None = None) -> str | None:
+    """Why the model is no image classifier that can be attacked here, as a phrase that follows the file's name; None where it is one.
+
+    ``output``: what its output is, where that was stated.
+    """
     if not model.ops:
         return "contains no operators"
     customs = sorted({op.name for op in model.ops if op.custom})
@@ -65,22 +74,23 @@ def classifier_problem(model: Model) -> str | None:
         if "detection_postprocess" in name.lower():
             return f"is an object detector (custom op {name}), not an image classifier"
     if customs:
-        other = _border_problem(model) or "networks of built-in ops alone can be attacked; convert it without custom ops"
+        other = _border_problem(model, output) or "networks of built-in ops alone can be attacked; convert it without custom ops"
         return f"contains the custom op {customs[0]}, and {other}"
     if model.restless:
         names = ", ".join(model.restless)
         where = "chance or on earlier images, which nothing here resets"
         return f"contains {names}: its answer to an image depends on {where}; export it without"
-    return _border_problem(model)
+    return _border_problem(model, output)
 
 
-def _border_problem(model: Model) -> str | None:
+def _border_problem(model: Model, output: str | None) -> str | None:
     if len(model.inputs) != 1:
         return f"takes {len(model.inputs)} inputs; an image classifier takes one image"
     if len(model.outputs) != 1:
         return f"returns {len(model.outputs)} outputs (a detector or pose network?); an image classifier returns one"
     given, answer = model.tensors[model.inputs[0]], model.tensors[model.outputs[0]]
-    return _input_problem(given) or _output_problem(answer, given, output_kind(model))
+    last = _last(model)
+    return _input_problem(given) or _output_problem(answer, given, _KIND.get(last)) or (None if output else _single_problem(answer, last))
 
 
 def _show(shape: tuple[int, ...]) -> str:
@@ -117,6 +127,16 @@ def _output_problem(answer: Tensor, given: Tensor, kind: Kind | None) -> str | N
         return f"returns {answer.dtype} output; scores are int8, uint8, int16 or float32"
     if big and big[0] > MAX_CLASSES:
         return f"has {big[0]:,} output units; up to {MAX_CLASSES:,} classes are supported"
-    if not big:
-        return "has a single output unit; a classifier has one score a class"
     return None
+
+
+def _single_problem(answer: Tensor, last: str) -> str | None:
+    """Of a file with one score: that of two classes comes out of a sigmoid. ``last``: the op that makes it."""
+    if answer.dtype in ("int32", "int64") or any(d > 1 for d in answer.shape[1:]) or last in SIGMOIDS:
+        return None
+    if _KIND.get(last) == "probs":
+        return "ends in a softmax of a single unit, which is 1 for every image; train it with a sigmoid, or with a unit a class"
+    return (
+        "returns a single number and no sigmoid makes it: a score of two classes, or a measurement; pass --output logits if above 0 means "
+        "class 1, --output probs if above .5 does"
+    )

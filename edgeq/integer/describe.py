@@ -72,9 +72,9 @@ class Description:
         return asdict(self)
 
 
-def describe(model: Model) -> Description:
-    """The description of a model that :func:`edgeq.integer.read.read` returned."""
-    problem = classifier.classifier_problem(model)
+def describe(model: Model, output: str | None = None) -> Description:
+    """The description of a model that :func:`edgeq.integer.read.read` returned. ``output``: what its output is, where that was stated."""
+    problem = classifier.classifier_problem(model, output)
     weights = _Weights(2 * model.size + 4096)
     layers = tuple(_layer(model, op, weights) for op in model.ops if op.name not in _CONVERSIONS)
     return Description(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -50,7 +51,7 @@ def parts(path: Path) -> list[Path]:
 
 
 def _beside(path: Path) -> Path | None:
-    if path.suffix.lower() != ".onnx" or path.is_dir():
+    if path.suffix.lower() != ".onnx" or path.is_dir() or find_spec("onnx") is None:  # without the package nothing here runs it
         return None
     from edgeq.integer.onnx.content import beside
 

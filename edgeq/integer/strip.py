@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from edgeq.core.errors import EdgeqError
 from edgeq.integer import onnx_file, tflite_file
-from edgeq.integer.classifier import PASS
+from edgeq.integer.classifier import PASS, SIGMOIDS
 from edgeq.integer.model import Model
 from edgeq.integer.onnx.content import proto_of
 
-LAST = {"SOFTMAX", "ARG_MAX", "Softmax", "ArgMax", "QLinearSoftmax"}
+LAST = {"SOFTMAX", "ARG_MAX", "Softmax", "ArgMax", "QLinearSoftmax", *SIGMOIDS}
 
 
 def logits_of(model: Model) -> int | None:

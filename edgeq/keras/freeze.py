@@ -39,11 +39,11 @@ class _Sum:
     shape: tuple[int, ...]
 
 
-def freeze(model: Any, images: np.ndarray) -> Graph:
+def freeze(model: Any, images: np.ndarray, zero: int = 0) -> Graph:
     """The integer graph of a network that :func:`edgeq.keras.train.lower` made or :func:`~edgeq.keras.train.restore` read.
 
-    ``images``: ``(n, h, w, c) uint8``, to see how far logits reach. Input codes are the pixels less 128. With quantised activations its
-    linear ops state ``thresholds`` and no bias; with float ones it answers float32 logits.
+    ``images``: ``(n, h, w, c) uint8``, to see how far logits reach. Input codes are the pixels less 128; the network takes pixels less
+    ``zero``. With quantised activations its linear ops state ``thresholds`` and no bias; with float ones it answers float32 logits.
     Raises :class:`EdgeqError` for a layer that has no integer form, naming it.
     """
     head = model.layers[-1]
@@ -51,18 +51,19 @@ def freeze(model: Any, images: np.ndarray) -> Graph:
         raise EdgeqError(f"{model.name}: its last layer {inner(head).name} is no dense layer; edgeq freezes classifiers that end in one")
     b = Builder()
     h, w, c = (int(d) for d in model.input_shape[1:])
-    b.values[model.layers[0].name] = b.tensor("image", (h, w, c), "int8", 1.0, -128)
+    b.values[model.layers[0].name] = b.tensor("image", (h, w, c), "int8", 1.0, zero - 128)
     if unit(before(head)[0]) is None:
         return freeze_weights(model, b)
     for layer in model.layers[1:-1]:
         b.values[layer.name] = _layer(b, layer)
     total = _linear(b, head)
-    codes = grid_of_logits(model, images, total)
+    codes = grid_of_logits(model, images.astype(np.float32) - zero, total)
     return b.graph(_rounded(b, total, codes, inner(head).name), model.name)
 
 
 def grid_of_logits(model: Any, images: np.ndarray, total: _Sum) -> Grid:
-    """int8 on the finest step, a power of two times the accumulator's unit, that holds each image's highest logit.
+    """int8 on the finest step, a power of two times the accumulator's unit, that holds each image's highest logit. ``images``: what the
+    network takes.
 
     Logits far below it saturate. Half of the steps between the leading classes would be the price of keeping them, and ties with it.
     """

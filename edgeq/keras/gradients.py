@@ -17,14 +17,21 @@ from edgeq.keras import engine, losses
 
 
 class Gradients:
-    """``forward``: a function of tensors, ``(batch, h, w, c) float32 -> (batch, k) float32``; ``shape``: ``(h, w, c)``.
+    """``given``: a function of tensors, ``(batch, h, w, c) float32 -> (batch, k) float32``; ``shape``: ``(h, w, c)``. A single logit is
+    that of class 1, beside 0 of class 0, as in :attr:`edgeq.core.answer.Answer.scores`.
 
     Each ``tf.function`` is traced when it is first called.
     """
 
-    def __init__(self, forward: Callable[[Any], Any], shape: tuple[int, ...], batch: int) -> None:
+    def __init__(self, given: Callable[[Any], Any], shape: tuple[int, ...], batch: int) -> None:
         tf = engine.tensorflow()
-        self._batch = batch
+        self._batch, self._single = batch, False  # known as soon as something was traced
+
+        def forward(x: Any) -> Any:
+            y = given(x)
+            self._single = y.shape[1] == 1
+            return tf.concat([tf.zeros_like(y), y], axis=1) if self._single else y
+
         image, labels = tf.TensorSpec((batch, *shape), tf.float32), tf.TensorSpec((batch,), tf.int64)
 
         def fuse(loss: losses.Twin) -> Any:
@@ -41,8 +48,9 @@ class Gradients:
         self._fused = {objective: fuse(twin) for objective, twin in losses.TWINS.items()}
 
     def values(self, x: np.ndarray) -> np.ndarray:
-        """``(n, k) float32`` logits of ``x (n, h, w, c) float32``, any ``n`` but 0."""
-        return _joined([self._forward(block).numpy()[:size] for _, size, block in self._blocks(x)])
+        """``(n, k) float32`` logits of ``x (n, h, w, c) float32``, any ``n`` but 0, as the network returns them."""
+        logits = _joined([self._forward(block).numpy()[:size] for _, size, block in self._blocks(x)])
+        return logits[:, 1:] if self._single else logits
 
     def logits(self, x: np.ndarray) -> tuple[np.ndarray, Pullback]:
         """See :class:`~edgeq.core.protocols.Differentiable`."""

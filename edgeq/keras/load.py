@@ -16,9 +16,9 @@ import numpy as np
 
 from edgeq.core import foreign
 from edgeq.core.errors import EdgeqError
-from edgeq.core.files import sha256
+from edgeq.core.files import scratch, sha256
 from edgeq.core.signature import Signature, Tensor
-from edgeq.keras import engine, finite, rebuild, saved_model, scan, trust
+from edgeq.keras import engine, finite, normalised, rebuild, saved_model, scan, trust
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Network:
     ``function``, ``logits``: TensorFlow functions ``(b, h, w, c) float32 -> (b, classes)``: the file's own output, and the logits.
     ``frozen``: the concrete function behind them, for the converter.
     ``kind_note``: what the output is taken for, and why. ``batch``: the only batch size the graph takes; None for any.
-    ``quantised``: it holds fake quantisation (QAT).
+    ``quantised``: it holds fake quantisation (QAT). ``normalised``: what it does itself to its pixels; None for nothing.
     """
 
     path: Path
@@ -42,6 +42,12 @@ class Network:
     kind_note: str
     batch: int | None
     quantised: bool
+    normalised: normalised.Normalised | None = None
+
+    @property
+    def preprocess(self) -> str | None:
+        """How its pixels are meant (``--preprocess``), where its graph tells that for certain."""
+        return "mean=0,std=1" if self.normalised is not None and self.normalised.takes_pixels else None
 
 
 def load(path: str | Path) -> Network:
@@ -71,6 +77,7 @@ def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
     except Exception as error:
         raise EdgeqError(f"{path}: its graph cannot be frozen ({scan.sentence(error)})") from None
     _differentiate_swish(function.graph)
+    _state_sizes(function.graph)
     graph = function.graph.as_graph_def()
     finite.graph(path, graph)
     if trust.vouched(sha256):
@@ -83,7 +90,8 @@ def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
     logits, kind, note = _logits(path, function, batch, shape, tf)
     quantised = any(n.op.startswith("FakeQuant") for n in graph.node)
     signature = Signature(Tensor(shape, "float32"), Tensor((classes,), "float32"), kind)
-    return Network(path, form, sha256, _single(function), logits, function, signature, note, batch, quantised)
+    own = None if quantised else normalised.of(function)
+    return Network(path, form, sha256, _single(function), logits, function, signature, note, batch, quantised, own)
 
 
 def _open(path: Path, content: str) -> tuple[str, Any]:
@@ -110,35 +118,38 @@ def keras_model(path: Path, content: str | None = None) -> tuple[str, Any]:
     if not magic:
         raise EdgeqError(f"{path}: the file is empty")
     if magic == b"\x89HDF\r\n\x1a\n":
-        stored, name, suffixes = scan.h5(path), "h5", [".h5", ".hdf5"]
+        scanned, name, suffixes = scan.h5, "h5", [".h5", ".hdf5"]
     elif magic[:4] == b"PK\x03\x04":
-        stored, name, suffixes = scan.archive(path), ".keras", [".keras"]
+        scanned, name, suffixes = scan.archive, ".keras", [".keras"]
     else:
         raise EdgeqError(f"{path}: neither a Keras .h5 nor a .keras file; it may be damaged")
     if path.suffix not in suffixes:
         raise EdgeqError(f"{path}: Keras goes by the file's name; rename it to end in {suffixes[0]}")
-    major = 3 if stored.version.split(".")[0] == "3" else 2
-    tf = engine.tensorflow()
-    keras = engine.need("keras") if major == 3 else tf.keras
-    trusted = trust.vouched(content or sha256(path))
-    own = trust.own() if trusted else {}
-    try:
-        with engine.quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if trusted:
-                options = {} if name == "h5" and major == 2 else {"safe_mode": False}
-                model = keras.models.load_model(str(path), compile=False, custom_objects=own, **options)
-            else:
-                model = rebuild.rebuild(path, stored.config, keras, major, stored.numbers)
-                model.load_weights(str(path))
-    except EdgeqError:
-        raise
-    except Exception as error:
-        raise EdgeqError(
-            f"{path}: Keras {major} cannot load it ({scan.sentence(error)}); it is damaged, or has layers of its own: "
-            "save it as a SavedModel then"
-        ) from None
-    return f"Keras {major} {name}", model
+    with scratch() as folder:
+        stored = scanned(path, folder)
+        major = 3 if stored.version.split(".")[0] == "3" else 2
+        tf = engine.tensorflow()
+        keras = engine.need("keras") if major == 3 else tf.keras
+        trusted = trust.vouched(content or sha256(path))
+        own = trust.own() if trusted else {}
+        try:
+            with engine.quiet(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if trusted:
+                    options = {} if name == "h5" and major == 2 else {"safe_mode": False}
+                    model = keras.models.load_model(str(path), compile=False, custom_objects=own, **options)
+                else:
+                    model = rebuild.rebuild(path, stored.config, keras, major, stored.numbers)
+                    model.load_weights(str(stored.weights))
+        except EdgeqError:
+            raise
+        except Exception as error:
+            raise EdgeqError(
+                f"{path}: Keras {major} cannot load it ({scan.sentence(error)}); it is damaged, or has layers of its own: "
+                "save it as a SavedModel then"
+            ) from None
+    policy = "" if trusted else rebuild.mixed(stored.config)
+    return f"Keras {major} {name}" + (f" in {policy}, computed in float32 as its weights are" if policy else ""), model
 
 
 def concrete(model: Any, path: Path) -> Any:
@@ -195,8 +206,8 @@ def _classifier(path: Path, function: Any, tf: Any) -> tuple[tuple[int, int, int
         raise no(f"its output {_text(returned.shape)} is a map, not one score a class")
     if returned.shape.rank != 2 or returned.shape[1] is None or returned.dtype != tf.float32:
         raise no(f"its output {_text(returned.shape)} {returned.dtype.name} is not one float32 score a class")
-    if returned.shape[1] < 2:
-        raise no("it has one output unit; edgeq compares the scores of two classes or more")
+    if not returned.shape[1]:
+        raise no("it has no output unit")
     return tuple(given.shape[1:]), int(returned.shape[1]), given.shape[0]
 
 
@@ -216,6 +227,15 @@ def _logits(path: Path, function: Any, batch: int | None, shape: tuple[int, ...]
         scores = np.concatenate([plain(tf.constant(probe * top)).numpy() for top in (1.0, 255.0)])
     if not np.isfinite(scores).all():
         raise EdgeqError(f"{path}: its answers to plain noise are not finite; the weights are damaged")
+    if scores.shape[1] == 1 and tensor.op.type != "Sigmoid":
+        softmax = "its softmax of a single unit is 1 for every image; give it a unit a class" if tensor.op.type == "Softmax" else ""
+        raise EdgeqError(
+            f"{path}: not an image classifier, "
+            + (softmax or "it returns a single number and no sigmoid makes it; if that is the logit of class 1, put a sigmoid behind it")
+        )
+    if tensor.op.type == "Sigmoid" and scores.shape[1] == 1:
+        note = "it ends in a sigmoid, one score of two classes: class 1 has p, class 0 has 1 - p; gradients are taken before it"
+        return _single(function.prune(function.inputs, tensor.op.inputs[0])), "probs", note + (" and its quantiser" if rounded else "")
     if tensor.op.type in ("Softmax", "LogSoftmax"):
         note = f"it ends in {tensor.op.type.lower()}; gradients are taken before it" + (" and its quantiser" if rounded else "")
         kind = "probs" if tensor.op.type == "Softmax" else "logits"
@@ -233,6 +253,20 @@ def _differentiate_swish(graph: Any) -> None:
     for op in graph.get_operations():
         if op.type == "IdentityN" and len(op.inputs) >= 2 and _is_swish(op.inputs[0], op.inputs[1]):
             op._clear_attr("_gradient_op_type")
+
+
+def _state_sizes(graph: Any) -> None:
+    """Has a Reshape that asks for the batch when it runs, and states all other sizes, leave the batch open instead. That is the same, as
+    numbers are neither made nor lost; and the ``.tflite`` of a Keras 3 network has no ops on shapes, which have no gradient."""
+    constant = engine.need("tensorflow.python.framework.tensor_util").constant_value
+    for op in graph.get_operations():
+        if op.type != "Reshape" or op.inputs[1].op.type != "Pack":
+            continue
+        sizes = [constant(size) for size in op.inputs[1].op.inputs]
+        if sizes[0] is None and all(size is not None and size > 0 for size in sizes[1:]):
+            with graph.as_default():
+                stated = engine.tensorflow().constant([-1, *map(int, sizes[1:])], op.inputs[1].dtype)
+            op._update_input(1, stated)
 
 
 def _is_swish(y: Any, x: Any) -> bool:

@@ -8,6 +8,7 @@ this network or such a setting. No variable is made of which the file does not h
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,14 @@ DEPTH = 8
 CODE = {"Lambda", "__lambda__", "function", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"}
 FILES = {"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup", "HashedCrossing"}
 PACKAGES = {"keras", "tf_keras", "tensorflow"}
+MIXED = {"mixed_float16": "float32", "mixed_bfloat16": "float32"}
+"""What a layer computes in whose weights are float32 and which trained in 16 bits: in these gradients vanish, and no device computes so."""
+
+
+def mixed(config: Any) -> str:
+    """The policy of mixed precision in a parsed configuration; "" where there is none."""
+    text = json.dumps(config)
+    return next((name for name in MIXED if f'"{name}"' in text), "")
 
 
 def rebuild(path: Path, config: dict[str, Any], keras: Any, major: int, stored: int) -> Any:
@@ -232,7 +241,7 @@ class _Builder:
             kind, config = self.named(value)
             value = config.get("name") if kind in ("DTypePolicy", "FloatDTypePolicy", "Policy") else kind
         if value is None or (isinstance(value, str) and value in allowed.DTYPES):
-            return value
+            return MIXED.get(str(value), value)
         raise self.refuse(f"it has values of the kind {str(value)[:60]}, which edgeq does not know")
 
     def name(self, value: Any) -> str | None:

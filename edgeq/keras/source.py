@@ -40,7 +40,7 @@ class KerasSource:
         self.kind_note = network.kind_note
         self.signature = Signature(network.signature.input, Tensor(network.signature.output.shape, "float32"), "logits")
         shape = network.signature.input.shape
-        slope, offset = _affine(network.path, real, shape[2])
+        slope, offset = affine(network.path, real, shape[2])
         self._table = real.astype(np.float32)
         image = tf.TensorSpec((self.batch, *shape), tf.float32)
         self._gradients = Gradients(lambda x: network.logits(x * slope + offset), shape, self.batch)
@@ -89,7 +89,7 @@ class KerasSource:
             raise EdgeqError(f"{self.network.path}: it takes images of {self.signature.input.shape}, not of {images.shape[1:]}")
 
 
-def _affine(path: Path, real: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
+def affine(path: Path, real: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """``slope, offset``, each ``(c,) float32``: the line x -> real value of pixel 255 x through the table.
 
     A table that was rounded to codes lies around its line by half a code; one that saturates has no line.

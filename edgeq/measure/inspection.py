@@ -14,25 +14,34 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.integer.describe import Description, describe
 from edgeq.integer.model import Model
-from edgeq.integer.read import read
+from edgeq.integer.read import read, sha256
 from edgeq.measure.kernels import Kernels, kernels
 from edgeq.measure.portability import Portability, portability
-from edgeq.pipeline import metadata
+from edgeq.pipeline import metadata, sidecar
 from edgeq.pipeline.codes import codes_for
 from edgeq.pipeline.preprocess import resolve
 
 
 @dataclass(frozen=True)
 class DeviceFit:
-    """A ``device`` and the file: whether the device's runtime ``runs`` it here, and whether it fits."""
+    """A ``device`` and the file: whether the device's runtime ``runs`` it here, and whether there is room for it."""
 
     device: Device
     runs: bool
     fit: Fit
 
+    @property
+    def verdict(self) -> str:
+        """In words: yes, no with the first reason, or what is not known. What the device's runtime does not run fits nowhere."""
+        if not self.runs:
+            return f"no: {self.device.runtime} does not run it"
+        if not self.fit.flash:
+            return "no: too little flash"
+        return {True: "yes", False: "no: too little RAM", None: "flash yes, RAM unknown"}[self.fit.ram]
+
     def to_json(self) -> dict[str, Any]:
         """As ``edgeq inspect --json`` has it."""
-        about = {"title": self.device.title, "runtime": self.device.runtime, "runs": self.runs}
+        about = {"title": self.device.title, "runtime": self.device.runtime, "runs": self.runs, "fits": self.verdict}
         return {**about, "flash": self.fit.flash, "ram": self.fit.ram, "sentences": self.fit.sentences}
 
 
@@ -40,7 +49,8 @@ class DeviceFit:
 class Inspection:
     """All that is known of a file.
 
-    ``description``: what is in it; ``kind``: what its output is, None where nobody knows; ``pixels``: how a pixel becomes an input code,
+    ``description``: what is in it; ``kind``: what its output is, None where nobody knows, and ``reading`` the same in words;
+    ``pixels``: how a pixel becomes an input code,
     or why that is not known; None where no runtime here runs the file. ``arena_bytes``: of TFLM on this host, where it runs the file.
     ``runtimes``: name -> None where it runs the file, else why not. ``kernels``: of an ``.onnx`` that runs; ``portable``: of a ``.tflite``
     that is a classifier; ``devices``: by name.
@@ -48,6 +58,7 @@ class Inspection:
 
     description: Description
     kind: str | None
+    reading: str | None
     pixels: str | None
     arena_bytes: int | None
     runtimes: Mapping[str, str | None]
@@ -75,7 +86,8 @@ def inspect(file: str | Path, preprocess: str | None = None, output: str | None 
     """
     file = Path(file)
     model = read(file)
-    about = describe(model)
+    output = output or sidecar.output_kind(file, sha256(file))
+    about = describe(model, output)
     names = runtimes.listed(f".{about.format}")
     probed = {} if about.problem else runtimes.probe_all(names, file, output)
     signatures = {name: answer for name, answer in probed.items() if isinstance(answer, Signature)}
@@ -84,6 +96,7 @@ def inspect(file: str | Path, preprocess: str | None = None, output: str | None 
     return Inspection(
         about,
         signature.kind if signature else about.kind,
+        signature.reading if signature else about.kind,
         _pixels(file, signature, preprocess) if signature else None,
         arena,
         {name: _reason(file, name, answer) for name, answer in probed.items()},

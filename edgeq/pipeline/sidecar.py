@@ -31,3 +31,27 @@ def read(path: Path) -> tuple[dict[str, Any], str]:
             raise EdgeqError(f"{sidecar}: is not a sidecar that can be read ({error}); remove it or export again") from None
         return value, sidecar.name
     return {}, ""
+
+
+def source_preprocess(path: Path, sha256: str) -> str | None:
+    """How images are prepared for the network with this ``sha256``, if the model ``path`` was exported from it and its sidecar says so.
+
+    Raises :class:`EdgeqError` for a sidecar that cannot be read.
+    """
+    source = read(path)[0].get("source")
+    spec = source.get("preprocess") if isinstance(source, dict) and source.get("sha256") == sha256 else None
+    return spec if isinstance(spec, str) else None
+
+
+def output_kind(path: Path, sha256: str) -> str | None:
+    """What the output of the exported file ``path`` is, if its sidecar says so of the very file with this ``sha256``.
+
+    Raises :class:`EdgeqError` for a sidecar that cannot be read.
+    """
+    value = read(path)[0]
+    files, signature = value.get("files"), value.get("signature")
+    entry = files.get(path.name) if isinstance(files, dict) else None
+    if not isinstance(entry, dict) or entry.get("sha256") != sha256 or not isinstance(signature, dict):
+        return None
+    kind = signature.get("kind")
+    return kind if kind in ("probs", "logits", "label") else None

@@ -7,6 +7,7 @@ a C header with the first few, and a README. ``score``: a CSV of labels or score
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 import math
@@ -24,6 +25,7 @@ from edgeq.core.errors import EdgeqError, printable
 from edgeq.core.files import scratch
 from edgeq.core.plugins import choose
 from edgeq.core.signature import Signature, Tensor
+from edgeq.integer import classifier, read
 from edgeq.pipeline.codes import PixelCodes
 from edgeq.runs.format import LIMIT, RunTarget
 from edgeq.runs.store import Run
@@ -38,7 +40,7 @@ README = """# Inputs for a device
 Written by `edgeq pack` from the run `{run}`, encoded for `{target}`: {described}.
 
 - `cell-*.bin`: one file an attack and radius; cell 0 is the clean images. Images stand one after another, {count} values of {dtype} each
-  ({bytes} bytes), in the order height, width, channel ({h} x {w} x {c}), little-endian: exactly the bytes of the input tensor.
+  ({bytes} bytes), in the order {order} ({sizes}), little-endian: exactly the bytes of the input tensor.
 - `index.csv`: `cell,id,label,file,offset`, a line an image; `offset` is in bytes, `label` is the true class, 0-based.
 - `index.json`: the same facts about the files, with their SHA-256.
 - `images.h`: the first {header} images as C arrays, for a first test without a file system.
@@ -56,6 +58,7 @@ def pack(run: Run, directory: Path, target: str | None = None, header: int = 16)
     ``target``: whose input codes to use; by default the first that is no Keras network. ``header``: images in the C header.
     """
     record, codes = _codes(run, target)
+    layout = _layout(run, record)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise EdgeqError(f"{directory}: exists and is not an empty folder; choose another with -o")
     begun = False
@@ -64,7 +67,7 @@ def pack(run: Run, directory: Path, target: str | None = None, header: int = 16)
         with scratch(directory.parent) as folder:
             begun, work = True, folder / "pack"
             work.mkdir()
-            index = _write(run, work, record, codes, header)
+            index = _write(run, work, record, codes, layout, header)
             os.replace(work, directory)
     except OSError as error:
         advice = "nothing was kept, make room and try again" if begun else "choose another place with -o"
@@ -87,13 +90,27 @@ def _codes(run: Run, target: str | None) -> tuple[RunTarget, PixelCodes]:
     return record, codes
 
 
-def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, header: int) -> dict[str, Any]:
+def _layout(run: Run, record: RunTarget) -> str:
+    """``nhwc`` or ``nchw``: how the target's input tensor lies in memory."""
+    assert record.spec.signature is not None
+    if (layout := record.spec.signature.layout) or record.spec.runtime == KERAS:
+        return layout or "nhwc"
+    file = next((Path(a.file) for a in run.artifacts() if a.sha256 == record.spec.artifact), None)
+    if file is None or not file.exists() or read.sha256(file) != record.spec.artifact:
+        where = "of its file" if file is None else f"of {file}, which is gone or another file now"
+        raise EdgeqError(f"{run.path}: was made before runs recorded the input layout {where}; put it back, or run the attack again")
+    model = read.read(file)
+    seen = classifier.image_layout(model.tensors[model.inputs[0]].shape)
+    return seen[1] if seen else "nhwc"
+
+
+def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, layout: str, header: int) -> dict[str, Any]:
     size = math.prod(run.shape) * codes.table.itemsize
     step = max(1, min(CHUNK, LIMIT // size))
     ids, labels = run.ids(), run.labels()
     cells = [(cell, index) for cell in run.cells() if len(index := np.flatnonzero(run.done(cell.cell) & (ids >= 0)))]
     each = max(1, -(-header // max(1, len(cells))))
-    listed, first = [], []
+    listed, first, axes = [], [], (2, 0, 1) if layout == "nchw" else (0, 1, 2)
     with open(work / "index.csv", "w", newline="") as stream:
         lines = csv.writer(stream)
         lines.writerow(["cell", "id", "label", "file", "offset"])
@@ -102,7 +119,7 @@ def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, header: i
             with open(work / name, "wb") as out:
                 for start in range(0, len(index), step):
                     chunk = index[start : start + step]
-                    encoded = codes.encode(run.candidates(cell.cell, chunk))
+                    encoded = codes.encode(run.candidates(cell.cell, chunk)).transpose(0, *(1 + a for a in axes))
                     data = encoded.astype(encoded.dtype.newbyteorder("<")).tobytes()
                     out.write(data)
                     digest.update(data)
@@ -112,23 +129,31 @@ def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, header: i
             facts = {"attack": cell.attack, "norm": cell.norm, "eps": cell.eps, "crafted_on": cell.crafted_on}
             listed.append({"cell": cell.cell, **facts, "file": name, "images": len(index), "sha256": digest.hexdigest()})
     _header(work / "images.h", first[:header], size // codes.table.itemsize, codes)
-    h, w, c = run.shape
+    shape = [run.shape[a] for a in axes]
     written = {
         "format": 1,
         "run": run.path.name,
         "target": record.id,
-        "input": {"shape": [h, w, c], "dtype": str(codes.table.dtype), "bytes": size, "codes": codes.describe()},
+        "input": {
+            "shape": shape,
+            **({"layout": layout} if layout == "nchw" else {}),  # packs of height, width, channel stay as they were
+            "dtype": str(codes.table.dtype),
+            "bytes": size,
+            "codes": codes.describe(),
+        },
         "cells": listed,
     }
     (work / "index.json").write_text(json.dumps(written, indent=2) + "\n")
     facts = {
         "described": codes.describe(),
+        "order": ", ".join(("height", "width", "channel")[a] for a in axes),
+        "sizes": " x ".join(map(str, shape)),
         "count": math.prod(run.shape),
         "bytes": size,
         "dtype": codes.table.dtype,
         "header": len(first[:header]),
     }
-    (work / "README.md").write_text(README.format(run=printable(run.path.name), target=printable(record.id), h=h, w=w, c=c, **facts))
+    (work / "README.md").write_text(README.format(run=printable(run.path.name), target=printable(record.id), **facts))
     return written
 
 
@@ -179,8 +204,10 @@ def score(run: Run, answers: Path, name: str, replace: bool = False) -> list[str
         raise EdgeqError(f"{answers}: cannot be read ({error.strerror})") from None
     labels, written = run.labels(), run.cells()
     given = next((t.spec.signature.input for t in existing.values() if t.spec.signature and t.runs), Tensor(run.shape, "uint8"))
-    output = Tensor((scored,), "float32") if scored else Tensor((), "int64")
-    spec = TargetSpec(name, derived="board", signature=Signature(given, output, "logits" if scored else "label"))
+    output, kind = (Tensor((scored,), "float32"), "logits") if scored else (Tensor((), "int64"), "label")
+    if scored == 1 and (single := _single(run)):  # where one score parts two classes, as in the file itself
+        output, kind = dataclasses.replace(single.output, dtype="float32"), single.kind
+    spec = TargetSpec(name, derived="board", signature=Signature(given, output, kind))
     identity = {"engine": ENGINE, "file": answers.name, "sha256": sha256}
     notes = []
     with run.transaction():
@@ -193,21 +220,28 @@ def score(run: Run, answers: Path, name: str, replace: bool = False) -> list[str
             if rows:
                 idx = np.fromiter(rows, np.int64, len(rows))
                 raw = np.array(list(rows.values()), np.float32 if scored else np.int64)
-                run.add_answers(cell.cell, name, idx, Answer("logits" if scored else "label", raw), labels[idx])
+                run.add_answers(cell.cell, name, idx, Answer(kind, raw, output.scale, output.zero), labels[idx])
     if not cells.get(0):
         notes.append("no clean image (cell 0) is answered: robust accuracy needs those too")
     return notes
 
 
+def _single(run: Run) -> Signature | None:
+    """The signature of a file of this run that returns one score of two classes."""
+    records = (t.spec for t in run.targets(True) if t.spec.runtime != KERAS)
+    return next((s.signature for s in records if s.signature and s.signature.output.shape == (1,)), None)
+
+
 def _read(run: Run, stream: TextIO, where: str) -> tuple[dict[int, dict[int, Any]], int]:
     """Per cell the answer of each row ``idx``: an int, or a tuple of scores; and the number of scores, 0 for labels."""
     classes = max((s.classes or 0 for t in run.targets(True) if (s := t.spec.signature)), default=0)
+    widths = (classes, 1) if _single(run) else (classes,)
     lines = _lines(stream, where)
     head = [h.strip().lower() for h in next(lines, (0, []))[1]]
     scores = [h for h in head if re.fullmatch(r"score_\d+", h)]
     if len(set(head)) != len(head) or not {"id", "cell"} <= set(head) or ("label" in head) == bool(scores):
         raise EdgeqError(f"{where}: its first line must name the columns id,cell,label or id,cell,score_0,score_1,...")
-    if scores and (set(scores) != {f"score_{k}" for k in range(len(scores))} or (classes and len(scores) != classes)):
+    if scores and (set(scores) != {f"score_{k}" for k in range(len(scores))} or (classes and len(scores) not in widths)):
         raise EdgeqError(f"{where}: must have the columns score_0 to score_{(classes or len(scores)) - 1}, one a class")
     columns = [head.index(f"score_{k}") for k in range(len(scores))] or [head.index("label")]
     by_id = {int(i): k for k, i in enumerate(run.ids().tolist()) if i >= 0}

@@ -39,6 +39,7 @@ class Plan:
     seed: int = 0
     max_queries: int | None = None
     preprocess: str | None = None
+    preprocess_of: tuple[str, ...] = ()  # of each target, where they differ
     source_preprocess: str | None = None
     output: str | None = None  # label | probs | logits, where the file does not tell
     label_column: str | None = None
@@ -46,6 +47,7 @@ class Plan:
     class_names: str | None = None  # a file with the model's names, a line a class
     threads: int | None = None
     exif: bool = False  # turn photographs upright as their EXIF orientation says; runs of a plan without it left them as stored
+    skip_unreadable: bool = False  # images that cannot be read are left out of the sample, and those that come next take their places
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,6 +81,10 @@ class Plan:
         """The runtimes that ``files``, paths to one file, are to be measured on; none where none was named."""
         parts = [text.rpartition("=") for text in self.runtimes]
         return tuple(dict.fromkeys(runtime for file, named, runtime in parts if not named or file in files))
+
+    def preprocess_for(self, file: str) -> str | None:
+        """What was stated of a target file."""
+        return dict(zip(self.targets, self.preprocess_of, strict=False)).get(file) or self.preprocess
 
     @property
     def threats(self) -> list[Threat]:

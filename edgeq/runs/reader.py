@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.core.answer import Answer
 from edgeq.core.cell import Cell
 from edgeq.core.errors import EdgeqError
 from edgeq.runs import migrate
@@ -33,7 +34,7 @@ from edgeq.runs.format import (
     parse,
     unpack,
 )
-from edgeq.targets.spec import Artifact
+from edgeq.targets.spec import KERAS, Artifact
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,13 @@ class Reader:
             row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
             value = default if row is None else parse(row[0])
         return migrate.plan(value) if key == "plan" and self._version == 1 else value
+
+    def unreadable(self) -> tuple[str, ...]:
+        """The names of the images that the sample leaves out, as they could not be read when the run began."""
+        names = self.meta("unreadable") or []
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise self._damaged("its unreadable images are no names")
+        return tuple(names)
 
     def artifacts(self) -> list[Artifact]:
         if self._version == 1:
@@ -299,17 +307,25 @@ class Reader:
     def scores(self, cell: int, target: str, idx: np.ndarray) -> np.ndarray | None:
         """``(m, k)`` raw scores in the runtime's dtype, or None where the target gives labels only."""
         signature = next((t.spec.signature for t in self.targets() if t.id == target), None)
-        if signature is None or signature.classes is None:
+        if signature is None or not signature.output.shape:
             return None
         sql = "SELECT scores FROM answers WHERE cell = ? AND target = ? AND idx = ?"
         with self._errors():
-            classes = signature.classes
-            if not 0 < classes * len(idx) <= LIMIT:
+            width = signature.width
+            if not 0 < width * len(idx) <= LIMIT:
                 raise ValueError("a number of classes makes no sense")
-            out = np.empty((len(idx), classes), np.dtype(signature.output.dtype))
+            out = np.empty((len(idx), width), np.dtype(signature.output.dtype))
             for k, i in enumerate(np.asarray(idx).tolist()):
                 row = self._db.execute(sql, (cell, target, i)).fetchone()
                 if row is None or row[0] is None:
                     return None
                 out[k] = np.frombuffer(unpack(row[0], out[k].nbytes), out.dtype)
             return out
+
+    def answer(self, cell: int, target: str, idx: np.ndarray) -> Answer | None:
+        """The same as the answer that it is a part of."""
+        raw, spec = self.scores(cell, target, idx), next((t.spec for t in self.targets() if t.id == target), None)
+        if raw is None or spec is None or spec.signature is None:
+            return None
+        kind = "logits" if spec.runtime == KERAS else spec.signature.kind  # a Keras network answers before its softmax
+        return Answer(kind, raw, spec.signature.output.scale, spec.signature.output.zero)

@@ -46,7 +46,7 @@ class Lanes:
     def answer(self, images: np.ndarray) -> Answer:
         """Answers to ``(m, h, w, c) uint8`` images, any ``m``; a row's answer does not depend on the others."""
         check_images(self.name, self.signature, images)
-        raw = np.empty((len(images), self.signature.classes or 1), self.signature.output.dtype)
+        raw = np.empty((len(images), self.signature.width), self.signature.output.dtype)
         self.fill(images, raw)
         return as_answer(self.signature, raw)
 
@@ -116,7 +116,7 @@ def check_batching(make: Callable[[], Lane], signature: Signature, chunk: int) -
     """
     count = min(max(chunk, 2), 16)
     images = np.random.default_rng(0).integers(0, 256, (count, *signature.input.shape), np.uint8)
-    width = signature.classes or 1
+    width = signature.width
 
     def answers(groups: list[np.ndarray]) -> np.ndarray:
         lane = make()

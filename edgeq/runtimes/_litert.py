@@ -68,7 +68,7 @@ class LiteRT(Runtime):
         with warnings.catch_warnings():  # it warns of the memory this takes
             warnings.simplefilter("ignore")
             lane = _Lane(file_bytes(path), self.resolver, signature, codes, layout_of(read(path)), preserve=True)
-        out = np.empty((1, signature.classes or 1), signature.output.dtype)
+        out = np.empty((1, signature.width), signature.output.dtype)
 
         def run(image: np.ndarray, wanted: list[int]) -> dict[int, np.ndarray]:
             lane.run(image, out)
@@ -118,7 +118,7 @@ class _Lane:
 
 def _agree(one: _Lane, other: _Lane, signature: Signature) -> bool:
     images = np.random.default_rng(1).integers(0, 256, (2, *signature.input.shape), np.uint8)
-    a, b = (np.empty((2, signature.classes or 1), signature.output.dtype) for _ in range(2))
+    a, b = (np.empty((2, signature.width), signature.output.dtype) for _ in range(2))
     for i in range(2):
         one.run(images[i : i + 1], a[i : i + 1])
         other.run(images[i : i + 1], b[i : i + 1])

@@ -16,14 +16,14 @@ from edgeq.integer import model as models
 def signature_of(model: models.Model, output: str | None) -> Signature:
     """The signature of an image classifier, from its file. Raises :class:`EdgeqError`."""
     path = model.path
-    if problem := classifier.classifier_problem(model):
+    if problem := classifier.classifier_problem(model, output):
         raise EdgeqError(f"{path}: {problem}")
     given, answer = model.tensors[model.inputs[0]], model.tensors[model.outputs[0]]
     kind = _kind(model, output)
     layout = classifier.image_layout(given.shape)
     assert layout is not None  # classifier_problem has looked
-    shape = () if kind == "label" else (max(answer.shape[1:]),)
-    return Signature(_border(path, given, layout[0]), _border(path, answer, shape), kind)
+    shape = () if kind == "label" else (max(answer.shape[1:], default=1),)
+    return Signature(_border(path, given, layout[0]), _border(path, answer, shape), kind, layout[1])
 
 
 def _kind(model: models.Model, output: str | None) -> Kind:

@@ -186,7 +186,7 @@ class Answering:
         at once, one says it itself; of a fast file more."""
         self.name, self.signature, self._share, self._workers = workers[0].name, signature, share, workers
         image = int(np.prod(signature.input.shape))
-        width, dtype = signature.classes or 1, np.dtype(signature.output.dtype)
+        width, dtype = signature.width, np.dtype(signature.output.dtype)
         self._views: list[tuple[np.ndarray, np.ndarray]] = []
         self._unfetched: Callable[[], Answer] | None = None
         try:
@@ -215,7 +215,7 @@ class Answering:
         check_images(self.name, self.signature, images)
         if self._unfetched is not None:
             self._unfetched()
-        raw = np.empty((len(images), self.signature.classes or 1), self.signature.output.dtype)
+        raw = np.empty((len(images), self.signature.width), self.signature.output.dtype)
         shares, every = pieces(len(images), self._share, len(self._workers)), len(self._workers)
         rounds = [list(zip(shares[at : at + every], self._workers, self._views, strict=False)) for at in range(0, len(shares), every)]
 
@@ -284,7 +284,7 @@ def output_offset(image_bytes: int) -> int:
 def shared_bytes(signature: Signature, share: int) -> int:
     """Bytes of memory that images and raw outputs of one message take."""
     images = share * int(np.prod(signature.input.shape))
-    return output_offset(images) + share * (signature.classes or 1) * np.dtype(signature.output.dtype).itemsize
+    return output_offset(images) + share * signature.width * np.dtype(signature.output.dtype).itemsize
 
 
 def condense(text: str) -> str:

@@ -12,7 +12,6 @@ import importlib
 import json
 import mmap
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -21,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from edgeq.core import plugins
-from edgeq.core.children import die_with_parent
+from edgeq.core.children import die_with_parent, limit, limit_cpu
 from edgeq.core.errors import EdgeqError
 from edgeq.core.runtime import Runtime
 from edgeq.core.signature import Signature
+from edgeq.integer import classifier
 from edgeq.integer import model as models
 from edgeq.integer.read import format_of, read
 from edgeq.pipeline.codes import PixelCodes
@@ -38,13 +38,16 @@ Serve = Callable[[dict[str, Any]], Reply]
 
 def probe(runtime: Runtime, request: dict[str, Any]) -> tuple[Reply, None]:
     """What the file is, once it has answered a black and a random image; with ``measure`` what else the engine tells of it."""
-    path = request["path"]
-    signature = signature_of(read(path), request["output"])
+    path, model = request["path"], read(request["path"])
+    output = request["output"]
+    if request["measure"]:  # of which it does not matter what the output means
+        output = output or classifier.output_kind(model) or "logits"
+    signature = signature_of(model, output)
     images = np.random.default_rng(0).integers(0, 256, (2, *signature.input.shape), np.uint8)
     images[0] = 0
     pixels = np.arange(256)[:, None].astype(signature.input.dtype)  # as they are, wrapped into the input's type
     opened = runtime.open(path, signature, PixelCodes(pixels, None, pixels.astype(np.float32)), batch=256, threads=1)
-    opened.fill(images, np.empty((2, signature.classes or 1), signature.output.dtype))
+    opened.fill(images, np.empty((2, signature.width), signature.output.dtype))
     measured = runtime.measure(path) if request["measure"] else {}
     return ({"signature": signature.to_json(), "measured": measured}, b""), None
 
@@ -54,7 +57,7 @@ def answers(runtime: Runtime, request: dict[str, Any]) -> tuple[Reply, Serve]:
     signature = Signature.from_json(request["signature"])
     codes = PixelCodes.from_json(request["codes"])
     opened = runtime.open(request["path"], signature, codes, batch=request["batch"], threads=request["threads"])
-    share, width, dtype = request["share"], signature.classes or 1, np.dtype(signature.output.dtype)
+    share, width, dtype = request["share"], signature.width, np.dtype(signature.output.dtype)
     size = int(np.prod(signature.input.shape))
     memory = mmap.mmap(int(sys.argv[2]), 0)
     images = np.frombuffer(memory, np.uint8, share * size).reshape(share, *signature.input.shape)
@@ -82,6 +85,15 @@ def tensors(runtime: Runtime, request: dict[str, Any]) -> tuple[Reply, Serve]:
         return {"tensors": [[i, str(v.dtype), v.shape] for i, v in row.items()], "bytes": len(content)}, content
 
     return ({"seconds": _seconds(serve)}, b""), serve
+
+
+def quantised(runtime: Runtime, request: dict[str, Any]) -> tuple[Reply, Serve]:
+    """Reads the file; then ``{"n": m}`` is answered with its quantised form, by the ranges that the images in memory set."""
+    from edgeq.runtimes._quantise import served
+
+    signature = Signature.from_json(request["signature"])
+    serve = served(request["path"], signature, PixelCodes.from_json(request["codes"]))
+    return ({"seconds": _limits.calibrating(read(request["path"]), request["n"])}, b""), serve
 
 
 def _seconds(serve: Serve) -> float:
@@ -112,14 +124,14 @@ def main() -> None:
             raise EdgeqError(f"{path}: {name} runs {' or '.join(map(_a, runtime.forms))} file, and this is {_a(form)} file")
         _import(runtime, path)  # before the clock runs
         threads, write = request.get("threads", 1), request.get("measure", False)
-        bound = _limits.limit(_limits.BASE + 8 * len(data), write)
-        _cpu(_limits.reading(len(data)))
+        bound = limit(_limits.BASE + 8 * len(data), write)
+        limit_cpu(_limits.reading(len(data)))
         del data
         model = read(path)
         declared = model.size, _limits.activations(model), threads
-        bound = _limits.limit(runtime.memory(*declared) or _limits.memory(*declared), write)
-        _cpu(_limits.opening(model, threads))
-        reply, serve = {"probe": probe, "answer": answers, "tensors": tensors}[request["task"]](runtime, request)
+        bound = limit(runtime.memory(*declared) or _limits.memory(*declared), write)
+        limit_cpu(_limits.opening(model, threads))
+        reply, serve = {"probe": probe, "answer": answers, "tensors": tensors, "quantise": quantised}[request["task"]](runtime, request)
         return reply
 
     def reply_to(work: Serve, request: dict[str, Any]) -> None:
@@ -139,7 +151,7 @@ def main() -> None:
     reply_to(start, request)
     while serve is not None and (line := sys.stdin.buffer.readline()):
         request = json.loads(line)
-        _cpu(request["cpu"])
+        limit_cpu(request["cpu"])
         reply_to(serve, request)
     os._exit(0)  # an interpreter of a damaged file may crash when it is torn down; all is said
 
@@ -157,11 +169,6 @@ def _import(runtime: Runtime, path: str) -> None:
 
 def _a(form: str) -> str:
     return f"{'an' if form[1] in 'aeiou' else 'a'} {form}"
-
-
-def _cpu(seconds: float) -> None:
-    """Processor time of all threads from now on, after which SIGPROF ends this process."""
-    signal.setitimer(signal.ITIMER_PROF, min(seconds, 1e6))
 
 
 if __name__ == "__main__":

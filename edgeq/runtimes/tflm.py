@@ -69,7 +69,7 @@ class TFLM(Runtime):
     def tensors(self, path: str | Path, signature: Signature, codes: Codes) -> InnerTensors:
         micro, layout = Micro(path, keep=True), layout_of(read(path))
         space = np.empty(micro.shape, signature.input.dtype)
-        out = np.empty((1, signature.classes or 1), signature.output.dtype)
+        out = np.empty((1, signature.width), signature.output.dtype)
 
         def run(image: np.ndarray, wanted: list[int]) -> dict[int, np.ndarray]:
             codes.encode(image, as_images(space, signature.input.shape, layout))

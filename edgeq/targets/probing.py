@@ -11,7 +11,7 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.signature import Signature
 from edgeq.integer.read import sha256
 from edgeq.pipeline import codes as pixel_codes
-from edgeq.pipeline import sidecar
+from edgeq.pipeline import metadata, sidecar
 from edgeq.pipeline.preprocess import Preprocess
 from edgeq.targets.spec import KERAS, Artifact, Role, TargetSpec, is_float
 
@@ -87,13 +87,42 @@ def probe(path: Path, asked: Sequence[str] = (), output: str | None = None) -> P
     if path.is_dir() and not (path / "saved_model.pb").is_file():
         raise EdgeqError(f"{path}: is a folder, and no SavedModel; pass a .tflite, .onnx, .h5 or .keras file")
     files = _files(path, asked)
-    answers = _signatures(files, output)
+    answers = _signatures(files, output or (None if is_float(path) else sidecar.output_kind(path, sha256(path))))
     if not any(isinstance(answer, Signature) for answer in answers.values()):
         raise next(error for error in answers.values() if isinstance(error, EdgeqError))
     for name in files:  # a stand-in was asked for by name: the interpreter alone would be another run
         if runtimes.real(name) != name and isinstance(error := answers[name], EdgeqError):
             raise error
     return Probed(path, files, answers)
+
+
+def stated(path: Path) -> tuple[str | None, list[str] | None, str]:
+    """What :func:`edgeq.pipeline.metadata.stated` gives; and of a Keras network whose graph normalises its own pixels, which nobody speaks
+    of, that they go in as they are."""
+    spec, labels, where = metadata.stated(path)
+    if is_float(path) and "mean=" not in (spec or ""):
+        from edgeq.keras.load import load
+
+        if own := load(path).preprocess:
+            spec, where = ",".join(filter(None, (spec, own))), " and ".join(filter(None, (where, "its graph")))
+    return spec, labels, where
+
+
+def own_normalisation(path: Path, preprocess: Preprocess) -> list[str]:
+    """A sentence where a Keras network normalises its own pixels: that it does, and what ``preprocess`` gives it."""
+    if not is_float(path):
+        return []
+    from edgeq.keras.load import load
+
+    own = load(path).normalised
+    if own is None:
+        return []
+    if preprocess.mean is None or preprocess.std is None or ({*preprocess.mean}, {*preprocess.std}) == ({0}, {1}):
+        return [f"{own}; pixels 0..255 go in as they are"]
+    given = f"mean {', '.join(f'{v:g}' for v in preprocess.mean)} and std {', '.join(f'{v:g}' for v in preprocess.std)}"
+    if own.takes_pixels:
+        return [f"warning: {own}, and pixels are normalised with {given} before; pass --preprocess mean=0,std=1 to have it done once"]
+    return [f"{own}, after pixels were normalised with {given}"]
 
 
 def fitting(path: Path, asked: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -123,11 +124,25 @@ def test_without_test_images_random_ones_are_compared_without_accuracy(digits_mo
     assert max(line.lsb for line in lines if line.name == "litert-xnnpack") < 64
 
 
-def test_an_onnx_file_that_computes_in_floats_is_refused_and_nothing_stays(digits_models, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(runtimes, "integer_kernels", lambda *_: ({"QLinearConv": 1}, {"Conv": 1}))
-    with pytest.raises(EdgeqError, match="1 Conv in floats"):
-        export(digits_models.qat, tmp_path / "out")
+@pytest.mark.parametrize("fault", ["kernels", "conversion"])
+def test_an_onnx_file_that_is_not_int8_is_left_out_or_refused_if_alone(digits_models, tmp_path, monkeypatch, fault) -> None:
+    if fault == "kernels":
+        monkeypatch.setattr(runtimes, "integer_kernels", lambda *_: ({"QLinearConv": 1}, {"Conv": 1}))
+    else:
+        monkeypatch.setattr("edgeq.keras.convert.to_onnx", lambda *_: unwilling())
+    words = "1 Conv in floats" if fault == "kernels" else "tf2onnx cannot convert it"
+    with pytest.raises(EdgeqError, match=words):
+        export(digits_models.qat, tmp_path / "out", formats=("onnx",), n=20)
     assert not (tmp_path / "out").exists()
+    result = CliRunner().invoke(command, [str(digits_models.qat), "-o", str(tmp_path / "out"), "--layers", "0", "--n", "20"])
+    assert result.exit_code == 0, result.output
+    assert re.search(f"no .onnx: .*{words}", " ".join(result.stderr.split()))
+    assert list(sidecar(tmp_path / "out" / "digits_cnn-int8.tflite")["files"]) == ["digits_cnn-int8.tflite"]
+    assert not list((tmp_path / "out").glob("*.onnx"))
+
+
+def unwilling() -> bytes:
+    raise EdgeqError("m.keras: tf2onnx cannot convert it (no such op)")
 
 
 def test_what_a_runtime_cannot_run_is_a_row(digits_models, tmp_path, monkeypatch) -> None:

@@ -131,7 +131,6 @@ def test_what_is_refused(low_bit_model, digits_models, tmp_path) -> None:
             "the .onnx is of the scaled file; take --store scaled, or --format tflite",
         ),
         (digits_models.qat, {"portable": True}, "--portable takes a float network, .*; this one is quantisation-aware"),
-        (digits_models.keras, {"portable": True, "preprocess": "mean=0,std=255"}, "raw pixels 0 to 255 .* they mean 0 to 1"),
     ]:
         with pytest.raises(EdgeqError, match=said):
             export(model, out, **options)

@@ -39,3 +39,38 @@ def test_the_lead_of_a_wanted_class_is_strict_and_its_margin_turned_round():
     label = Answer("label", np.array([3, 1]))
     np.testing.assert_array_equal(label.lead(np.array([3, 2])), [1, -1])
     assert label.classes is None
+
+
+def test_one_score_is_that_of_class_1_and_its_rest_that_of_class_0():
+    """Of int8 probabilities, -128 to 127 for 0 to 255/256, the middle is 0: there the two are equal, and the first of equals is class 0."""
+    answer = Answer("probs", np.array([[-128], [-1], [0], [1], [127]], np.int8), 1 / 256, -128)
+    assert answer.classes == 2
+    np.testing.assert_array_equal(
+        answer.values(), [[1, 0], [129 / 256, 127 / 256], [0.5, 0.5], [127 / 256, 129 / 256], [1 / 256, 255 / 256]]
+    )
+    np.testing.assert_array_equal(answer.label(), [0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(answer.tied(), [0, 0, 1, 0, 0])
+    np.testing.assert_array_equal(answer.margin(np.array([0, 0, 1, 1, 0])), [-256, -2, 0, -2, 254])
+    np.testing.assert_array_equal(answer.fooled(np.array([1, 1, 1, 0, 1])), [True, True, False, True, False])
+    np.testing.assert_array_equal(answer.lead(np.array([1, 1, 1, 1, 1])), [-256, -2, 0, 2, 254])
+    assert answer.lsb == 1 / 256
+    np.testing.assert_allclose(answer.logits()[0], np.log([1, 1 / 512]), rtol=1e-6)
+    np.testing.assert_array_equal(answer.raw, answer[:].raw, strict=True)
+    assert answer.raw.shape == (5, 1)
+
+
+def test_a_single_logit_and_float_or_odd_steps():
+    logit = Answer("logits", np.array([[3], [4], [5]], np.int8), 0.25, 4)
+    np.testing.assert_array_equal(logit.values(), [[0, -0.25], [0, 0], [0, 0.25]])
+    np.testing.assert_array_equal(logit.label(), [0, 0, 1])
+    np.testing.assert_array_equal(logit.tied(), [0, 1, 0])
+    half = np.float32(0.5)
+    floats = Answer(
+        "probs", np.array([[np.nextafter(half, np.float32(0))], [half], [np.nextafter(half, np.float32(1))], [1e-30]], np.float32)
+    )
+    np.testing.assert_array_equal(floats.label(), [0, 0, 1, 0])
+    np.testing.assert_array_equal(floats.tied(), [0, 1, 0, 0])
+    np.testing.assert_array_equal(np.sign(floats.margin(np.zeros(4, int))), [-1, 0, 1, -1])
+    odd = Answer("probs", np.array([[127], [128]], np.uint8), 1 / 255, 0)  # no code is in the middle
+    np.testing.assert_array_equal(odd.label(), [0, 1])
+    assert not odd.tied().any()

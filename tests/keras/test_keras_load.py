@@ -213,7 +213,8 @@ def test_savedmodels_that_reach_outside_are_refused(tmp_path: Path, op: str) -> 
     [
         (lambda k, i, j: k.Model([i, j], k.layers.Dense(3)(k.layers.Flatten()(i + j))), "2 inputs"),
         (lambda k, i, j: k.Model(i, k.layers.Conv2D(1, 3, padding="same")(i)), "is a map"),
-        (lambda k, i, j: k.Model(i, k.layers.Dense(1, activation="sigmoid")(k.layers.Flatten()(i))), "one output unit"),
+        (lambda k, i, j: k.Model(i, k.layers.Dense(1)(k.layers.Flatten()(i))), "returns a single number and no sigmoid makes it"),
+        (lambda k, i, j: k.Model(i, k.layers.Dense(1, activation="softmax")(k.layers.Flatten()(i))), "its softmax of a single unit is 1"),
         (lambda k, i, j: k.Model(i, [k.layers.Dense(3)(k.layers.Flatten()(i)), k.layers.Flatten()(i)]), "2 outputs"),
         (lambda k, i, j: k.Model(v := k.layers.Input((7,)), k.layers.Dense(3)(v)), "not an image"),
         (lambda k, i, j: k.Model(v := k.layers.Input((None, None, 3)), k.layers.GlobalAveragePooling2D()(v)), "is open"),

@@ -78,8 +78,10 @@ def test_a_float_network_is_snapped_onto_the_portable_grids(tmp_path) -> None:
     model = low_bit.floating("mixed")
     model.save(tmp_path / "float.keras")
     images = low_bit.images("mixed", 128)
-    snapped = snap(tmp_path / "float.keras", images)
-    shipped = frozen(snapped, images, "net", (SCALED,), False)
+    pixels = np.repeat(np.arange(256, dtype=np.float32)[:, None], images.shape[3], axis=1)
+    form = snap(tmp_path / "float.keras", images, pixels)
+    snapped, shipped = form.model, frozen(form.model, images, "net", (SCALED,), False, form.zero)
+    assert (form.zero, form.sentences) == (0, [])
     graph = read_tflite.from_model(tflite_file.parse(shipped.files["net.tflite"], "net.tflite"))
     assert portable.prove(graph).holds
     x = images.astype(np.float32)
@@ -87,7 +89,7 @@ def test_a_float_network_is_snapped_onto_the_portable_grids(tmp_path) -> None:
     close = [np.corrcoef(a, b)[0, 1] for a, b in zip(scores, real, strict=True)]
     assert np.median(close) > 0.95
     with pytest.raises(EdgeqError, match=r"--portable takes a float .keras or .h5 file"):
-        snap(tmp_path, images)
+        snap(tmp_path, images, pixels)
 
 
 def test_freezing_writing_and_certifying_takes_seconds() -> None:

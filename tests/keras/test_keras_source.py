@@ -126,7 +126,7 @@ def test_the_table_scales_the_gradient(digits_models, digits) -> None:
 
 def test_a_table_rounded_to_codes_is_its_line() -> None:
     rounded = np.rint(np.linspace(-1, 1, 256) / 0.02)[:, None] * 0.02
-    slope, offset = source._affine("x", rounded.astype(np.float32), 1)
+    slope, offset = source.affine("x", rounded.astype(np.float32), 1)
     assert slope == pytest.approx(2, abs=2e-3)
     assert offset == pytest.approx(-1, abs=2e-3)
 

@@ -61,7 +61,7 @@ def exported(**changes) -> Exported:
     measured = Measured("m.tflite", SIGNATURE, "shift", 12_345, fidelity(), proof, levels, layers)
     whole = Exported(
         sidecar=Path("m.edgeq.json"),
-        origin=Origin("m.savedmodel", "ab", "SavedModel"),
+        origin=Origin("m.savedmodel", "ab", "SavedModel", "none"),
         files={"m.tflite": MadeFile("ab", 23_456)},
         preprocess="none",
         labels=None,
