@@ -78,7 +78,7 @@ def test_without_tensorflow_the_estimates_are_left(place: Path, monkeypatch: pyt
     ("arguments", "words"),
     [
         (["--target", "m.h5"], "is no .tflite or .onnx"),
-        (["--target", "m.onnx"], "no such file"),
+        (["--target", "m.onnx"], "is empty"),
         (["--target", "none.tflite"], "no such file"),
         (["--target", "label.tflite"], "bare label"),
         (["--target", "m.tflite", "--estimates", "zpsa"], "did you mean spsa"),
