@@ -47,6 +47,7 @@ def export(
     seed: int = 0,
     stores: Sequence[str] = (),
     portable: bool = False,
+    output_name: str | None = None,
     layers: int = 50,
     reporter: Reporter = SILENT,
 ) -> Exported:
@@ -56,8 +57,8 @@ def export(
     whose train split sets ranges; ``data``: one whose test split fills the fidelity tables; by default the network's own, as its sidecar
     names it. ``n``: images of each, by default 200 and 500. ``preprocess``: how the device prepares an image; ``exif``: photographs are
     turned upright first, as their EXIF orientation says. ``stores``: of ``STORES``, how low-bit weights are stored, by default in both
-    ways. ``portable``: a float network is snapped onto power-of-two steps. ``layers``: images on which every op is compared, 0 for none.
-    ``seed``: of the samples.
+    ways. ``portable``: a float network is snapped onto power-of-two steps. ``output_name``: which output, of a network with several;
+    "logits" where its single number is a logit. ``layers``: images on which every op is compared, 0 for none. ``seed``: of the samples.
 
     Raises :class:`EdgeqError`; then nothing is written.
     """
@@ -66,7 +67,7 @@ def export(
     ways = tuple(dict.fromkeys(choose("store", way, list(STORES)) for way in stores or STORES))
     recorded = sidecar.read(model)[0]
     calibrate, data = calibrate or _text(recorded, "data"), data or calibrate or _text(recorded, "data")
-    network, low_bit = load(model), recorded.get("quant") not in (None, "float", "tfmot:int8")
+    network, low_bit = load(model, output_name), recorded.get("quant") not in (None, "float", "tfmot:int8")
     trained = "low-bit" if low_bit else "quantisation-aware" if network.quantised else "float"
     reporter.say(f"{model.name}: {network.form}, {trained}; {network.kind_note}")
     if portable and (network.quantised or (low_bit and recorded["quant"] != "tfmot:portable")):
@@ -80,7 +81,7 @@ def export(
     if "onnx" in formats and SCALED not in ways:
         raise EdgeqError(f"{model}: the .onnx is of the scaled file; take --store scaled, or --format tflite")
 
-    prepare = _preprocess(network, model, calibrate, data, preprocess, exif, reporter)
+    prepare = _preprocess(network, model, calibrate, data, preprocess, output_name, exif, reporter)
     sample, recipe = None, Recipe("quantisation-aware training")
     if calibrated:
         sample, calibration = images.calibration(str(calibrate), n or 200, seed, prepare, exif, reporter)
@@ -89,7 +90,7 @@ def export(
         reporter.say(f"calibration: {calibration.n} images of {calibrate}, sha256 {calibration.sha256[:16]}")
     stem = model.stem + ("-portable" if portable and not low_bit else "")
     snapped = portable and not low_bit
-    shipped = _ship(network, model, sample, prepare, stem, low_bit, snapped, ways, "onnx" in kinds, reporter)
+    shipped = _ship(network, model, sample, prepare, stem, low_bit, snapped, ways, "onnx" in kinds, output_name, reporter)
     device = replace(prepare, mean=None, std=None, bytes=True) if snapped else prepare
     test = images.sample(data, n or 500, seed, network, prepare, exif, reporter)
     with files.staging(output) as folder:
@@ -139,15 +140,22 @@ def _text(recorded: Mapping[str, Any], key: str) -> str | None:
 
 
 def _preprocess(
-    network: Network, model: Path, calibrate: str | None, data: str | None, override: str | None, exif: bool, reporter: Reporter
+    network: Network,
+    model: Path,
+    calibrate: str | None,
+    data: str | None,
+    override: str | None,
+    output: str | None,
+    exif: bool,
+    reporter: Reporter,
 ) -> Preprocess:
     shape: tuple[int, ...] = network.signature.input.shape
-    spec, _, where = stated(model)
+    spec, _, where = stated(model, output)
     image = shape
     if source := calibrate or data:
         image = sets.open(source, split="test", classes=network.signature.classes, exif=exif).image(0).shape
     prepare, sentence = resolve((shape[0], shape[1]), shape[2], image, override=override, stated=spec, where=where)
-    for said in (sentence, *own_normalisation(model, prepare)):
+    for said in (sentence, *own_normalisation(model, prepare, output)):
         reporter.say(said, "yellow" if said.startswith("warning") else "")
     return prepare
 
@@ -162,6 +170,7 @@ def _ship(
     portable: bool,
     stores: tuple[str, ...],
     onnx: bool,
+    output: str | None,
     reporter: Reporter,
 ) -> Shipped:
     """The files' bytes. ``sample``: ``(n, h, w, c) uint8``, None where the network brings its ranges."""
@@ -172,7 +181,7 @@ def _ship(
     assert sample is not None
     real = fidelity.real(network, prepare)
     if portable:
-        snapped = ship.portable(model, sample, real)
+        snapped = ship.portable(model, sample, real, output)
         for sentence in snapped.sentences:
             reporter.say(sentence)
         return ship.frozen(snapped.model, sample, stem, stores, onnx, snapped.zero)
