@@ -73,9 +73,14 @@ class Graph:
             entry.name, entry.buffer = name.encode(), len(self.buffers)
             self.buffers.append(buffer)
             model.metadata.append(entry)
-        builder = flatbuffers.Builder(4096)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
+        return packed(model)
+
+
+def packed(model: Any) -> bytes:
+    """The file of a ``schema.ModelT``."""
+    builder = flatbuffers.Builder(4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def classifier(
@@ -150,6 +155,21 @@ def classifier(
         g.op(B.DEQUANTIZE, [last], [out], schema.DequantizeOptionsT())
         last = out
     return g.done([x], [last], metadata)
+
+
+def flat(shape: Sequence[int], classes: int = 5, dtype: str = "int8") -> bytes:
+    """An int8 or uint8 fully connected layer on images of ``shape``, a batch of one: (1, h, w, c), (1, c, h, w) or (1, h, w)."""
+    rng, g, n = np.random.default_rng(0), Graph(), int(np.prod(shape))
+    x = _input(g, shape, dtype, 1 / 255)
+    zero = -128 if dtype == "int8" else 0
+    row = g.tensor("flat", (1, n), dtype, 1 / 255, zero)
+    g.op(B.RESHAPE, [x, g.tensor("shape", (2,), "int32", data=[-1, n])], [row], schema.ReshapeOptionsT())
+    middle = 0 if dtype == "int8" else 128
+    weights = g.tensor("w", (classes, n), dtype, 0.02, middle, rng.integers(-100, 101, (classes, n)) + middle)
+    bias = g.tensor("b", (classes,), "int32", 0.02 / 255, 0, rng.integers(-500, 500, classes))
+    out = g.tensor("logits", (1, classes), dtype, 0.2, zero + 128)
+    g.op(B.FULLY_CONNECTED, [row, weights, bias], [out], schema.FullyConnectedOptionsT())
+    return g.done([x], [out])
 
 
 def floats(h: int = 8, w: int = 8, c: int = 1, classes: int = 10, seed: int = 0) -> bytes:
@@ -244,12 +264,40 @@ def autoencoder() -> bytes:
     return g.done([x], [_conv(g, np.random.default_rng(0), x, (1, 8, 8, 3), 3, 1 / 255)])
 
 
-def edgetpu() -> bytes:
-    """One opaque op for the Edge TPU."""
+def edgetpu(custom: str = "edgetpu-custom-op") -> bytes:
+    """One opaque op, for the Edge TPU or another chip."""
     g = Graph()
     x = g.tensor("image", (1, 8, 8, 3), "uint8", 1 / 255, 0)
     out = g.tensor("probs", (1, 10), "uint8", 1 / 256, 0)
-    g.op(B.CUSTOM, [x], [out], custom="edgetpu-custom-op")
+    g.op(B.CUSTOM, [x], [out], custom=custom)
+    return g.done([x], [out])
+
+
+def unresolved() -> bytes:
+    """A custom op that nobody knows, in a file without any buffers: tensors without data say number 0 all the same."""
+    g = Graph()
+    x, out = g.tensor("image", (1, 8, 8, 3), "uint8"), g.tensor("out", (1, 10), "float32")
+    g.op(B.CUSTOM, [x], [out], custom="fake-op-double")
+    g.buffers.clear()
+    return g.done([x], [out])
+
+
+def sound() -> bytes:
+    """A custom op on a signal."""
+    g = Graph()
+    x, out = g.tensor("sound", (1, 480), "int8", 1.0, 0), g.tensor("out", (1, 10), "float32")
+    g.op(B.CUSTOM, [x], [out], custom="SignalFft")
+    return g.done([x], [out])
+
+
+def labelled_pixels() -> bytes:
+    """The class of every pixel: ARG_MAX over a map of scores."""
+    g = Graph()
+    x = _input(g, (1, 8, 8, 3), "int8", 1 / 255)
+    scores, out = _conv(g, np.random.default_rng(0), x, (1, 8, 8, 3), 4, 1 / 255), g.tensor("classes", (1, 8, 8), "int64")
+    options = schema.ArgMaxOptionsT()
+    options.outputType = TYPES["int64"]
+    g.op(B.ARG_MAX, [scores, g.tensor("axis", (), "int32", data=3)], [out], options)
     return g.done([x], [out])
 
 

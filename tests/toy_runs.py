@@ -39,7 +39,11 @@ def toy_run(
     everything = np.arange(n)
     run.add_rows(everything, rows.ids, [f"toy/{i}" for i in range(n)], rows.labels, images)
     bench: Any = SimpleNamespace(
-        specs={}, identities={}, target=targets.__getitem__, seen=lambda id, access: targets[id], sources=lambda id: {"": sources[id]}
+        specs={},
+        identities={},
+        target=targets.__getitem__,
+        seen=lambda id, access: targets[id],
+        sources=lambda id, _: {"": sources[id]},
     )
     for cell in (CLEAN, *cells):
         for target in ("", *targets) if cell.cell else targets:

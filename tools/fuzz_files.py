@@ -16,10 +16,8 @@ import contextlib
 import functools
 import gc
 import importlib
-import io
 import json
 import os
-import re
 import resource
 import runpy
 import shutil
@@ -29,7 +27,6 @@ import sys
 import tempfile
 import time
 import traceback
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +35,7 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tests")]
 
 import damage  # noqa: E402
+import fuzz_good  # noqa: E402
 
 SECONDS, GIGABYTE, PATIENCE = 5.0, 2**30, 60
 _MEANS = ("--preprocess", "mean=0,std=255")
@@ -248,117 +246,6 @@ def load(keras: bool) -> None:
             importlib.import_module(module)
 
 
-def make_good(root: Path, kinds: list[str]) -> None:
-    """A good file of every kind with what its commands need beside it, and a file that nothing may touch."""
-    import tiny_onnx
-    import tiny_tflite
-    from PIL import Image
-
-    good = root / "good"
-    good.mkdir()
-    (good / "canary.txt").write_text("nobody reads this")
-    tflite, rng = tiny_tflite.classifier(), np.random.default_rng(0)
-    for kind in kinds:
-        (folder := good / kind).mkdir()
-        if kind not in ("onnx", "h5", "keras"):
-            (folder / "m.tflite").write_bytes(tflite)
-        if kind == "onnx":
-            (folder / "m.onnx").write_bytes(tiny_onnx.classifier(c=1))
-        elif kind in ("h5", "keras"):
-            subprocess.run([sys.executable, __file__, "--make-keras", str(folder / f"m.{kind}")], check=True, capture_output=True)
-        elif kind == "npz":
-            np.savez_compressed(folder / "d.npz", x_test=rng.integers(0, 256, (20, 8, 8, 1), np.uint8), y_test=np.arange(20) % 10)
-        elif kind == "zip":
-            with zipfile.ZipFile(folder / "d.zip", "w") as archive:
-                for i, suffix in enumerate(("png", "tiff", "webp", "jpg", "gif", "bmp", "ppm", "png", "jpg", "png")):
-                    out = io.BytesIO()
-                    Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(out, {"jpg": "jpeg"}.get(suffix, suffix))
-                    archive.writestr(f"{i}.{suffix}", out.getvalue())
-                table = "".join(f"{i.filename},{n}\n" for n, i in enumerate(archive.infolist()))
-                archive.writestr("labels.csv", "file,label\n" + table)
-        elif kind == "sidecar":
-            value = {
-                "preprocess": "none,mean=0,std=255",
-                "labels": [f"c{i}" for i in range(10)],
-                "files": {"m.tflite": {"sha256": "0" * 64}},
-            }
-            (folder / "m.edgeq.json").write_text(json.dumps(value))
-        elif kind == "run":
-            argv = [
-                "attack",
-                "--target",
-                str(folder / "m.tflite"),
-                "--data",
-                "digits",
-                "--n",
-                "6",
-                "--attack",
-                "spsa",
-                "--max-queries",
-                "300",
-            ]
-            argv += ["--runtime", "litert-reference", "--run", str(folder / "run.sqlite")]
-            subprocess.run([sys.executable, "-m", "edgeq", *argv], check=True, capture_output=True)
-            (folder / "scores.csv").write_text("0,1\n1,2\n")
-
-
-def make_keras(path: str) -> None:
-    import tf_keras as keras
-
-    layers = [
-        keras.layers.Conv2D(4, 3, activation="relu"),
-        keras.layers.BatchNormalization(),
-        keras.layers.Flatten(),
-        keras.layers.Dense(10),
-    ]
-    keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255), *layers, keras.layers.Softmax()]).save(path)
-
-
-_WRITES = frozenset(
-    ("unlink", "unlinkat", "rename", "renameat", "renameat2", "mkdir", "mkdirat", "rmdir", "link", "linkat", "symlink", "symlinkat")
-) | {"truncate", "chmod", "fchmodat", "chown", "lchown", "fchownat", "creat", "mknod", "mknodat", "utimensat", "execve"}
-_CALL = re.compile(r"(\w+)\((.*?)(?:\) += (-?\d+).*| <unfinished \.\.\.>)?$")
-_PATHS = re.compile(r'(?:<([^>]*)>, )?"((?:[^"\\]|\\.)*)"')
-_BORN = re.compile(r"(?:clone3?|v?fork)\b.* = (\d+)$")
-_HARMLESS = ("/proc/", "/sys/", "/dev/", "/etc/ld.so", "/etc/localtime", "/etc/mime.types", "/etc/nsswitch", "/usr/", "/lib", "/etc/ssl")
-
-
-def judge(root: str) -> None:
-    """Reads strace's lines on stdin; what no copy may do goes into ``root/violations.txt``. A process is a copy's from its first chdir into
-    the copy's folder on, and so are those that it begins."""
-    own = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[1]), *filter(None, sys.path))
-    watched: dict[str, str] = {}  # process -> its working directory
-    with open(Path(root) / "violations.txt", "w") as out:
-        for line in sys.stdin:
-            process, _, call = line.rstrip("\n").partition(" ")
-            call = call.strip()
-            if call.startswith('chdir("') and (folder := call.split('"')[1]).startswith(root + "/"):
-                watched[process] = folder
-            elif call.startswith("+++"):
-                watched.pop(process, None)
-            elif process in watched:
-                if (born := _BORN.search(call)) is not None:
-                    watched[born[1]] = watched[process]
-                elif (wrong := _wrong(call, root, watched[process], own)) is not None:
-                    out.write(f"{wrong}: {line}")
-                    out.flush()
-
-
-def _wrong(line: str, root: str, folder: str, own: tuple[str, ...]) -> str | None:
-    if (found := _CALL.match(line)) is None or (found[3] or "0").startswith("-"):
-        return None
-    call, rest = found[1], found[2]
-    opens = call in ("open", "openat")
-    writes = call in _WRITES or (opens and re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC", rest) is not None)
-    for place, name in _PATHS.findall(rest) if writes or opens else ():
-        path = os.path.normpath(os.path.join(place or folder, name))
-        if writes and path != folder and not path.startswith((folder + "/", "/dev/", "/proc/self/task/")):
-            return "written, or started"
-        if not writes and ("canary" in path or not (path.startswith((root + "/", *own, *_HARMLESS)) or path in root)):
-            return "read"
-    return None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("formats", nargs="*", help=f"{', '.join(FORMATS)}; or model files to damage instead of tiny ones")
@@ -366,12 +253,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="the first")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--no-strace", action="store_true")
-    parser.add_argument("--make-keras", help=argparse.SUPPRESS)
-    parser.add_argument("--judge", help=argparse.SUPPRESS)
     parser.add_argument("--inner", help=argparse.SUPPRESS)
     a = parser.parse_args()
-    if a.make_keras or a.judge:
-        return make_keras(a.make_keras) if a.make_keras else judge(a.judge)
     files = {Path(name).suffix[1:]: Path(name) for name in a.formats if Path(name).suffix}
     kinds = [name for name in a.formats if not Path(name).suffix] + [kind for kind in files if kind in FORMATS] or list(FORMATS)
     if unknown := [name for name in a.formats if name not in FORMATS and Path(name).suffix[1:] not in FORMATS]:
@@ -380,13 +263,13 @@ def main() -> None:
         return work(kinds, a, Path(a.inner))
     with tempfile.TemporaryDirectory(prefix="edgeq-fuzz-") as folder:
         root = Path(folder).resolve()
-        make_good(root, kinds)
+        fuzz_good.make(root, kinds)
         for kind, file in files.items():
             shutil.copyfile(file, root / "good" / kind / FORMATS[kind][0])
         inner = [sys.executable, __file__, *kinds, "--n", str(a.n), "--seed", str(a.seed), "--jobs", str(a.jobs), "--inner", str(root)]
         watched = shutil.which("strace") is not None and not a.no_strace
         if watched:
-            judging = f"|{sys.executable} {__file__} --judge {root}"
+            judging = f"|{sys.executable} {Path(__file__).with_name('fuzz_judge.py')} {root}"
             inner = [
                 "strace",
                 "-f",

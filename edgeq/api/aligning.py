@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeq import runtimes
+from edgeq.api import stated
 from edgeq.core import plugins
 from edgeq.core.cell import Cell
 from edgeq.core.errors import EdgeqError
@@ -17,11 +18,12 @@ from edgeq.core.estimate import Estimator
 from edgeq.core.reporter import SILENT, Progress, Reporter
 from edgeq.core.rows import Rows
 from edgeq.core.threat import Threat
-from edgeq.integer import read_tflite
+from edgeq.integer import read
 from edgeq.integer.graph import Graph
-from edgeq.measure import alignment, constant, gradients, value_shift
+from edgeq.measure import alignment, gradients, value_shift
 from edgeq.measure.alignment import Aligned, Crafter, File
 from edgeq.measure.gradients import Asked, Subjects
+from edgeq.runs import doubts, trials
 from edgeq.runs.execute import execute
 from edgeq.runs.kept import kept
 from edgeq.runs.plan import Plan, cells
@@ -30,9 +32,11 @@ from edgeq.runs.reader import Reader
 from edgeq.runs.store import Run
 from edgeq.targets import access as ladder
 from edgeq.targets.opener import Bench
-from edgeq.targets.spec import TargetSpec
+from edgeq.targets.spec import KERAS, TargetSpec
 
-FLOAT, CLIPPED, THROUGH = "float", "file clipped", "file through"
+FLOAT, CLIPPED, THROUGH, WHOLE = "float", "file clipped", "file through", "file"
+OWN = {"clipped": CLIPPED, "through": THROUGH, "": WHOLE}
+"""What to call the file's own gradients, by clamp; one that computes in floats has no other."""
 Methods = Sequence[tuple[str, Estimator]]
 
 
@@ -68,8 +72,8 @@ def align(
     target: str | Path,
     *,
     source: str | Path | None = None,
-    runtime: str = "litert-xnnpack",
-    data: str = "digits",
+    runtime: str | None = None,
+    data: str | None = None,
     n: int = 100,
     seed: int = 0,
     estimates: Sequence[str] = ("spsa", "coordinate"),
@@ -82,19 +86,23 @@ def align(
     reporter: Reporter = SILENT,
     **options: Any,
 ) -> Aligned:
-    """Gradients of ``target``, a ``.tflite`` in a ``runtime``: the float network's (``source``), the file's own with both clamps, and
-    estimates from queries; and the value shift under ``attack`` at each radius of ``eps``, crafted on the float network or else the file.
+    """Gradients of ``target``, a ``.tflite`` or ``.onnx`` in a ``runtime`` (by default litert-xnnpack, of an ``.onnx`` ort): the float
+    network's (``source``), the file's own with both clamps, and estimates from queries; and the value shift under ``attack`` at each radius
+    of ``eps``, crafted on the float network or else the file.
 
-    ``estimates``: estimators with options ("spsa:pairs=256"); ``access``: what they see, "scores", "logits" or "both"; ``objective``: a
-    name of :mod:`edgeq.objectives`. ``run``: a file that keeps the run; asked again with the same, it goes on where it was stopped.
-    ``options``: further fields of :class:`~edgeq.runs.plan.Plan` (``preprocess``, ``source_preprocess``, ``output``, ``label_column``,
-    ``class_map``, ``class_names``, ``exif``, ``threads``). Raises :class:`~edgeq.core.errors.EdgeqError`.
+    ``data``: by default what the files' sidecars name. ``estimates``: estimators with options ("spsa:pairs=256"); ``access``: what they
+    see, "scores", "logits" or "both"; ``objective``: a name of :mod:`edgeq.objectives`. ``run``: a file that keeps the run; asked again
+    with the same, it goes on where it was stopped. ``options``: further fields of :class:`~edgeq.runs.plan.Plan` (``preprocess``,
+    ``source_preprocess``, ``output``, ``label_column``, ``class_map``, ``class_names``, ``exif``, ``threads``). Raises
+    :class:`~edgeq.core.errors.EdgeqError`.
     """
     methods = _methods(estimates)
     crafter = _crafter(attack)
     _radii(eps)
-    if Path(target).suffix != ".tflite":
-        raise EdgeqError(f"{target}: is no .tflite; gradients and inner values of other files are not taken here")
+    if Path(target).suffix not in (".tflite", ".onnx"):
+        raise EdgeqError(f"{target}: is no .tflite or .onnx; gradients and inner values of other files are not taken here")
+    runtime = runtime or ("ort" if Path(target).suffix == ".onnx" else "litert-xnnpack")
+    data = data or stated.data_of([target] if source is None else [target, source], reporter)
     asked: dict[str, Any] = {"data": data, "n": n, "seed": seed, "exif": True, "attacks": (attack,), "runtimes": (runtime,)}
     asked["eps"] = tuple(dict.fromkeys(eps))
     plan = Plan((str(target),), sources=() if source is None else (str(source),), **{**asked, **options})
@@ -147,10 +155,13 @@ def _prepare(plan: Plan, access: str, methods: Methods, reporter: Reporter) -> t
     seen = _seen(file, record.spec, access, notes) if methods else ()
     graph = _graph(file, record.spec, notes)
     own = graph is not None and _differentiable(file, runtime, notes)
-    if (source != "") + 2 * own + len(methods) * len(seen) < 2:
+    if (source != "") + (1 if graph is not None and graph.floating else 2) * own + len(methods) * len(seen) < 2:
         raise EdgeqError(f"{file}: gives one gradient only here, and it takes two to compare; add --source or --estimates")
-    inside = graph is not None and bool(source or own)
-    if graph is not None and not inside:
+    rounds = graph is not None and any(graph.tensors[op.output].quantised for op in graph.ops)
+    inside = rounds and bool(source or own)
+    if graph is not None and not rounds:
+        notes.append("value shift is left out: nothing in the file is rounded to steps that are alike for all images")
+    elif graph is not None and not inside:
         notes.append("value shift is left out: nothing here gives gradients to craft with; add --source FLOAT.h5")
     lends = source or next(t.id for t in setting.targets if t.spec.runtime == runtimes.real(runtime))
     setting = replace(setting, plan=plan, cells=cells(plan if inside else replace(plan, eps=()), (lends,), ()))
@@ -173,7 +184,7 @@ def _seen(file: Path, spec: TargetSpec, access: str, notes: list[str]) -> tuple[
 
 def _graph(file: Path, spec: TargetSpec, notes: list[str]) -> Graph | None:
     try:
-        graph = read_tflite.read(file)
+        graph = read.graph(file)
     except EdgeqError as error:
         notes.append(f"no look inside the file: {error}")
         return None
@@ -202,12 +213,15 @@ def _measured(run: Run, plan: Plan, methods: Methods, objective: str, crafter: C
         _measure_gradients(run, subjects, plan.seed, show)
         figures = alignment.gradients(run, subjects, plan.seed)
     assert spec.codes is not None
-    network = value_shift.Network(read_tflite.read(file), runtimes.real(spec.runtime), spec.codes) if parts.inside else None
-    alike = constant.of_run(run, parts.target, len(np.unique(run.labels())))
+    network = value_shift.Network(read.graph(file), runtimes.real(spec.runtime), spec.codes) if parts.inside else None
+    ids = [id for id in (parts.target, parts.source) if id]
+    called = {parts.target: spec.runtime, parts.source: "the float network"}
+    found = {id: doubts.of_target(run, records[id]) for id in ids}
+    fits = [fit.sentence(called[fit.target]) for fit in trials.kept(run) if fit.target in called]
     source = records.get(parts.source)
     return Aligned(
         format=alignment.FORMAT,
-        warnings=tuple(constant.sentence(spec.runtime, alike, run.n)),
+        warnings=(*doubts.sentences(found, dict(zip(ids, ids, strict=True)), called), *fits),
         target=File(file.name, spec.artifact),
         source=None if source is None else File(artifacts[source.spec.artifact].name, source.spec.artifact),
         runtime=spec.runtime,
@@ -218,6 +232,7 @@ def _measured(run: Run, plan: Plan, methods: Methods, objective: str, crafter: C
         attack=crafter,
         shift=() if network is None else tuple(_shifts(run, parts, network, show)),
         notes=parts.notes,
+        unreadable=run.unreadable(),
         **figures,
     )
 
@@ -225,9 +240,8 @@ def _measured(run: Run, plan: Plan, methods: Methods, objective: str, crafter: C
 def _subjects(bench: Bench, parts: Parts, methods: Methods, objective: str) -> Subjects:
     sources: dict[str, Any] = {FLOAT: bench.sources(parts.source)[""]} if parts.source else {}
     if parts.own:
-        own = bench.sources(parts.target)
-        sources |= {CLIPPED: own["clipped"], THROUGH: own["through"]}
-    reference = next((name for name in (THROUGH, FLOAT) if name in sources), None)
+        sources |= {OWN[clamp]: source for clamp, source in bench.sources(parts.target).items()}
+    reference = next((name for name in (THROUGH, WHOLE, FLOAT) if name in sources), None)
     seen = {level: bench.seen(parts.target, level) for level in parts.seen}
     estimators = {f"{name} {level}": Asked(value, target, reference) for name, value in methods for level, target in seen.items()}
     if not parts.source:
@@ -237,11 +251,16 @@ def _subjects(bench: Bench, parts: Parts, methods: Methods, objective: str) -> S
     estimators |= {f"{name} {FLOAT}": Asked(value, smooth, FLOAT, control=True) for name, value in methods}
 
     def of_file(images: np.ndarray) -> np.ndarray:
-        own = seen["logits"].answer(images) if "logits" in seen else sources[THROUGH].answer_float(images / np.float32(255))
+        own = seen["logits"].answer(images) if "logits" in seen else sources[reference or FLOAT].answer_float(images / np.float32(255))
         return own.logits()
 
-    known = "logits" in seen or parts.own
-    return Subjects(sources, estimators, objective, (lambda images: smooth.answer(images).logits(), of_file) if known else None)
+    def of_float(images: np.ndarray) -> np.ndarray:
+        if bench.specs[parts.source].runtime == KERAS:  # which answers before its softmax
+            return smooth.answer(images).logits()
+        logits: np.ndarray = sources[FLOAT].answer_float(images / np.float32(255)).logits()
+        return logits
+
+    return Subjects(sources, estimators, objective, (of_float, of_file) if "logits" in seen or parts.own else None)
 
 
 def _measure_gradients(run: Run, subjects: Subjects, seed: int, show: Progress) -> None:

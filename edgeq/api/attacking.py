@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeq import runtimes
-from edgeq.api import words
+from edgeq.api import stated, words
 from edgeq.api.images import Images
 from edgeq.api.opening import OpenTarget
 from edgeq.api.results import Result
@@ -35,7 +35,7 @@ Workers = int | str
 
 def attack(
     targets: AnyTarget | Sequence[AnyTarget],
-    images: Images | str | Path = "digits",
+    images: Images | str | Path | None = None,
     attacks: str | Sequence[str] = (),
     *,
     eps: str | float | Sequence[str | float] = "8/255",
@@ -55,6 +55,7 @@ def attack(
     class_map: str | Path | None = None,
     class_names: str | Path | None = None,
     exif: bool = True,
+    skip_unreadable: bool = False,
     preprocess: str | None = None,
     source_preprocess: str | None = None,
     output: str | None = None,
@@ -67,13 +68,14 @@ def attack(
 ) -> Result:
     """Attacks ``targets`` on ``images`` and measures what every runtime answers: ``edgeq attack`` as a function.
 
-    ``targets``: what ``edgeq.open`` gave, or files; several are networks of one task in one run. ``images``: ``edgeq.Images``, all
-    of which are shown in their order, or a data set as ``edgeq.load`` takes it, of which ``n`` images are sampled under ``seed``, with
-    ``label_column``, ``class_map`` and ``class_names`` (files), photographs turned upright by their EXIF orientation unless ``exif`` is
-    False. ``attacks``: names, with options as in ``"pgd:steps=20"``; by default what suits the access.
+    ``targets``: what ``edgeq.open`` gave, or files; several are networks of one task in one run. ``images``: ``edgeq.Images``, all of which
+    are shown in their order, or a data set as ``edgeq.load`` takes it, of which ``n`` images are sampled under ``seed``, with
+    ``label_column``, ``class_map`` and ``class_names`` (files); by default those that the files' sidecars name. Photographs are turned
+    upright by their EXIF orientation unless ``exif`` is False; with ``skip_unreadable`` images that cannot be read are left out and
+    counted. ``attacks``: names, with options as in ``"pgd:steps=20"``; by default what suits the access.
 
     ``eps``: radii, ``"4/255"``, ``"4px"`` or shares of the pixel range, in ``norm`` "linf" or "l2". ``goal``: "untargeted", "class:3" or
-    "next". ``source``: float Keras networks that lend their gradients. ``transfer``: craft on every target's own gradients too.
+    "next". ``source``: float networks, Keras or ``.onnx``, that lend gradients. ``transfer``: craft on every target's own ones too.
     ``runtime``: what is attacked of files that are given by path, by default the first that runs each; ``replay``: further runtimes
     that answer every candidate, by default every one for a path without ``runtime``, and none else. ``device``: a profile that names the
     runtime. ``agree``: measure the targets as an ensemble too, of which so many must agree. ``access``: "label", "scores", "logits" or
@@ -94,6 +96,8 @@ def attack(
     opened = [t for t in several if isinstance(t, OpenTarget)]
     if device is not None:
         runtime = _device(device, files, reporter).runtime if runtime is None else runtime
+    if images is None:
+        images = stated.data_of([*files, *_texts(source)], reporter)
     given = images if isinstance(images, Images) else None
     plan = Plan(
         files,
@@ -119,6 +123,7 @@ def attack(
         class_names=None if class_names is None else str(class_names),
         threads=threads or _common(opened, "threads"),
         exif=exif,
+        skip_unreadable=skip_unreadable,
     )
     setting = prepare(plan, reporter.say, None if given is None else given.dataset())
     with contextlib.ExitStack() as owned:
@@ -143,7 +148,7 @@ def resume(run: str | Path, *, workers: Workers = 1, reporter: Reporter = SILENT
 
 def _finish(run: Run, setting: Setting | None, workers: Workers, reporter: Reporter) -> None:
     with reporter.progress() as show:
-        execute(run, setting, show, lambda estimate: reporter.say(words.duration(estimate)), workers)
+        execute(run, setting, show, lambda estimate: reporter.say(words.duration(estimate)), workers, words.warner(reporter))
 
 
 def _texts(value: Any) -> tuple[str, ...]:

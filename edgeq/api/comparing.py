@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.api import stated
 from edgeq.core import plugins
 from edgeq.core.errors import EdgeqError
 from edgeq.core.reporter import SILENT, Reporter
@@ -33,7 +34,7 @@ def compare(
     b: str | Path | None = None,
     *,
     runtimes: Sequence[str] = (),
-    data: str = "digits",
+    data: str | None = None,
     n: int = 500,
     seed: int = 0,
     attack: str | None = None,
@@ -42,6 +43,8 @@ def compare(
     max_queries: int | None = None,
     inside: int = 50,
     limits: Mapping[str, float | None] = MappingProxyType({}),
+    preprocess: str | None = None,
+    preprocess_b: str | None = None,
     run: str | Path | None = None,
     command: Sequence[str] = (),
     reporter: Reporter = SILENT,
@@ -50,11 +53,14 @@ def compare(
     """The file ``a`` in two runtimes, or ``a`` and ``b`` each in one: ``.tflite``, ``.onnx`` or Keras networks of one task.
 
     ``runtimes``: of A and of B; by default litert-xnnpack and tflm for one file, for two litert-xnnpack (an ``.onnx``: ort) both times.
-    ``eps``: the radius of the noise, and of the ``attack`` ("pgd:steps=20") that is crafted on each side; ``inside``: images of which all
-    inner tensors are compared; ``limits``: ``max_flips``, ``max_accuracy_drop``, ``max_robust_drop``, each a share in [0, 1].
+    ``data``: by default what the files' sidecars name. ``eps``: the radius of the noise, and of the ``attack`` ("pgd:steps=20") that is
+    crafted on each side; ``inside``: images of which all inner tensors are compared; ``limits``: ``max_flips``, ``max_accuracy_drop``,
+    ``max_robust_drop``, each a share in [0, 1].
+
+    ``preprocess``: how the device prepares an image, for both; ``preprocess_b``: for B, where it is another; size and crop are the same.
 
     ``run``: a file that keeps the run; asked again with the same, it goes on where it was stopped. ``options``: further fields of
-    :class:`~edgeq.runs.plan.Plan` (``preprocess``, ``output``, ``label_column``, ``class_map``, ``class_names``, ``exif``, ``threads``).
+    :class:`~edgeq.runs.plan.Plan` (``output``, ``label_column``, ``class_map``, ``class_names``, ``exif``, ``threads``).
     Raises :class:`~edgeq.core.errors.EdgeqError`.
     """
     if limits.get("max_robust_drop") is not None and attack is None:
@@ -65,9 +71,10 @@ def compare(
     if threat.norm == "linf" and not threat.reaches_integers:
         raise EdgeqError(f"--eps {eps}: below one pixel no integer input differs from the clean one; use 1/255 or more")
     two = _sides(Path(a), None if b is None else Path(b), tuple(runtimes))
+    data = data or stated.data_of(dict(two), reporter)
     asked: dict[str, Any] = {"data": data, "n": n, "seed": seed, "eps": (eps,), "norm": norm, "max_queries": max_queries, "exif": True}
     asked["attacks"] = (attack or "noise",)
-    plan = _plan(two, {**asked, **options})
+    plan = _plan(two, {**asked, **options, **_preprocessing(two, preprocess, preprocess_b)})
     key = {"compare": [[str(file.absolute()), runtime] for file, runtime in two], "plan": plan.to_json()}
     with kept(None if run is None else Path(run), key, lambda: _prepare(plan, two, reporter), command) as (open_run, setting):
         with reporter.progress() as show:
@@ -102,6 +109,19 @@ def _plan(two: Sides, asked: Mapping[str, Any]) -> Plan:
     networks = tuple(str(file) for file, runtime in two if runtime == KERAS and (file, runtime) not in files)
     targets, names = tuple(dict.fromkeys(str(file) for file, _ in files)), tuple(dict.fromkeys(f"{file}={name}" for file, name in files))
     return Plan(targets, sources=networks, runtimes=names, each=True, **asked)
+
+
+def _preprocessing(two: Sides, of_a: str | None, of_b: str | None) -> dict[str, Any]:
+    """The fields of a plan. A Keras network beside a file takes what its own side states as a source does: mean and std."""
+    if of_b is None:
+        return {"preprocess": of_a}
+    (a, on_a), (b, on_b) = two
+    if a == b or (a.is_file() and b.is_file() and sha256(a) == sha256(b)):
+        raise EdgeqError(f"--preprocess-b {of_b}: {b} is one file on both sides, and takes its pixels in one way; name two files")
+    if (on_a == KERAS) != (on_b == KERAS):
+        own, lent = (of_b, of_a) if on_a == KERAS else (of_a, of_b)
+        return {"preprocess": own, "source_preprocess": lent}
+    return {"preprocess": of_a, "preprocess_of": (of_a or "", of_b)}
 
 
 def _prepare(plan: Plan, two: Sides, reporter: Reporter) -> tuple[Setting, dict[str, Any]]:

@@ -85,6 +85,7 @@ def load(
     class_map: str | Path | None = None,
     class_names: Sequence[str] | None = None,
     exif: bool = True,
+    skip_unreadable: bool = False,
 ) -> Images:
     """A sample of ``n`` images of a data set, drawn evenly over its classes under ``seed``; all of them for None.
 
@@ -92,14 +93,14 @@ def load(
     ``like``: resized and cropped as this target's device does, with its classes; without it images stay as they are stored, and must all
     have one size. ``split``: test or train. ``label_column``: of a labels.csv; ``class_map``: a JSON or CSV file, class of the data to
     class of the model; ``class_names``: the model's, where the target does not state them. ``exif``: photographs are turned upright as
-    their EXIF orientation says.
+    their EXIF orientation says. ``skip_unreadable``: images that cannot be read are left out, and the next of the sample taken.
 
     Images are the same, in the same order, as ``edgeq attack --data SPEC --n N --seed SEED`` takes. Raises :class:`EdgeqError`.
     """
     classes = None if like is None else like.signature.classes
     names = class_names if class_names is not None or like is None else like.classes
     opened = data.open(str(spec), split, label_column, classes, class_map, names and list(names), exif)
-    index = data.sample(opened, n, seed)
+    index = data.sample(opened, n, seed, data.unreadable(opened, n, seed) if skip_unreadable else ())
     if not len(index):
         raise EdgeqError(f"{spec}: contains no image to sample")
     prepare: Any = like.prepared(opened.image(int(index[0])).shape).apply if like is not None else np.asarray

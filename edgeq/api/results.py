@@ -112,12 +112,13 @@ class Result:
     def missed(self, fail_under: float) -> str:
         """Why this run does not pass a gate, as a sentence; "" where it passes.
 
-        ``fail_under``: the least that the lowest robust accuracy of what ships may be, under any attack on any runtime. A file that answers
-        all images alike passes no gate.
+        ``fail_under``: the least that the lowest robust accuracy of what ships may be, under any attack on any runtime. Raises
+        :class:`EdgeqError` where that cannot be judged, as the answers to clean images look wrong.
         """
         summary, lowest = self.summary, self.summary.lowest
-        if dead := [summary.name(c.target) for c in summary.clean if c.constant is not None and c.constant.dead]:
-            return f"not met, {dead[0]} answers all images alike"
+        if void := next((c for c in summary.clean if c.void), None):
+            why = next(doubt.sentence for doubt in void.doubts if doubt.void)
+            raise EdgeqError(f"--fail-under {fail_under:g}: cannot be judged: {why}")
         if lowest is None or lowest.robust_accuracy >= fail_under:
             return ""
         return f"the lowest robust accuracy is {lowest.robust_accuracy:.3f} ({lowest.attack} on {summary.name(lowest.target)})"
@@ -149,7 +150,8 @@ def result(run: str | Path) -> Result:
 
 def list_runs(folder: str | Path = "runs") -> list[dict[str, Any]]:
     """The run files of ``folder`` and of the folders in it, newest first: of each ``run``, ``created``, ``targets``, ``n``, ``runtimes``,
-    ``attacks``, ``cells``, ``done`` (a share in [0, 1]) and ``error``: why the file cannot be read, or None."""
+    ``attacks``, ``cells``, ``done`` (share of the attacks' rows that are answered, in [0, 1]) and ``error``: why the file cannot be read,
+    or None."""
     folder = Path(folder)
     if not folder.is_dir():
         raise EdgeqError(f"{folder}: there is no such folder; edgeq attack makes the first run in runs/")
@@ -167,7 +169,10 @@ def _facts(path: Path) -> dict[str, Any]:
             called = short(records)
             ships = {spec.artifact for spec in records if spec.role == "target"}
             cells = run.cells()
-            done = sum(k for (_, target), k in run.answered().items() if target in own)
+            attacks = [c for c in cells if c.adversarial] or cells  # images and their noise are answered in no time: no part of the work
+            mine = {c.cell for c in attacks}
+            done = sum(k for (cell, target), k in run.answered().items() if target in own and cell in mine)
+            rows = run.n * len(own) * len(attacks)
             return {
                 "run": str(path),
                 "created": run.meta("created"),
@@ -176,7 +181,7 @@ def _facts(path: Path) -> dict[str, Any]:
                 "runtimes": [called[spec.id] for spec in records],
                 "attacks": list(dict.fromkeys(c.attack for c in cells if c.cell)),
                 "cells": len(cells),
-                "done": min(1.0, done / max(1, run.n * len(own) * len(cells))),
+                "done": min(1.0, done / max(1, rows)),
                 "error": None,
             }
     except EdgeqError as error:

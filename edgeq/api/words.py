@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from edgeq.core.reporter import Reporter
 from edgeq.runs.estimate import Estimate
 from edgeq.runs.prepare import Setting
 from edgeq.targets.spec import short
@@ -23,7 +24,8 @@ def plan(setting: Setting, path: Path) -> Iterator[tuple[str, str]]:
             yield f"  {called[target.id]} cannot run it: {target.reason}", "yellow"
     for note in setting.notes:
         yield f"  {note}", ""
-    yield f"data: {asked.data}, {len(setting.index)} images, seed {asked.seed}", ""
+    skipped = f"{len(setting.unreadable)} unreadable left out, " if setting.unreadable else ""
+    yield f"data: {asked.data}, {len(setting.index)} images, {skipped}seed {asked.seed}", ""
     cells = [c for c in setting.cells if c.kind in ("gradient", "query")]
     for name in dict.fromkeys(c.attack for c in cells):
         mine = [c for c in cells if c.attack == name]
@@ -34,8 +36,15 @@ def plan(setting: Setting, path: Path) -> Iterator[tuple[str, str]]:
     yield f"run: {path}", ""
 
 
+def warner(reporter: Reporter) -> Callable[[str], None]:
+    """What is said of answers to clean images that look wrong, while the run goes on."""
+    return lambda sentence: reporter.say(f"WARNING: {sentence}", "bold red")
+
+
 def duration(estimate: Estimate) -> str:
     more = f", and at most {_time(estimate.queries)} more for queries (rows that are fooled early stop)" if estimate.queries else ""
+    if estimate.corrected:
+        return f"estimated time left, by what is done: {_time(estimate.sure)}"
     return f"estimated time: {_time(estimate.sure)}{more}"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeq import data as sets
-from edgeq.build import fidelity, files, images
+from edgeq.build import fidelity, files, images, quantised
 from edgeq.core.errors import EdgeqError
 from edgeq.core.plugins import choose
 from edgeq.core.reporter import SILENT, Reporter
@@ -23,7 +23,7 @@ from edgeq.measure import certificate
 from edgeq.measure.exported import Exported, MadeFile, Origin, Recipe
 from edgeq.pipeline import sidecar
 from edgeq.pipeline.preprocess import Preprocess, resolve
-from edgeq.targets.probing import own_normalisation, stated
+from edgeq.targets.probing import own_normalisation, probe, stated
 
 if TYPE_CHECKING:
     from edgeq.keras.ship import Shipped
@@ -44,6 +44,7 @@ def export(
     n: int | None = None,
     preprocess: str | None = None,
     exif: bool = True,
+    skip_unreadable: bool = False,
     seed: int = 0,
     stores: Sequence[str] = (),
     portable: bool = False,
@@ -53,16 +54,24 @@ def export(
 ) -> Exported:
     """Writes ``NAME.tflite``, ``NAME.onnx``, of low-bit networks ``NAME-packed.tflite``, and ``NAME.edgeq.json`` into ``output``.
 
-    ``model``: a Keras file or SavedModel. ``formats``: of ``FORMATS``, by default those that can be made here. ``calibrate``: a data set
-    whose train split sets ranges; ``data``: one whose test split fills the fidelity tables; by default the network's own, as its sidecar
-    names it. ``n``: images of each, by default 200 and 500. ``preprocess``: how the device prepares an image; ``exif``: photographs are
-    turned upright first, as their EXIF orientation says. ``stores``: of ``STORES``, how low-bit weights are stored, by default in both
-    ways. ``portable``: a float network is snapped onto power-of-two steps. ``output_name``: which output, of a network with several;
-    "logits" where its single number is a logit. ``layers``: images on which every op is compared, 0 for none. ``seed``: of the samples.
+    ``model``: a Keras file or SavedModel; or a float ``.onnx``, of which ONNX Runtime's own quantiser makes ``NAME-int8.onnx`` alone.
+    ``formats``: of ``FORMATS``, by default those that can be made here. ``calibrate``: a data set whose train split sets ranges; ``data``:
+    one whose test split fills the fidelity tables; by default the network's own, as its sidecar names it. ``n``: images of each, by default
+    200 and 500. ``preprocess``: how the device prepares an image; ``exif``: photographs are turned upright first, as their EXIF orientation
+    says; ``skip_unreadable``: images that cannot be read are left out. ``stores``: of ``STORES``, how low-bit weights are stored, by
+    default in both ways. ``portable``: a float network is snapped onto power-of-two steps. ``output_name``: which output, of a Keras
+    network with several; "logits" where its single number is a logit. ``layers``: images on which every op is compared, 0 for none.
+    ``seed``: of the samples.
 
     Raises :class:`EdgeqError`; then nothing is written.
     """
-    model, output = Path(model), Path(output)
+    model, output, photos = Path(model), Path(output), images.Photographs(exif, skip_unreadable)
+    if model.suffix == ".onnx":
+        if portable or stores or (formats and set(formats) != {"onnx"}):
+            raise EdgeqError(f"{model}: becomes an int8 .onnx; --portable, --store and other formats take a Keras network")
+        given = probe(model, (), output_name)
+        prepared = _preprocess(given, model, calibrate, data, preprocess, output_name, photos, reporter)
+        return quantised.export(given, output, prepared, calibrate, data, n, photos, seed, reporter)
     kinds = _formats(formats, reporter)
     ways = tuple(dict.fromkeys(choose("store", way, list(STORES)) for way in stores or STORES))
     recorded = sidecar.read(model)[0]
@@ -81,10 +90,10 @@ def export(
     if "onnx" in formats and SCALED not in ways:
         raise EdgeqError(f"{model}: the .onnx is of the scaled file; take --store scaled, or --format tflite")
 
-    prepare = _preprocess(network, model, calibrate, data, preprocess, output_name, exif, reporter)
+    prepare = _preprocess(network, model, calibrate, data, preprocess, output_name, photos, reporter)
     sample, recipe = None, Recipe("quantisation-aware training")
     if calibrated:
-        sample, calibration = images.calibration(str(calibrate), n or 200, seed, prepare, exif, reporter)
+        sample, calibration = images.calibration(str(calibrate), n or 200, seed, prepare, photos, reporter)
         method = "low-bit training; these images set the step of the logits" if low_bit else "post-training quantisation"
         recipe = Recipe(method, calibration)
         reporter.say(f"calibration: {calibration.n} images of {calibrate}, sha256 {calibration.sha256[:16]}")
@@ -92,7 +101,7 @@ def export(
     snapped = portable and not low_bit
     shipped = _ship(network, model, sample, prepare, stem, low_bit, snapped, ways, "onnx" in kinds, output_name, reporter)
     device = replace(prepare, mean=None, std=None, bytes=True) if snapped else prepare
-    test = images.sample(data, n or 500, seed, network, prepare, exif, reporter)
+    test = images.sample(data, n or 500, seed, network, prepare, photos, reporter)
     with files.staging(output) as folder:
         made = _write(folder, shipped, "tflite" in kinds, reporter)
         tflites, onnx = [name for name in made if name.endswith(".tflite")], next((name for name in made if name.endswith(".onnx")), None)
@@ -118,6 +127,7 @@ def export(
             packed=next(iter(others), None),
             certificate=certificate.table(shipped.certificates) if shipped.certificates else None,
             versions=files.versions(PACKAGES),
+            unreadable=test.unreadable,
         )
         files.write_sidecar(folder / exported.sidecar.name, exported.to_json())
     reporter.say(f"wrote {', '.join(str(output / name) for name in (*made, exported.sidecar.name))}")
@@ -140,20 +150,21 @@ def _text(recorded: Mapping[str, Any], key: str) -> str | None:
 
 
 def _preprocess(
-    network: Network,
+    network: images.Bordered,
     model: Path,
     calibrate: str | None,
     data: str | None,
     override: str | None,
     output: str | None,
-    exif: bool,
+    photos: images.Photographs,
     reporter: Reporter,
 ) -> Preprocess:
     shape: tuple[int, ...] = network.signature.input.shape
     spec, _, where = stated(model, output)
     image = shape
     if source := calibrate or data:
-        image = sets.open(source, split="test", classes=network.signature.classes, exif=exif).image(0).shape
+        dataset = sets.open(source, split="test", classes=network.signature.classes, exif=photos.exif)
+        image = dataset.image(int(sets.sample(dataset, 1, 0, photos.unreadable(dataset, 1, 0))[0])).shape
     prepare, sentence = resolve((shape[0], shape[1]), shape[2], image, override=override, stated=spec, where=where)
     for said in (sentence, *own_normalisation(model, prepare, output)):
         reporter.say(said, "yellow" if said.startswith("warning") else "")

@@ -30,12 +30,14 @@ from edgeq.pipeline.preprocess import Preprocess, resolve
 RAW = "mean=0,std=1"  # edgeq's own networks take raw pixels
 PACKAGES = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "numpy")
 CHUNK = 256
+DATA = {"digits_cnn": "digits"}
+"""Networks that are made for one data set, which are trained on it where none is named."""
 
 
 def train(
     net: str,
     *,
-    data: str = "digits",
+    data: str | None = None,
     quant: str = "float",
     start: str | Path | None = None,
     epochs: int | None = None,
@@ -45,6 +47,7 @@ def train(
     n: int | None = None,
     preprocess: str | None = None,
     exif: bool = True,
+    skip_unreadable: bool = False,
     seed: int = 0,
     output: str | Path = Path("models"),
     ends: Ends | None = None,
@@ -53,17 +56,20 @@ def train(
 ) -> Trained:
     """Trains the network ``net`` of :mod:`edgeq.keras.nets` and saves it, with its sidecar, in the folder ``output``.
 
-    ``data``: a data set, as :func:`edgeq.data.open` takes it, of which ``n`` images are trained on (None: all). ``quant``: "float",
-    "tfmot:int8" or what :func:`edgeq.keras.quantizers.parse` takes; ``start``: the float file that the weights come from, or "scratch";
-    None: a quantised network begins with a float one, which is trained and saved first. ``epochs``, at most, and ``rate``, Adam's first:
-    None for those of the method. ``width``: multiplies the number of filters and units. ``preprocess``: how an image comes to the
-    network's size; ``exif``: photographs are turned upright first, as their EXIF orientation says. ``ends``: how a low-bit network's
-    first and last layer are stored; ``preset``: "b19" for that paper's recipe.
+    ``data``: a data set, as :func:`edgeq.data.open` takes it, by default that of ``DATA``; ``n`` images of it are trained on (None: all).
+    ``quant``: "float", "tfmot:int8" or what :func:`edgeq.keras.quantizers.parse` takes; ``start``: the float file that the weights come
+    from, or "scratch"; None: a quantised network begins with a float one, which is trained and saved first. ``epochs``, at most, and
+    ``rate``, Adam's first: None for those of the method. ``width``: multiplies the number of filters and units. ``preprocess``: how an
+    image comes to the network's size; ``exif``: photographs are turned upright first, as their EXIF orientation says; ``skip_unreadable``:
+    images that cannot be read are left out and counted. ``ends``: how a low-bit network's first and last layer are stored; ``preset``:
+    "b19" for that paper's recipe.
 
     Raises :class:`EdgeqError`, also for a training that diverged; then nothing is saved.
     """
     output, start = Path(output), None if start is None else str(start)
     plugins.choose("network", net, plugins.names(plugins.NETWORKS))
+    if data is None and net not in DATA:
+        raise EdgeqError(f"--data: {net} has no images of its own; name those that it is to learn, as in --data zip:cifar10.zip")
     for option, value in (("--rate", rate), ("--width", width)):
         if value is not None and not 0 < value < np.inf:  # NaN passes click's ranges
             raise EdgeqError(f"{option} {value:g}: it takes a number above 0")
@@ -77,7 +83,7 @@ def train(
     ends = ends or "int8"
     for note in scheme.notes if scheme else ():
         reporter.say(note)
-    lesson = _lesson(net, data, n, width, preprocess, exif, preset, seed, reporter)
+    lesson = _lesson(net, data or DATA[net], n, width, preprocess, exif, skip_unreadable, preset, seed, reporter)
     name, shape, classes = net + (f"-w{width:g}" if width != 1 else ""), lesson.setting.shape, lesson.setting.classes
 
     def fit(how: keras.Fit) -> keras.Fit:
@@ -104,21 +110,34 @@ def train(
 
 @dataclass(frozen=True, eq=False)
 class _Lesson:
-    """``images``: ``(n, h, w, c) uint8``; ``labels``: ``(n,) int64``; ``test``: prepared by ``prepare`` when it is asked."""
+    """``images``: ``(n, h, w, c) uint8``; ``labels``: ``(n,) int64``; ``test``: the images ``test_index`` of it, prepared by ``prepare``
+    when they are asked."""
 
     setting: Setting
     images: np.ndarray
     labels: np.ndarray
     test: Images
+    test_index: np.ndarray
     prepare: Preprocess
 
 
 def _lesson(
-    net: str, data: str, n: int | None, width: float, preprocess: str | None, exif: bool, preset: str | None, seed: int, reporter: Reporter
+    net: str,
+    data: str,
+    n: int | None,
+    width: float,
+    preprocess: str | None,
+    exif: bool,
+    skip: bool,
+    preset: str | None,
+    seed: int,
+    reporter: Reporter,
 ) -> _Lesson:
     taught, test = (sets.open(data, split=split, exif=exif) for split in ("train", "test"))
-    index = sets.sample(taught, n, seed)
-    for note in dict.fromkeys([*taught.notes, *test.notes, *sets.turned(taught, index)]):
+    skipped, others = (sets.unreadable(part, most, seed) if skip else [] for part, most in ((taught, n), (test, None)))
+    index = sets.sample(taught, n, seed, skipped)
+    left_out = [*dict.fromkeys((*skipped, *others))]
+    for note in dict.fromkeys([*taught.notes, *test.notes, *sets.left_out(taught, left_out), *sets.turned(taught, index)]):
         reporter.say(note)
     prepare = _preprocess(net, taught.image(int(index[0])).shape, preprocess, reporter)
     setting = Setting(
@@ -132,8 +151,10 @@ def _lesson(
         labels=list(taught.classes) if taught.classes else None,
         seed=seed,
         versions=files.versions(PACKAGES),
+        unreadable=left_out,
     )
-    return _Lesson(setting, sets.decode(taught, index, prepare.apply), taught.labels[index], test, prepare)
+    images, asked = sets.decode(taught, index, prepare.apply), np.sort(sets.sample(test, None, seed, others))
+    return _Lesson(setting, images, taught.labels[index], test, asked, prepare)
 
 
 def _preprocess(net: str, shape: tuple[int, ...], override: str | None, reporter: Reporter) -> Preprocess:
@@ -176,16 +197,17 @@ def _teach(
 
 
 def _test(network: Network, lesson: _Lesson) -> Evaluation:
-    answered, tied = _answers(network, lesson.prepare, lesson.test)
-    right, n = int((answered == lesson.test.labels).sum()), len(lesson.test)
-    return Evaluation(n, right, float(tied.mean()), _chance(answered, lesson.test.labels, wilson(right, n)[0], lesson.test.classes))
+    answered, tied = _answers(network, lesson)
+    truth = lesson.test.labels[lesson.test_index]
+    right, n = int((answered == truth).sum()), len(truth)
+    return Evaluation(n, right, float(tied.mean()), _chance(answered, truth, wilson(right, n)[0], lesson.test.classes))
 
 
-def _answers(network: Network, prepare: Preprocess, test: Images) -> tuple[np.ndarray, np.ndarray]:
+def _answers(network: Network, lesson: _Lesson) -> tuple[np.ndarray, np.ndarray]:
     """The class that the network answers to each test image, ``(n,) int64``, the first of equals; whether it had equals, ``(n,) bool``."""
-    source = KerasSource(network, PIXELS[:, : prepare.channels], CHUNK)
-    parts = np.array_split(np.arange(len(test)), range(CHUNK, len(test), CHUNK))
-    answers = [source.answer(sets.decode(test, part, prepare.apply)) for part in parts]
+    source = KerasSource(network, PIXELS[:, : lesson.prepare.channels], CHUNK)
+    parts = np.split(lesson.test_index, range(CHUNK, len(lesson.test_index), CHUNK))
+    answers = [source.answer(sets.decode(lesson.test, part, lesson.prepare.apply)) for part in parts]
     return np.concatenate([a.label() for a in answers]), np.concatenate([a.tied() for a in answers])
 
 

@@ -15,7 +15,8 @@ from edgeq.measure.intervals import wilson
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained on what. ``shape``: of an image, ``(h, w, c)``; ``labels``: the classes' names, where the data has them."""
+    """What is trained on what. ``shape``: of an image, ``(h, w, c)``; ``labels``: the classes' names, where the data has them;
+    ``unreadable``: names of the images of either split that were left out."""
 
     net: str
     width: float
@@ -27,6 +28,7 @@ class Setting:
     labels: Sequence[str] | None
     seed: int
     versions: Mapping[str, str]
+    unreadable: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ Examples:
 
 
 @click.command(epilog=EXAMPLE)
-@click.option("--target", required=True, metavar="FILE", help="The .tflite that ships.")
-@click.option("--source", metavar="FILE", help="The float Keras network it was made from. Without one its rows are left out.")
-@click.option("--runtime", default="litert-xnnpack", show_default=True, metavar="NAME", help="What answers. tflm-exact: as tflm, faster.")
+@click.option("--target", required=True, metavar="FILE", help="The .tflite or .onnx that ships.")
+@click.option("--source", metavar="FILE", help="The float network it was made from: Keras or .onnx. Without one its rows are left out.")
+@click.option("--runtime", metavar="NAME", help="What answers. Default: litert-xnnpack, of an .onnx ort. tflm-exact: as tflm, faster.")
 @options.data
 @options.n(100)
 @click.option(
@@ -54,8 +54,8 @@ Examples:
 @options.as_json
 @trusting.option
 def command(as_json: bool, **asked: Any) -> None:
-    """Compare the gradients of a .tflite in pairs: the float network's, the file's own (straight-through, with both clamps), and estimates
-    from queries to the runtime.
+    """Compare the gradients of a .tflite or .onnx in pairs: the float network's, the file's own (straight-through, with both clamps), and
+    estimates from queries to the runtime.
 
     Shows cosines in pairs, what is exactly zero or explodes, how many of an adversarial image's changes each layer's buckets swallow,
     and the variance of the logits.

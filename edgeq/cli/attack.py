@@ -17,7 +17,7 @@ Examples:
   edgeq attack --target model.tflite --data folder:photos --access scores --runtime tflm-exact
   edgeq attack --target model.tflite --source float.h5 --data zip:cifar10.zip --attack fgsm,pgd,spsa --eps 1/255,8/255
   edgeq attack --target a.tflite --target b.tflite --source float.h5 --transfer --data zip:cifar10.zip --attack pgd --eps 1/255
-  edgeq attack --target model.tflite --attack pgd:steps=100:restarts=5 --source float.h5 --access gradients --fail-under 0.3
+  edgeq attack --target model.tflite --attack pgd:steps=100:restarts=5 --source float.h5 --data folder:photos --fail-under 0.3
 """
 
 
@@ -30,7 +30,7 @@ Examples:
     metavar="FILE",
     help="The file that ships: .tflite, .onnx, or a Keras network. May be repeated: networks of one task in one run.",
 )
-@click.option("--source", multiple=True, metavar="FILE", help="A float Keras network that gradients come from. May be repeated.")
+@click.option("--source", multiple=True, metavar="FILE", help="A float network that gradients come from: Keras or .onnx. May be repeated.")
 @click.option("--transfer", is_flag=True, help="Craft on every target's own gradients too, and show who is fooled by what: a matrix.")
 @click.option("--agree", type=click.IntRange(1), metavar="M", help="Measure the targets as an ensemble too, which abstains unless M agree.")
 @click.option(
@@ -55,12 +55,10 @@ Examples:
 @click.option("--device", metavar="NAME", help="A device profile: picks the runtime and says whether the file fits.")
 @click.option(
     "--data",
-    default="digits",
-    show_default=True,
     metavar="DATA",
-    help="digits, cifar10[:PATH or :download], svhn:PATH, folder:PATH, zip:PATH or npz:PATH.",
+    help="digits, cifar10[:PATH or :download], svhn:PATH, folder:PATH, zip:PATH or npz:PATH. Default: what the file's sidecar names.",
 )
-@options.exif
+@options.photographs
 @click.option("--label-column", metavar="NAME", help="The column of labels.csv with the classes.")
 @click.option("--class-map", metavar="FILE", help="JSON or CSV: class of the data -> class of the model.")
 @click.option(
@@ -87,12 +85,12 @@ Examples:
 @click.option("--threads", type=click.IntRange(1), help="Threads (processes for TFLM). Default: all cores.")
 @click.option("--run", "run_path", type=click.Path(path_type=Path), metavar="RUN.sqlite", help="The run file. Default: a new one in runs/.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else.")
-@click.option("--fail-under", type=click.FloatRange(0, 1), metavar="ACC", help="Exit with 1 when the lowest robust accuracy is below.")
+@options.fail_under
 @options.workers
 @trusting.option
 def command(
     targets: tuple[str, ...],
-    data: str,
+    data: str | None,
     runtimes: tuple[str, ...],
     run_path: Path | None,
     as_json: bool,

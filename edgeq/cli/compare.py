@@ -41,6 +41,7 @@ Examples:
 )
 @options.seed
 @options.preprocess("How the device prepares an image, for both sides.")
+@click.option("--preprocess-b", metavar="SPEC", help="The same for B, where it takes its pixels otherwise: another mean and std.")
 @options.output_kind
 @options.threads
 @options.run_file
@@ -59,7 +60,7 @@ def command(
     """Compare two runtimes of the file A, or the files A and B: .tflite, .onnx or Keras networks of one task.
 
     Shows accuracy in pairs, labels that flip on clean images and under noise, score differences, and op by op where the two diverge
-    (.tflite files with the same ops). With --attack, the adversarial examples of each are shown to the other.
+    (files with the same ops). With --attack, the adversarial examples of each are shown to the other.
     """
     from edgeq.api.comparing import compare
 

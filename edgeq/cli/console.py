@@ -6,6 +6,7 @@ Names out of files may hold anything: whatever passes here shows control charact
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rich.console import Console, ConsoleOptions
 from rich.markup import escape
 from rich.segment import Segment
 
+from edgeq.cli.lines import Lines
 from edgeq.cli.streams import abandon
 from edgeq.core.errors import printable
 
@@ -49,19 +51,22 @@ def _tell(text: str, **how: Any) -> None:
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar a stage on stderr; gives the function ``(stage, done, total)``. Where stderr is no terminal, a line for what took a second,
-    and one a minute meanwhile."""
+    and one a minute meanwhile, also where nothing was finished in it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     if not err.is_terminal:
-        yield _lines()
+        lines, ended = Lines(lambda line: _tell(escape(line), soft_wrap=True)), threading.Event()
+        clock = threading.Thread(target=lines.watch, args=(ended,), daemon=True)
+        clock.start()
+        try:
+            yield lines.show
+        finally:
+            ended.set()
+            clock.join()
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
+    bar = (BarColumn(bar_width=None),) if err.width >= 72 else ()
+    percent = TextColumn("{task.percentage:>3.0f} %")
+    columns = (TextColumn("{task.description}"), *bar, MofNCompleteColumn(), percent, TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=False) as bars:
         tasks: dict[str, TaskID] = {}
         began: dict[str, float] = {}
@@ -80,22 +85,3 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
                 bars.console.print(f"[green]✓[/green] {escape(stage)} [dim]{total} in {time.monotonic() - began.pop(stage):.0f} s[/dim]")
 
         yield show
-
-
-def _lines() -> Callable[[str, int, int], None]:
-    began: dict[str, float] = {}
-    shown: dict[str, float] = {}
-    over: set[str] = set()
-
-    def show(stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        seconds = now - began.setdefault(stage, now)
-        if done >= total and stage not in over:
-            over.add(stage)
-            if seconds >= 1:
-                _tell(f"{escape(stage)}: {total} in {seconds:.0f} s", soft_wrap=True)
-        elif stage not in over and now - shown.setdefault(stage, now) >= 60:
-            shown[stage] = now
-            _tell(f"{escape(stage)}: {done} of {total} after {seconds:.0f} s", soft_wrap=True)
-
-    return show

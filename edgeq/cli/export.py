@@ -15,6 +15,7 @@ EXAMPLE = """
 Examples:
   edgeq export models/digits_cnn-int8.savedmodel -o build
   edgeq export float.h5 -o build --calibrate zip:cifar10.zip --preprocess mean=0,std=1
+  edgeq export float.onnx -o build --calibrate zip:cifar10.zip --preprocess mean=0,std=255
   edgeq export float.h5 -o build --portable --calibrate zip:cifar10.zip --preprocess mean=0,std=1
   edgeq export models/resnet8-lsq-w4a4.savedmodel -o build --store packed
 """
@@ -27,7 +28,7 @@ Examples:
 @click.option("--calibrate", metavar="DATA", help="Images whose training split sets the ranges of a float network.")
 @click.option("--data", metavar="DATA", help="Images whose test split fills the fidelity table. Default: those of --calibrate.")
 @click.option("--n", type=click.IntRange(1), help="Images sampled, for each of the two. Default: 200 to calibrate, 500 to test.")
-@options.exif
+@options.photographs
 @options.preprocess("How the device prepares an image, as in imagenet or mean=127.5,std=127.5.")
 @click.option(
     "--store",
@@ -43,7 +44,8 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="The sidecar's content on stdout, nothing else.")
 @trusting.option
 def command(as_json: bool, **given: Any) -> None:
-    """Turn the Keras network MODEL (.h5, .keras or a SavedModel) into int8 files in DIR, and measure how faithful they are.
+    """Turn the Keras network MODEL (.h5, .keras or a SavedModel) into int8 files in DIR, and measure how faithful they are. Of a float
+    .onnx ONNX Runtime's quantiser makes NAME-int8.onnx.
 
     A quantisation-aware network brings its ranges; a float one needs --calibrate, unless edgeq train recorded its data. The .onnx is
     made from the very .tflite. A low-bit network is written level by level, with a certificate of which channels compute the trained

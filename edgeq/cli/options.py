@@ -35,20 +35,34 @@ def preprocess(text: str) -> Callable[[Any], Any]:
     return click.option("--preprocess", metavar="SPEC", help=text)
 
 
-exif = click.option(
-    "--no-exif", "exif", is_flag=True, flag_value=False, default=True, help="Leave photographs as they are stored, not upright by EXIF."
-)
+def photographs(command: Any) -> Any:
+    """What is done with photographs as people have them: some lie on their sides, and of a thousand one is broken."""
+    for option in (
+        click.option(
+            "--skip-unreadable", is_flag=True, help="Leave out images that cannot be read, and count them; the next of the sample is taken."
+        ),
+        click.option(
+            "--no-exif",
+            "exif",
+            is_flag=True,
+            flag_value=False,
+            default=True,
+            help="Leave photographs as they are stored, not upright by EXIF.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def data(command: Any) -> Any:
     """``--data`` and how the classes of its images are those of the model."""
     for option in (
-        exif,
+        photographs,
         click.option("--class-names", metavar="FILE", help="The model's class names, a line each."),
         click.option("--class-map", metavar="FILE", help="JSON or CSV: class of the data -> class of the model."),
         click.option("--label-column", metavar="NAME", help="The column of labels.csv with the classes."),
         click.option(
-            "--data", default="digits", show_default=True, metavar="DATA", help="As for edgeq attack: digits, folder:PATH, zip:PATH ..."
+            "--data", metavar="DATA", help="As for edgeq attack: digits, folder:PATH, zip:PATH ... Default: what the file's sidecar names."
         ),
     ):
         command = option(command)
@@ -73,6 +87,12 @@ workers = click.option(
     metavar="N|tcp://HOST:PORT",
     callback=_workers,
     help="Processes that do the work here, or the scheduler of a Dask cluster. The rows are the same.",
+)
+fail_under = click.option(
+    "--fail-under",
+    type=click.FloatRange(0, 1),
+    metavar="ACC",
+    help="Exit with 1 when the lowest robust accuracy is below, with 2 when that cannot be judged.",
 )
 seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 threads = click.option("--threads", type=click.IntRange(1), help="Threads (processes for TFLM). Default: all cores.")

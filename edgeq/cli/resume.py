@@ -12,7 +12,7 @@ from edgeq.cli import console, options, running, trusting
 @click.command(epilog="\b\nExample:\n  edgeq resume runs/model-2026-11-20-1.sqlite")
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else.")
-@click.option("--fail-under", type=click.FloatRange(0, 1), metavar="ACC", help="Exit with 1 when the lowest robust accuracy is below.")
+@options.fail_under
 @options.workers
 @trusting.option
 def command(run_path: Path, as_json: bool, fail_under: float | None, workers: int | str) -> None:

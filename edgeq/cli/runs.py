@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def _show(facts: dict[str, Any]) -> None:
         console.out.print(Text(plain(facts["run"]), "bold"))
         console.out.print(Text(f"  {plain(facts['error'], 400)}", "red"))
         return
-    state = "finished" if facts["done"] == 1 else f"{100 * facts['done']:.0f} % done, edgeq resume goes on"
+    state = "finished" if facts["done"] == 1 else f"{math.floor(100 * facts['done'])} % of the attacked rows are done, edgeq resume goes on"
     console.out.print(Text(plain(facts["run"]), "bold"))
     console.out.print(Text(f"  {plain(', '.join(facts['targets']))}, n = {facts['n']}, {plain(facts['created'], 25)}: {state}"))
     attacks, runtimes = ", ".join(facts["attacks"]), ", ".join(facts["runtimes"])

@@ -24,10 +24,8 @@ Examples:
 @click.argument("net", metavar="NET")
 @click.option(
     "--data",
-    default="digits",
-    show_default=True,
     metavar="DATA",
-    help="digits, cifar10[:PATH or :download], svhn:PATH, folder:PATH, zip:PATH or npz:PATH.",
+    help="digits, cifar10[:PATH or :download], svhn:PATH, folder:PATH, zip:PATH or npz:PATH. Default: digits for digits_cnn.",
 )
 @click.option(
     "--quant",
@@ -60,7 +58,7 @@ Examples:
     "--width", type=click.FloatRange(0.01, 16), default=1.0, show_default=True, help="Multiplies the number of filters and units."
 )
 @click.option("--n", type=click.IntRange(10), help="Training images, sampled evenly over the classes. Default: all.")
-@options.exif
+@options.photographs
 @options.preprocess("How an image comes to the network's size, as in imagenet or stretch.")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("models"), show_default=True, metavar="DIR")

@@ -8,6 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+RESERVE = 8 * 2**30  # bytes of address space beyond: libraries, stacks and the allocator's reserves take some 0.1 GiB a thread, unused
+
 
 def python_child(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
     """Command and environment of a Python child that finds this very package, and nothing in the working directory."""
@@ -38,6 +40,29 @@ def die_with_parent(life: int) -> None:
     fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def limit(memory: int, write: bool) -> int:
+    """Holds this process to ``memory`` bytes, no core dumps, and unless ``write`` no bytes in files, where the system has such limits.
+
+    Returns ``memory``.
+    """
+    import resource
+
+    for what, most in (
+        (resource.RLIMIT_DATA, memory),  # private memory: what is really taken
+        (resource.RLIMIT_AS, memory + RESERVE),  # for systems that do not count the former
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, memory if write else 0),
+    ):
+        hard = resource.getrlimit(what)[1]
+        resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    return memory
+
+
+def limit_cpu(seconds: float) -> None:
+    """Processor time of all threads from now on, after which SIGPROF ends this process."""
+    signal.setitimer(signal.ITIMER_PROF, min(seconds, 1e6))
 
 
 def signal_name(number: int) -> str:

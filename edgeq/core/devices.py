@@ -67,16 +67,15 @@ def fits(device: Device, file_bytes: int, arena_bytes: int | None = None) -> Fit
 
     Both leave the rest of the firmware out. Pointers of 8 bytes make the host's arena an upper estimate of a microcontroller's.
     """
-    flash, stored = True, "no limit"
+    flash, stored, no = True, "no limit", ", does not fit"
     if device.flash_bytes is not None:
-        flash = file_bytes <= device.flash_bytes
-        stored = _size(file_bytes, device.flash_bytes) + ("" if flash else ", does not fit")
+        flash, stored = file_bytes <= device.flash_bytes, _size(file_bytes, device.flash_bytes)
     if arena_bytes is None:
         unknown = f"RAM: arena unknown, the device has {_amount(device.ram_bytes)}"
-        return Fit(flash, None, (f"flash: {stored}", unknown), (stored, "unknown"))
-    ram = arena_bytes <= device.ram_bytes
-    taken = _size(arena_bytes, device.ram_bytes) + ("" if ram else ", does not fit")
-    return Fit(flash, ram, (f"flash: {stored}", f"RAM: arena {taken}, estimate: measured on {_machine()}"), (stored, taken))
+        return Fit(flash, None, (f"flash: {stored}{'' if flash else no}", unknown), (stored, "unknown"))
+    ram, taken = arena_bytes <= device.ram_bytes, _size(arena_bytes, device.ram_bytes)
+    measured = f"RAM: arena {taken}{'' if ram else no}, estimate: measured on {_machine()}"
+    return Fit(flash, ram, (f"flash: {stored}{'' if flash else no}", measured), (stored, taken))
 
 
 def _folder() -> Path:

@@ -11,6 +11,12 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else "\ufffd" for c in text)
 
 
+def sentence(error: BaseException) -> str:
+    """The first line of an error's text, short enough to stand inside a sentence."""
+    text = (str(error) or type(error).__name__).strip().splitlines()[0].strip().rstrip(".;:")
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
 class EdgeqError(Exception):
     """One sentence: what is wrong, with which file, and what to do. The command line prints it and exits with code 2.
 

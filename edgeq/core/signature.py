@@ -33,11 +33,15 @@ class Tensor:
 @dataclass(frozen=True)
 class Signature:
     """An image classifier: ``input.shape`` is ``(h, w, c)``, ``output.shape`` ``(classes,)``, ``(1,)`` for one score of two classes
-    (:attr:`edgeq.core.answer.Answer.scores`), or ``()`` for a label."""
+    (:attr:`edgeq.core.answer.Answer.scores`), or ``()`` for a label.
+
+    ``layout``: how the file's own input tensor lies in memory, "nhwc" or "nchw"; "" in runs of before this was recorded.
+    """
 
     input: Tensor
     output: Tensor
     kind: Kind
+    layout: str = "nhwc"
 
     @property
     def classes(self) -> int | None:
@@ -63,8 +67,10 @@ class Signature:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Signature:
         """What :meth:`to_json` gave. Raises ValueError, TypeError or KeyError for anything that is no signature."""
-        signature = cls(_tensor(value["input"]), _tensor(value["output"]), value["kind"])
-        if signature.kind not in get_args(Kind) or len(signature.input.shape) != 3 or len(signature.output.shape) > 1:
+        signature = cls(_tensor(value["input"]), _tensor(value["output"]), value["kind"], value.get("layout", ""))
+        if signature.layout not in ("", "nhwc", "nchw") or signature.kind not in get_args(Kind):
+            raise ValueError("a signature of no known kind")
+        if len(signature.input.shape) != 3 or len(signature.output.shape) > 1:
             raise ValueError("a signature that is none of an image classifier")
         return signature
 

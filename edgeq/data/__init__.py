@@ -15,9 +15,21 @@ from edgeq.core.errors import EdgeqError
 from edgeq.core.names import read_names
 from edgeq.data._classes import check_labels, with_background, with_map, with_names
 from edgeq.data._images import Images, whole_labels
-from edgeq.data._sample import sample
+from edgeq.data._sample import sample, unreadable
 
-__all__ = ["Images", "check_labels", "decode", "fitted", "open", "read_names", "sample", "turned", "whole_labels"]
+__all__ = [
+    "Images",
+    "check_labels",
+    "decode",
+    "fitted",
+    "left_out",
+    "open",
+    "read_names",
+    "sample",
+    "turned",
+    "unreadable",
+    "whole_labels",
+]
 
 
 def open(
@@ -88,6 +100,15 @@ def turned(dataset: Images, indices: Sequence[int] | np.ndarray) -> list[str]:
         return []
     many = f"{count} of {len(indices)} images are" if count > 1 else f"1 of {len(indices)} images is"
     return [f"{dataset.spec}: {many} turned upright, as the EXIF orientation says (--no-exif leaves them as stored)"]
+
+
+def left_out(dataset: Images, unreadable: Sequence[str]) -> list[str]:
+    """A note on images that are left out of the sample because they cannot be read, where there are any."""
+    if not unreadable:
+        return []
+    many = f"{len(unreadable)} images that cannot be read are" if len(unreadable) > 1 else "1 image that cannot be read is"
+    named = ", ".join(unreadable[:3]) + (" .." if len(unreadable) > 3 else "")
+    return [f"{dataset.spec}: {many} left out, and the next in order of the sample taken ({named})"]
 
 
 def _parse(spec: str) -> tuple[str, str]:

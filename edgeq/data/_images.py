@@ -11,6 +11,10 @@ import numpy as np
 from edgeq.core.errors import EdgeqError
 
 
+class UnreadableError(EdgeqError):
+    """One image that cannot be read, where others may be."""
+
+
 @dataclass(frozen=True, eq=False)
 class Images:
     """A :class:`edgeq.core.protocols.Dataset`. Images are decoded one at a time, when they are asked for.
@@ -36,7 +40,7 @@ class Images:
         return len(self.names)
 
     def image(self, index: int) -> np.ndarray:
-        """``(h, w, c) uint8``, c 1 or 3 (RGB), at the size it is stored in. Raises :class:`EdgeqError` for an image that cannot be read."""
+        """``(h, w, c) uint8``, c 1 or 3 (RGB), at the size it is stored in. Raises :class:`UnreadableError`."""
         return (self.upright or self.read)(int(index))
 
     def as_stored(self) -> Images:

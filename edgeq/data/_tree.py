@@ -5,14 +5,17 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from edgeq.core.errors import EdgeqError
 from edgeq.data._classes import choose_column, from_text, read_table
 from edgeq.data._decode import MAX_BYTES, SUFFIXES, decode, is_turned
-from edgeq.data._images import Images
+from edgeq.data._images import Images, UnreadableError
 
+T = TypeVar("T")
 TABLE = "labels.csv"
 MAX_TABLE = 64 << 20  # bytes of a labels.csv
 MAX_DEPTH = 16  # folders below one another in which a path that begins further out is looked for
@@ -66,9 +69,12 @@ def open_tree(spec: str, files: Files, split: str, label_column: str | None, cla
             raise EdgeqError(f"{files.where}: --label-column needs a {TABLE}, and there is none")
         names, labels, named = _from_folders(files.where, images, inside, part, notes)
 
-    def encoded(index: int) -> tuple[bytes, str]:
+    def one(index: int, see: Callable[[bytes, str], T]) -> T:
         name = outer + names[index]
-        return files.read(name, MAX_BYTES), f"{files.where}: {name}"
+        try:
+            return see(files.read(name, MAX_BYTES), f"{files.where}: {name}")
+        except EdgeqError as error:
+            raise UnreadableError(f"{error} (--skip-unreadable leaves it out)") from None
 
     def content() -> Iterator[bytes]:
         for name in names:
@@ -79,11 +85,11 @@ def open_tree(spec: str, files: Files, split: str, label_column: str | None, cla
         names,
         labels,
         named,
-        lambda index: decode(*encoded(index), upright=False),
+        lambda index: one(index, partial(decode, upright=False)),
         content,
         notes,
-        lambda index: decode(*encoded(index)),
-        lambda index: is_turned(*encoded(index)),
+        lambda index: one(index, decode),
+        lambda index: one(index, is_turned),
     )
 
 

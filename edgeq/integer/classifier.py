@@ -20,6 +20,7 @@ _KINDS: dict[Kind, set[str]] = {
     | {"MatMulInteger", "Add", "Sub", "Mul", "QLinearAdd", "QLinearMul", "ReduceMean", "GlobalAveragePool", "AveragePool"}
     | {"QLinearGlobalAveragePool", "QLinearAveragePool", "LogSoftmax"},
 }
+_CHIPS = {"edgetpu-custom-op": "Edge TPU", "ethos-u": "Arm Ethos-U"}
 _KIND = {op: kind for kind, ops in _KINDS.items() for op in ops}
 SIGMOIDS = {"LOGISTIC", "Sigmoid", "QLinearSigmoid"}
 
@@ -68,20 +69,25 @@ def classifier_problem(model: Model, output: str | None = None) -> str | None:
         return "contains no operators"
     customs = sorted({op.name for op in model.ops if op.custom})
     for name in customs:
-        if name == "edgetpu-custom-op":
-            return "is compiled for the Edge TPU (edgetpu-custom-op), which no CPU runtime runs; pass the .tflite it was made from"
+        if name in _CHIPS:
+            return f"is compiled for the {_CHIPS[name]} ({name}), which no CPU runtime runs; pass the .tflite it was made from"
         if "detection_postprocess" in name.lower():
             return f"is an object detector (custom op {name}), not an image classifier"
     if customs:
-        return f"needs the custom op {customs[0]}, which no runtime here provides"
+        other = _border_problem(model, output) or "networks of built-in ops alone can be attacked; convert it without custom ops"
+        return f"contains the custom op {customs[0]}, and {other}"
     if model.restless:
         names = ", ".join(model.restless)
         where = "chance or on earlier images, which nothing here resets"
         return f"contains {names}: its answer to an image depends on {where}; export it without"
+    return _border_problem(model, output)
+
+
+def _border_problem(model: Model, output: str | None) -> str | None:
     if len(model.inputs) != 1:
         return f"takes {len(model.inputs)} inputs; an image classifier takes one image"
     if len(model.outputs) != 1:
-        return f"returns {len(model.outputs)} outputs (a detector?); an image classifier returns one"
+        return f"returns {len(model.outputs)} outputs (a detector or pose network?); an image classifier returns one"
     given, answer = model.tensors[model.inputs[0]], model.tensors[model.outputs[0]]
     last = _last(model)
     return _input_problem(given) or _output_problem(answer, given, _KIND.get(last)) or (None if output else _single_problem(answer, last))
@@ -92,8 +98,8 @@ def _show(shape: tuple[int, ...]) -> str:
 
 
 def _input_problem(given: Tensor) -> str | None:
-    if given.dtype not in ("int8", "uint8", "float32"):
-        return f"takes {given.dtype} input; images are int8, uint8 or float32"
+    if given.dtype not in ("int8", "uint8", "int16", "float32"):
+        return f"takes {given.dtype} input; images are int8, uint8, int16 or float32"
     if any(d < 0 for d in given.shape[1:]):
         return f"leaves the size of its input open ({_show(given.shape)}); fix the image size when exporting"
     if given.elements > MAX_PIXELS:
@@ -110,15 +116,15 @@ def _output_problem(answer: Tensor, given: Tensor, kind: Kind | None) -> str | N
         return "returns an image of the input's size (an autoencoder?), not one score a class"
     big = [d for d in answer.shape[1:] if d > 1]
     if len(big) > 1:
-        what = "a map" if len(answer.shape) == 4 else "several rows"
-        guess = "segmentation or pose?" if len(answer.shape) == 4 else "a detector?"
+        every = answer.shape[1:] == given.shape[1:3] and len(given.shape) == 4  # a number a pixel
+        what, guess = ("a map", "segmentation or pose?") if every or len(answer.shape) == 4 else ("several rows", "a detector?")
         return f"returns {what} of shape {_show(answer.shape)} ({guess}), not one score a class"
     if answer.dtype in ("int32", "int64"):
         if big or kind != "label":
             return f"returns {answer.dtype} numbers of shape {_show(answer.shape)} that are neither scores nor one label"
         return None
-    if answer.dtype not in ("int8", "uint8", "float32"):
-        return f"returns {answer.dtype} output; scores are int8, uint8 or float32"
+    if answer.dtype not in ("int8", "uint8", "int16", "float32"):
+        return f"returns {answer.dtype} output; scores are int8, uint8, int16 or float32"
     if big and big[0] > MAX_CLASSES:
         return f"has {big[0]:,} output units; up to {MAX_CLASSES:,} classes are supported"
     return None

@@ -20,6 +20,8 @@ def left_to_builtin(op: Op, inputs: Sequence[Tensor | None], output: Tensor) -> 
     if any(t is not None and t.quantised and t.axis for t in (*(inputs if w is None else (given,)), output)):
         return True  # a quantised dimension is stated where there is one scale
     if w is not None:
+        if len(inputs) > 2 and inputs[2] is not None and not _takes_bias(inputs[2]):
+            return True
         packed = w.dtype == "int4" and (kind != "dense" or w.shape[1] % 2 == 1)
         return packed or (w.dtype == "uint8" and w.axis != 0)
     if kind in ("add", "sub", "mul"):
@@ -44,6 +46,12 @@ def slopes(op: Op, given: Tensor, output: Tensor) -> tuple[float, float]:
     """Of LEAKY_RELU, in output codes per input code: above zero and below."""
     above = np.float32(given.scale[0]) / np.float32(output.scale[0])
     return float(above), float(above * np.float32(op.options["alpha"]))
+
+
+def _takes_bias(bias: Tensor) -> bool:
+    """By what the file states of it; the scale itself enters no sum."""
+    normal = bias.scale >= np.finfo(np.float32).tiny  # not where it is NaN
+    return bias.quantised and bias.axis == 0 and not bias.zero.any() and bool((normal & np.isfinite(bias.scale)).all())
 
 
 def _takes_scales(kind: str, inputs: Sequence[Tensor | None], output: Tensor) -> bool:

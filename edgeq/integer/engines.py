@@ -36,6 +36,8 @@ def refused(call: Call) -> str | None:
     activation = kind if kind in _BOUNDS else call.op.options.get("activation", "none")
     if _BOUNDS.get(activation, 0.0) / float(out.scale[0]) >= 2.0**30:
         return "clamps at a code beyond 32 bits, which kernels refuse"
+    if kind in LAYERS and (reason := _refused_bias(call)) is not None:
+        return reason
     if kind in LAYERS and call.runtime == "litert-xnnpack":
         x, w = call.inputs[:2]
         assert x is not None
@@ -69,6 +71,31 @@ def _followed(call: Call) -> bool:
 _BOUNDS = {"relu6": 6.0, "relu_n1_to_1": 1.0}
 _WIDE = "gives codes beyond 16 bits before the clamp, where kernels wrap around"
 _METADATA = "has a bias whose stated quantisation is not that of its products, which runtimes take differently"
+_CLOSE = 2.0**-20  # float32 rounds a product at 2^-24, and converters come to it in several steps (2^-23 in the files that were seen)
+
+
+def _refused_bias(call: Call) -> str | None:
+    """A bias is added as it is, whatever scale it states. But LiteRT refuses files that state an axis it does not have, or a zero point;
+    and where all weights have one scale, kernels other than XNNPACK's refuse a bias whose scale is not input times weights: all of them
+    of a fully connected layer, LiteRT's also of uint8 convolutions (``GetQuantizedConvolutionMultipler``)."""
+    x, w, b = (*call.inputs, None)[:3]
+    assert x is not None
+    assert w is not None
+    if b is None:
+        return None
+    lite = call.runtime != "tflm"
+    if lite and b.quantised and not (0 <= b.axis < len(b.shape) and len(b.scale) in (1, b.shape[b.axis])):
+        return f"has a bias of shape {b.shape} with {len(b.scale)} scales along axis {b.axis}, which LiteRT refuses"
+    many, dense = len(b.zero) > 1, call.op.kind == "dense"
+    if lite and b.zero.any() and (call.runtime == "litert-xnnpack" if many else not dense):
+        return "has a bias with a zero point, which LiteRT refuses"
+    if call.xnnpack or len(w.scale) > 1 or not (dense or (lite and x.dtype == "uint8")):
+        return None
+    stated = float(b.scale[0]) if b.quantised and not (lite and many) else 0.0
+    product = float(x.scale[0]) * float(w.scale[0])
+    if not abs(product - stated) / float(call.output.scale[0]) <= 0.02:
+        return f"has a bias of scale {stated:.3g}, where input times weights is {product:.3g}, which its kernel refuses"
+    return None
 
 
 def _layer(call: Call) -> str | None:
@@ -79,8 +106,8 @@ def _layer(call: Call) -> str | None:
         return "has int8 weights with a zero point, which runtimes ignore, use or refuse"
     product = x.scale.astype(np.float64) * w.scale.astype(np.float64)
     if b is not None:
-        fits = b.quantised and len(b.scale) in (1, len(w.scale)) and b.axis == 0 and not b.zero.any()
-        if not fits or np.any(np.abs(product - b.scale.astype(np.float64)) > 2.0**-20 * product):
+        fits = b.quantised and len(b.scale) in (1, len(w.scale)) and not b.zero.any()  # the axis: see _refused_bias
+        if not fits or not np.all(np.abs(product - b.scale.astype(np.float64)) <= _CLOSE * product):
             return _METADATA
     if call.runtime != "litert-xnnpack":
         return None

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.integer import model as models
+
 KINDS = frozenset(
     (
         *("conv", "depthwise", "dense", "add", "sub", "mul", "minimum", "maximum"),
         *("average_pool", "max_pool", "mean", "pad", "reshape", "transpose", "concatenation", "strided_slice"),
-        *("relu", "relu6", "relu_n1_to_1", "leaky_relu", "hard_swish", "logistic", "tanh", "softmax"),
-        *("quantize", "dequantize", "resize_bilinear", "resize_nearest"),
+        *("relu", "relu6", "relu_n1_to_1", "leaky_relu", "hard_swish", "hard_sigmoid", "logistic", "tanh", "softmax"),
+        *("quantize", "dequantize", "dynamic_quantize", "resize_bilinear", "resize_nearest"),
     )
 )
 """What an op can be. Its options, where it has any:
@@ -28,8 +30,10 @@ weights ``(out, kh, kw, in)``, for ``depthwise`` ``(1, kh, kw, out)`` with ``mul
 ``dense``: ``activation``; weights ``(out, in)``. ``average_pool``, ``max_pool``: ``window (h, w)``, ``stride``, ``padding``,
 ``activation``; of an average, where it is stated, ``centre``, the code that halves are rounded away from. ``add``, ``sub``, ``mul``:
 ``activation``. ``mean``: ``axes`` (of the NHWC batch), ``keep``. ``pad``: ``before``, ``after`` per axis without the batch.
-``reshape``: ``shape``. ``softmax``: ``beta``. ``leaky_relu``: ``alpha``. ``concatenation``: ``axis``, ``activation``. ``transpose``:
-``order``. ``strided_slice``: ``begin``, ``end``, ``stride``. ``resize_*``: ``size``, ``align_corners``, ``half_pixel_centers``.
+``reshape``: ``shape``. ``softmax``: ``beta``. ``leaky_relu``: ``alpha``. ``hard_sigmoid``: ``alpha``, ``beta``.
+``concatenation``: ``axis``, ``activation``. ``transpose``: ``order``. ``strided_slice``: ``begin``, ``end``, ``stride``.
+``resize_*``: ``size``, ``align_corners``, ``half_pixel_centers``.
+``dynamic_quantize``: reals rounded to the nearest of 256 steps between the least and the greatest of their image, 0 among them.
 ``activation`` is "none", "relu", "relu6" or "relu_n1_to_1". Axes count without the batch,
 from 0; those of ``mean`` with it.
 
@@ -90,5 +94,22 @@ class Graph:
     output: int
     name: str = ""
 
+    @property
+    def floating(self) -> bool:
+        """Whether nothing in it is rounded to codes."""
+        return not any(op.kind == "dynamic_quantize" or self.tensors[op.output].quantised for op in self.ops)
+
     def constants(self) -> Iterator[tuple[int, Tensor]]:
         return ((i, t) for i, t in enumerate(self.tensors) if t.data is not None)
+
+
+def as_model(graph: Graph) -> models.Model:
+    """The graph in the form of a file whose ops are the graph's, tensor by tensor."""
+
+    def tensor(t: Tensor) -> models.Tensor:
+        shape = t.shape if t.data is not None else (1, *t.shape)
+        data = None if t.data is None else memoryview(t.data.tobytes())
+        return models.Tensor(t.name, shape, shape, t.dtype, t.scale, t.zero, t.axis, data)
+
+    ops = tuple(models.Op(op.kind, op.inputs, (op.output,), op.options) for op in graph.ops)
+    return models.Model(graph.name, "onnx", 0, tuple(map(tensor, graph.tensors)), ops, (graph.input,), (graph.output,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -50,7 +51,7 @@ def parts(path: Path) -> list[Path]:
 
 
 def _beside(path: Path) -> Path | None:
-    if path.suffix.lower() != ".onnx" or path.is_dir():
+    if path.suffix.lower() != ".onnx" or path.is_dir() or find_spec("onnx") is None:  # without the package nothing here runs it
         return None
     from edgeq.integer.onnx.content import beside
 
@@ -67,9 +68,24 @@ def read(path: str | Path) -> Model:
     return parse(data, str(path))
 
 
+def differentiable(path: str | Path) -> tuple[Graph, str]:
+    """What gradients are taken from: :func:`graph` and ``""``; or of a ``.tflite`` whose kernels are not followed bit by bit the same in
+    real numbers, and its kind (:func:`edgeq.integer.reals.kind`). Raises :class:`EdgeqError`."""
+    model = read(path)
+    if model.format == "tflite":
+        from edgeq.integer import read_tflite, reals
+
+        if kind := reals.kind(model):
+            return read_tflite.from_model(reals.lowered(model)), kind
+    return _graph(model), ""
+
+
 def graph(path: str | Path) -> Graph:
     """The integer graph of a ``.tflite`` file, or of an ``.onnx`` file as ONNX Runtime computes it. Raises :class:`EdgeqError`."""
-    model = read(path)
+    return _graph(read(path))
+
+
+def _graph(model: Model) -> Graph:
     if model.format == "tflite":
         from edgeq.integer.read_tflite import from_model
     else:

@@ -44,5 +44,6 @@ def from_model(model: models.Model) -> Graph:
         where = "the output"
         output = r.leave()
     except (UnfitError, ValueError, IndexError, KeyError, OverflowError, TypeError, RecursionError) as error:
-        raise EdgeqError(f"{m.path}: {where} cannot be read: {error}; convert the network without it, or export it again") from None
+        remedy = "attack the file by queries (--access scores), or simplify it first (quant_pre_process of onnxruntime.quantization)"
+        raise EdgeqError(f"{m.path}: {where} cannot be read: {error}; {remedy}") from None
     return Graph(tuple(r.tensors), tuple(r.ops), 0, output, m.path)

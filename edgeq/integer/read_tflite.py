@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,10 +23,18 @@ MAX_ELEMENTS = 2**24  # of one image's activation: five times the largest of Ima
 MAX_COLUMNS = 2**26  # elements of all windows of one convolution, once unrolled
 MAX_TAPS = 2**12  # of a pooling window
 SCALES = 2.0**-40, 2.0**40
+SMALLEST = float(np.finfo(np.float32).tiny)  # of a channel of weights: where training left nothing in it, its scale is next to nothing
 ACTIVATIONS = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6"}
+REMEDY = "attack it by queries, or pass its float network as --source"
 DTYPES = ("int8", "uint8", "int16", "int32", "int4", "float32", "int64", "bool")
 
 Parsed = tuple[str, tuple[int, ...], dict[str, Any]]
+
+
+def room(model: models.Model) -> int:
+    """Numbers in all constants of a graph: twice what int4 needs. Of a damaged file any number of tensors may lie on the same bytes, and
+    each is copied."""
+    return 4 * model.size + 2**16
 
 
 def read(path: str | Path) -> Graph:
@@ -46,6 +55,7 @@ class _Reader:
     def __init__(self, model: models.Model) -> None:
         self.model = model
         self.tensors: dict[int, Tensor] = {}
+        self.room = room(model)
         self.fixed: set[int] = set()  # constants, and what is computed of constants alone: without a batch
 
     def graph(self) -> Graph:
@@ -62,14 +72,14 @@ class _Reader:
         try:
             self.activation(m.inputs[0])
         except _UnfitError as error:
-            raise EdgeqError(f"{m.path}: the input: {error}; export it again") from None
+            raise EdgeqError(f"{m.path}: the input: {error}; {REMEDY}") from None
         ops = []
         for op in m.ops:
             try:
                 ops.append(self.op(op))
             except (_UnfitError, ValueError, IndexError, OverflowError, TypeError) as error:
                 where = f"{op.name} ({self.name(op.outputs[0])})" if op.outputs else op.name
-                raise EdgeqError(f"{m.path}: {where} cannot be read: {error}; convert the network without it, or export it again") from None
+                raise EdgeqError(f"{m.path}: {where} cannot be read: {error}; {REMEDY}") from None
         if m.outputs[0] not in self.tensors or m.outputs[0] in self.fixed:
             raise EdgeqError(f"{m.path}: no op writes its output; the file is damaged: export it again")
         order = sorted(self.tensors)
@@ -124,7 +134,7 @@ class _Reader:
             raise _UnfitError(f"it mixes {' and '.join(sorted({t.dtype for t in (*given, out)}))}")
         elif "window" in options and math.prod(options["window"]) > MAX_TAPS:
             raise _UnfitError("its window is too large")
-        if (kind == "dequantize" and not x.quantised) or (kind == "quantize" and not out.quantised):
+        if (kind == "dequantize" and not x.quantised and x.data is None) or (kind == "quantize" and not out.quantised):
             raise _UnfitError("its codes have no scale")
         for t in (*given, out):
             if t.dtype in ("int8", "uint8", "int16") and not t.quantised:
@@ -141,6 +151,10 @@ class _Reader:
         assert w is not None
         floating = x.dtype == "float32"
         allowed = ("float32",) if floating else {"int8": ("int8", "int4"), "uint8": ("uint8",)}.get(x.dtype, ())
+        if x.dtype == "int16":
+            raise _UnfitError("its activations are of int16, whose kernels are not followed bit by bit")
+        if floating and w.dtype in ("int8", "uint8", "int4"):
+            raise _UnfitError(f"weights of {w.dtype} meet floats (dynamic range), which each runtime quantises in its own way")
         if w.dtype not in allowed or out.dtype != x.dtype:
             raise _UnfitError(f"{x.dtype} with weights of {w.dtype} to {out.dtype} is no integer kernel")
         channels = w.shape[3 if kind == "depthwise" else 0]
@@ -166,6 +180,11 @@ class _Reader:
         codes = t.codes()
         if codes is None:
             raise _UnfitError(f"{t.name} is no constant, or does not hold what its shape says" if t.data else f"nothing writes {t.name}")
+        self.room -= codes.size
+        if self.room < 0:
+            raise _UnfitError("with it, constants have more numbers than the file can hold: several share one piece of data")
+        if t.dtype == "float16":  # each is a float32
+            t, codes = replace(t, dtype="float32"), codes.astype(np.float32)
         self.tensors[index] = self.tensor(t, t.shape, codes.astype("int8" if t.dtype == "int4" else codes.dtype.newbyteorder("=")))
         self.fixed.add(index)
         return self.tensors[index]
@@ -178,8 +197,11 @@ class _Reader:
         scale, zero = np.array(t.scales, np.float32).reshape(-1), np.array(t.zeros, np.int64).reshape(-1)
         if len(scale) and not len(zero):
             zero = np.zeros(len(scale), np.int64)
+        if t.dtype == "int32" and data is not None:  # a bias: kernels add its codes, and engines.doubt looks at what the file states
+            return Tensor(t.name, shape, t.dtype, scale, np.resize(zero, len(scale)), t.axis, data)
         if t.dtype not in ("float32", "int64", "bool") and len(scale):
-            if len(scale) != len(zero) or not ((scale >= SCALES[0]) & (scale <= SCALES[1])).all():
+            least = SMALLEST if data is not None and len(scale) > 1 else SCALES[0]
+            if len(scale) != len(zero) or not ((scale >= least) & (scale <= SCALES[1])).all():
                 raise _UnfitError(f"{t.name} has a scale that is not positive or beyond all reason, or too few zero points")
             if len(scale) > 1 and not (0 <= t.axis < len(shape) and shape[t.axis] == len(scale)):
                 raise _UnfitError(f"{t.name} has {len(scale)} scales for shape {shape}")

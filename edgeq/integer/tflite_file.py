@@ -163,7 +163,7 @@ class _Reader:
                 zeros = q.ZeroPointAsNumpy()
             axis = q.QuantizedDimension()
         dtype = _names("TensorType").get(tensor.Type(), "unknown").lower()
-        data = buffers[tensor.Buffer()] or None
+        data = buffers[tensor.Buffer()] or None if tensor.Buffer() or buffers else None  # 0 is the empty one, which a file may leave out
         if data is not None and math.prod(shape) * BITS.get(dtype, 0) > 8 * len(data) * (SPARSE if tensor.Sparsity() is not None else 1):
             raise _DamageError  # TFLite Micro would read on behind the buffer
         return Tensor(self.name(tensor.Name()), shape, signature, dtype, scales, zeros, axis, data)

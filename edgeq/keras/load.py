@@ -17,7 +17,7 @@ import numpy as np
 from edgeq.core import foreign
 from edgeq.core.answer import Kind
 from edgeq.core.errors import EdgeqError
-from edgeq.core.files import sha256
+from edgeq.core.files import scratch, sha256
 from edgeq.core.signature import Signature, Tensor
 from edgeq.keras import engine, finite, normalised, rebuild, saved_model, scan, trust
 
@@ -143,34 +143,36 @@ def keras_model(path: Path, content: str | None = None) -> tuple[str, Any]:
     if not magic:
         raise EdgeqError(f"{path}: the file is empty")
     if magic == b"\x89HDF\r\n\x1a\n":
-        stored, name, suffixes = scan.h5(path), "h5", [".h5", ".hdf5"]
+        scanned, name, suffixes = scan.h5, "h5", [".h5", ".hdf5"]
     elif magic[:4] == b"PK\x03\x04":
-        stored, name, suffixes = scan.archive(path), ".keras", [".keras"]
+        scanned, name, suffixes = scan.archive, ".keras", [".keras"]
     else:
         raise EdgeqError(f"{path}: neither a Keras .h5 nor a .keras file; it may be damaged")
     if path.suffix not in suffixes:
         raise EdgeqError(f"{path}: Keras goes by the file's name; rename it to end in {suffixes[0]}")
-    major = 3 if stored.version.split(".")[0] == "3" else 2
-    tf = engine.tensorflow()
-    keras = engine.need("keras") if major == 3 else tf.keras
-    trusted = trust.vouched(content or sha256(path))
-    own = trust.own() if trusted else {}
-    try:
-        with engine.quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if trusted:
-                options = {} if name == "h5" and major == 2 else {"safe_mode": False}
-                model = keras.models.load_model(str(path), compile=False, custom_objects=own, **options)
-            else:
-                model = rebuild.rebuild(path, stored.config, keras, major, stored.numbers)
-                model.load_weights(str(path))
-    except EdgeqError:
-        raise
-    except Exception as error:
-        raise EdgeqError(
-            f"{path}: Keras {major} cannot load it ({scan.sentence(error)}); it is damaged, or has layers of its own: "
-            "save it as a SavedModel then"
-        ) from None
+    with scratch() as folder:
+        stored = scanned(path, folder)
+        major = 3 if stored.version.split(".")[0] == "3" else 2
+        tf = engine.tensorflow()
+        keras = engine.need("keras") if major == 3 else tf.keras
+        trusted = trust.vouched(content or sha256(path))
+        own = trust.own() if trusted else {}
+        try:
+            with engine.quiet(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if trusted:
+                    options = {} if name == "h5" and major == 2 else {"safe_mode": False}
+                    model = keras.models.load_model(str(path), compile=False, custom_objects=own, **options)
+                else:
+                    model = rebuild.rebuild(path, stored.config, keras, major, stored.numbers)
+                    model.load_weights(str(stored.weights))
+        except EdgeqError:
+            raise
+        except Exception as error:
+            raise EdgeqError(
+                f"{path}: Keras {major} cannot load it ({scan.sentence(error)}); it is damaged, or has layers of its own: "
+                "save it as a SavedModel then"
+            ) from None
     policy = "" if trusted else rebuild.mixed(stored.config)
     return f"Keras {major} {name}" + (f" in {policy}, computed in float32 as its weights are" if policy else ""), model
 

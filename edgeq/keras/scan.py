@@ -6,7 +6,6 @@ operations that are not in the allow-list, or that take more memory or time than
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import zipfile
@@ -15,13 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgeq.core.errors import EdgeqError
-from edgeq.keras import allowed, engine, trust
+from edgeq.core.errors import sentence as sentence
+from edgeq.keras import allowed, engine, hdf5, trust
 
-BYTES = 2 << 30
-"""The most weights a file may declare, in bytes: a frozen TensorFlow graph cannot hold more."""
-PACKED = 16
-"""How many times its own size a file may unpack to: weights are close to random."""
-CONFIG, LINKS = 8 << 20, 20_000
+CONFIG = 8 << 20
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 
 PROBE = 4
@@ -31,11 +27,13 @@ TENSOR, TENSORS, MACS = 1 << 24, 1 << 26, 1 << 34
 
 
 class Stored(NamedTuple):
-    """``config``: the model's, parsed; None where there is none. ``version``: of the Keras that wrote it. ``numbers``: stored ones."""
+    """``config``: the model's, parsed. ``version``: of the Keras that wrote it. ``numbers``: stored ones. ``weights``: a copy of them, in a
+    file that Keras may read."""
 
     config: Any
     version: str
     numbers: int
+    weights: Path
 
 
 def parsed(path: Path, text: str | bytes) -> Any:
@@ -47,53 +45,19 @@ def parsed(path: Path, text: str | bytes) -> Any:
         raise EdgeqError(f"{path}: its model configuration is damaged; save the network again") from None
 
 
-def h5(path: Path) -> Stored:
-    """What an HDF5 file of Keras holds, in which every link stays inside and no more is declared than can be stored."""
-    attributes, stored = _h5(path)
-    if "model_config" not in attributes:
+def h5(path: Path, folder: Path) -> Stored:
+    """What an HDF5 file of Keras holds, in which every link stays inside and no more is declared than can be stored.
+
+    Its weights are copied into ``folder``.
+    """
+    texts, stored = hdf5.plain(path, path, copy := folder / "model.h5")
+    if "model_config" not in texts:
         raise EdgeqError(f"{path}: it holds weights without a network; save the whole model")
-    return Stored(parsed(path, attributes["model_config"]), attributes.get("keras_version", ""), stored)
+    return Stored(parsed(path, texts["model_config"]), texts.get("keras_version", ""), stored, copy)
 
 
-def _h5(path: Path, stream: io.BytesIO | None = None) -> tuple[dict[str, str], int]:
-    """The text attributes of an HDF5 file, and how many numbers it stores."""
-    h5py = engine.need("h5py")
-    limit = min(BYTES, (1 << 20) + PACKED * path.stat().st_size)
-    try:
-        with h5py.File(stream or path, "r") as file:
-            links: list[tuple[str, Any]] = []
-
-            def visit(name: str, link: Any) -> bool | None:  # an error raised in here would crash h5py
-                links.append((name, link))
-                return True if len(links) > LINKS else None
-
-            if file.visititems_links(visit):
-                raise EdgeqError(f"{path}: it holds more than {LINKS:,} arrays; that is no network for edgeq")
-            total = stored = 0
-            for name, link in links:
-                if not isinstance(link, h5py.HardLink):
-                    raise EdgeqError(f"{path}: {name} is a link to another place or file, which is not followed; save the network again")
-                item = file[name]
-                if not isinstance(item, h5py.Dataset):
-                    continue
-                if item.external or item.is_virtual:
-                    raise EdgeqError(f"{path}: {name} keeps its data in another file, which is not read; save the network again")
-                if item.dtype.kind not in "fiub":
-                    raise EdgeqError(f"{path}: {name} contains no numbers ({item.dtype}); it is damaged, get it again")
-                total += item.size * item.dtype.itemsize
-                stored += item.size
-                if total > limit:
-                    raise EdgeqError(
-                        f"{path}: it declares more than {limit / (1 << 30):.2g} GiB of weights, {PACKED} times its own size or more; "
-                        "that is no network for edgeq"
-                    )
-            return {k: v.decode() if isinstance(v, bytes) else v for k, v in file.attrs.items() if isinstance(v, bytes | str)}, stored
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SystemError) as error:
-        raise EdgeqError(f"{path}: damaged or cut short ({sentence(error)}); get the file again") from None
-
-
-def archive(path: Path) -> Stored:
-    """What a ``.keras`` archive holds."""
+def archive(path: Path, folder: Path) -> Stored:
+    """What a ``.keras`` archive holds. Its weights are copied into ``folder``."""
     try:
         with zipfile.ZipFile(path) as archived:
             entries = {e.filename: e for e in archived.infolist() if not e.is_dir()}
@@ -103,15 +67,22 @@ def archive(path: Path) -> Stored:
                 raise EdgeqError(f"{path}: not a Keras model, {missing[0]} is missing from the archive")
             if any(e.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for e in entries.values()):
                 raise EdgeqError(f"{path}: it is packed in a way that Keras never uses; save the network again")
-            if any(e.file_size > min(BYTES, CONFIG + PACKED * e.compress_size) for e in entries.values()):
-                raise EdgeqError(f"{path}: it unpacks to more than {PACKED} times its own size; that is no network for edgeq")
+            if any(e.file_size > min(hdf5.BYTES, CONFIG + hdf5.PACKED * e.compress_size) for e in entries.values()):
+                raise EdgeqError(f"{path}: it unpacks to more than {hdf5.PACKED} times its own size; that is no network for edgeq")
             if entries["config.json"].file_size > CONFIG or entries["metadata.json"].file_size > CONFIG:
                 raise EdgeqError(f"{path}: its model configuration is larger than {CONFIG >> 20} MiB; that is no network for edgeq")
             config = parsed(path, archived.read("config.json"))
-            _, stored = _h5(path, io.BytesIO(archived.read("model.weights.h5")))
-            return Stored(config, str(json.loads(archived.read("metadata.json")).get("keras_version", "")), stored)
+            version = str(json.loads(archived.read("metadata.json")).get("keras_version", ""))
+            weights = archived.read("model.weights.h5")
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, EOFError, AttributeError, RuntimeError) as error:
         raise EdgeqError(f"{path}: damaged or cut short ({sentence(error)}); get the file again") from None
+    member, copy = folder / "member", folder / "model.weights.h5"
+    try:
+        member.write_bytes(weights)
+    except OSError as error:
+        raise hdf5.no_copy(path, copy, error.strerror) from None
+    _, stored = hdf5.plain(path, member, copy)
+    return Stored(config, version, stored, copy)
 
 
 def pure(path: Path, nodes: Any, known: set[str] = allowed.GRAPH) -> None:
@@ -170,7 +141,7 @@ def affordable(path: Path, graph: Any, image: str) -> None:
                 size = tensor.shape.num_elements()
                 total += 0 if op.type == "Const" else size
                 work += size * _factor(op)
-                if size > (BYTES >> 2 if op.type == "Const" else TENSOR * max(batch, PROBE)):
+                if size > (hdf5.BYTES >> 2 if op.type == "Const" else TENSOR * max(batch, PROBE)):
                     raise EdgeqError(f"{path}: {op.name} holds {size:,} numbers; {what}")
         if total > TENSORS * PROBE:
             raise EdgeqError(f"{path}: its values take {total:,} numbers for {batch} images; {what}")
@@ -196,9 +167,3 @@ def _factor(op: Any) -> int:
         }
         return math.prod(size for key, size in sizes.items() if key not in returned)
     return 1
-
-
-def sentence(error: BaseException) -> str:
-    """The first line of an error's text, short enough to stand inside a sentence."""
-    text = (str(error) or type(error).__name__).strip().splitlines()[0].strip().rstrip(".;:")
-    return text if len(text) <= 160 else text[:157] + "..."

@@ -99,7 +99,8 @@ class Crafter:
 
 @dataclass(frozen=True)
 class Aligned:
-    """Everything. ``size``: components of an image; ``gradients``, ``differences``: by name; ``notes``: what was left out, and why."""
+    """Everything. ``size``: components of an image; ``gradients``, ``differences``: by name; ``notes``: what was left out, and why;
+    ``unreadable``: names of the images that were left out of the sample."""
 
     format: int
     warnings: tuple[str, ...]
@@ -120,6 +121,7 @@ class Aligned:
     shift: tuple[Shift, ...]
     logit_variance: LogitVariance | None
     notes: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: as_json(getattr(self, f.name)) for f in fields(self)}

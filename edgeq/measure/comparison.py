@@ -16,10 +16,10 @@ import numpy as np
 from edgeq.core.answer import Answer
 from edgeq.core.errors import EdgeqError
 from edgeq.core.jsonable import as_json
-from edgeq.measure import constant
 from edgeq.measure.figures import Share, share
 from edgeq.measure.intervals import mcnemar
 from edgeq.measure.layers import Layers
+from edgeq.runs import doubts, trials
 from edgeq.runs.format import Outcomes, RunTarget
 from edgeq.runs.plan import Plan
 from edgeq.runs.reader import Reader
@@ -121,7 +121,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything. ``eps``: of the pixel range; ``pixels``: the same in steps; ``warnings``: on sides that answer all images alike."""
+    """Everything. ``eps``: of the pixel range; ``pixels``: the same in steps; ``warnings``: on sides that look wrong;
+    ``unreadable``: names of the images that were left out of the sample."""
 
     format: int
     sides: Mapping[str, SideFigures]
@@ -138,6 +139,7 @@ class Comparison:
     adversarial: tuple[Adversarial, ...]
     layers: Layers
     gates: tuple[Gate, ...]
+    unreadable: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
@@ -155,7 +157,7 @@ def sides(run: Reader) -> dict[str, RunTarget]:
 def compare(run: Reader, layers: Layers, limits: Mapping[str, float | None]) -> Comparison:
     """All figures of a finished run whose plan has one radius and at most one attack. ``layers``: the table op by op; ``limits``: of the
     gates, by name (:func:`gates`)."""
-    two, cells, labels = sides(run), run.cells(), run.labels()
+    two, cells = sides(run), run.cells()
     plan = Plan.from_json(run.meta("plan"))
     specs = [two[name].spec for name in NAMES]
     before = _Pair(run, 0, specs)
@@ -170,13 +172,13 @@ def compare(run: Reader, layers: Layers, limits: Mapping[str, float | None]) -> 
     clean = Clean(
         *_paired(before.right), with_ties=_shares(before.stands), flips=before.flips, ties=before.ties, scores=_scores(run, specs)
     )
-    classes = len(np.unique(labels))
-    alike = {name: constant.of_run(run, spec.id, classes) for name, spec in zip(NAMES, specs, strict=True)}
+    found = {name: doubts.of_target(run, two[name]) for name in NAMES}
+    fits = [fit.sentence(name) for name in NAMES for fit in trials.kept(run) if fit.target == two[name].id]
     return Comparison(
         FORMAT,
         {name: _side(run, name, two[name]) for name in NAMES},
         plan.data,
-        tuple(line for name, what in alike.items() for line in constant.sentence(name, what, run.n)),
+        (*doubts.sentences(found, dict(zip(NAMES, NAMES, strict=True)), dict(zip(NAMES, NAMES, strict=True))), *fits),
         run.n,
         under.norm,
         under.eps,
@@ -188,6 +190,7 @@ def compare(run: Reader, layers: Layers, limits: Mapping[str, float | None]) -> 
         adversarial,
         layers,
         tuple(gates(clean, adversarial, limits)),
+        run.unreadable(),
     )
 
 

@@ -30,13 +30,15 @@ class Origin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The ``n`` images that set ranges: a sample of the ``split`` of ``data``; ``sha256``: of their shape and pixels."""
+    """The ``n`` images that set ranges: a sample of the ``split`` of ``data``; ``sha256``: of their shape and pixels; ``unreadable``: names
+    of the images that it leaves out."""
 
     n: int
     sha256: str
     data: str
     split: str
     seed: int
+    unreadable: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class Exported:
 
     ``sidecar``: the path of its ``NAME.edgeq.json``, beside which the ``files`` lie. ``training``: what the network's own sidecar says
     of its training; ``data``: the images of the fidelity tables, None where random ones stood in. ``measured``: the ``.tflite`` the
-    others are made from; ``packed``: its twin with INT4 weights; ``certificate``: of low-bit networks, layer by layer.
+    others are made from; ``packed``: its twin with INT4 weights; ``certificate``: of low-bit networks, layer by layer; ``unreadable``:
+    names of the images that the tables leave out.
     """
 
     sidecar: Path
@@ -120,6 +123,7 @@ class Exported:
     packed: Measured | None
     certificate: tuple[LayerCertificate, ...] | None
     versions: Mapping[str, str]
+    unreadable: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The sidecar's content."""
@@ -137,6 +141,7 @@ class Exported:
             "recipe": self.recipe.to_json(),
             "training": dict(self.training),
             "data": self.data,
+            "unreadable": self.unreadable,
             **self.measured.to_json(),
             "packed": {**self.packed.to_json(), "file": self.packed.file} if self.packed else None,
             "certificate": None if self.certificate is None else [layer.to_json() for layer in self.certificate],

@@ -9,9 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgeq.core.answer import Answer
+from edgeq.core.doubts import Alike, Constant
 from edgeq.core.jsonable import as_json
-from edgeq.measure.constant import Constant
-from edgeq.measure.figures import Alike
 from edgeq.measure.intervals import wilson
 
 REFERENCE = "litert-reference"
@@ -32,7 +31,7 @@ class Line:
     ``right``: rows it gets right, None without labels; ``with_ties``: the same if ties with the true class counted as right;
     ``flips``: other runtime -> rows with another top class;
     ``lsb``: largest score difference to the reference kernels, in steps of their output; None where there is nothing to compare;
-    ``tied``: rows where classes share the top score; ``constant``: see :meth:`~edgeq.measure.constant.Constant.verdict`.
+    ``tied``: rows where classes share the top score; ``constant``: see :meth:`~edgeq.core.doubts.Constant.verdict`.
     """
 
     name: str

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.core.doubts import Alike, Doubt
 from edgeq.core.jsonable import as_json
 from edgeq.measure.intervals import wilson
+from edgeq.runs.trials import Fit
 from edgeq.targets.spec import Derived, Role
 
 
@@ -153,15 +155,6 @@ class CellFigures:
 
 
 @dataclass(frozen=True)
-class Alike:
-    """A target that answers all clean images alike. ``what``: "scores" or "label"; ``dead``: images of several classes get one score."""
-
-    what: str
-    label: int
-    dead: bool
-
-
-@dataclass(frozen=True)
 class CleanFigures:
     """``with_ties``: what the accuracy would be if every tie with the true class counted as right."""
 
@@ -172,6 +165,12 @@ class CleanFigures:
     ties: Share
     constant: Alike | None
     consensus: Consensus | None = None
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def void(self) -> bool:
+        """Whether nothing can be judged by its figures."""
+        return any(doubt.void for doubt in self.doubts)
 
 
 @dataclass(frozen=True)
@@ -380,6 +379,7 @@ class Summary:
     white_box: tuple[WhiteBox, ...]
     transfer: tuple[Transfer, ...]
     confirmed: tuple[Confirmed, ...]
+    fits: tuple[Fit, ...]
     unfinished: tuple[str, ...] = ()
     threat_model: tuple[str, ...] = ()
     not_shown: tuple[str, ...] = ()

@@ -24,15 +24,24 @@ from edgeq.pipeline.preprocess import resolve
 
 @dataclass(frozen=True)
 class DeviceFit:
-    """A ``device`` and the file: whether the device's runtime ``runs`` it here, and whether it fits."""
+    """A ``device`` and the file: whether the device's runtime ``runs`` it here, and whether there is room for it."""
 
     device: Device
     runs: bool
     fit: Fit
 
+    @property
+    def verdict(self) -> str:
+        """In words: yes, no with the first reason, or what is not known. What the device's runtime does not run fits nowhere."""
+        if not self.runs:
+            return f"no: {self.device.runtime} does not run it"
+        if not self.fit.flash:
+            return "no: too little flash"
+        return {True: "yes", False: "no: too little RAM", None: "flash yes, RAM unknown"}[self.fit.ram]
+
     def to_json(self) -> dict[str, Any]:
         """As ``edgeq inspect --json`` has it."""
-        about = {"title": self.device.title, "runtime": self.device.runtime, "runs": self.runs}
+        about = {"title": self.device.title, "runtime": self.device.runtime, "runs": self.runs, "fits": self.verdict}
         return {**about, "flash": self.fit.flash, "ram": self.fit.ram, "sentences": self.fit.sentences}
 
 

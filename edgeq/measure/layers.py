@@ -1,5 +1,7 @@
 """Two runtimes of one file, or two files, op by op: where they first part, and how much each op adds by itself.
 
+Of an ``.onnx`` the ops are those of the integer graph that it is read as (:mod:`edgeq.integer.read_onnx`), and its tensors the simulator's.
+
 *As it runs*: the op's output in both, differences of all ops before it included. *Alone*: the other side's kernel on the inputs that the
 base's op had, by the simulator, and only where that gives the other side's own outputs bit by bit. At the first op that differs the two
 are the same, for its inputs are equal.
@@ -19,8 +21,10 @@ from edgeq import runtimes
 from edgeq.core.errors import EdgeqError
 from edgeq.core.protocols import Target
 from edgeq.core.signature import Signature
-from edgeq.integer import model, read_tflite, simulate, tflite_file
+from edgeq.integer import model, read, simulate, tflite_file
+from edgeq.integer.graph import as_model
 from edgeq.integer.ops import Step
+from edgeq.integer.rounding import SIMULATED
 from edgeq.pipeline.codes import PixelCodes
 from edgeq.runtimes import tensors
 
@@ -120,11 +124,12 @@ class _Inner:
     def __init__(self, side: Side, sample: np.ndarray) -> None:
         self.side, self.unequal = side, 0
         self.runtime = runtimes.real(side.runtime)
-        if self.runtime not in tensors.RUNTIMES:
-            raise EdgeqError(f"not compared, {side.runtime} has other inner tensors than a .tflite states")
-        self.file = tflite_file.read(str(side.file))
+        if self.runtime not in SIMULATED:
+            raise EdgeqError(f"not compared, {side.runtime} has other inner tensors than a file states")
+        onnx = self.runtime not in tensors.RUNTIMES  # whose optimised graph has no tensors of the file's any more
+        self.file = as_model(read.graph(side.file)) if onnx else tflite_file.read(str(side.file))
         why = f"not compared, {side.runtime} answers otherwise when it keeps its inner tensors, and so does the simulator"
-        for self.origin, make in (("kept", tensors.open), ("simulated", tensors.simulated)):
+        for self.origin, make in (("kept", tensors.open), ("simulated", tensors.simulated))[onnx:]:
             try:
                 self._tensors = make(self.runtime, side.file, side.signature, side.codes)
                 if not self._apart(self._tensors(sample), sample):
@@ -150,7 +155,7 @@ class _Inner:
     def kernels(self) -> list[_Kernel | None]:
         """The simulator's kernel of each op; None for all where the graph cannot be simulated, and for ops of constants."""
         try:
-            graph = read_tflite.from_model(self.file)
+            graph = read.graph(self.side.file)
             steps = simulate.plan(graph, self.runtime)
         except EdgeqError:
             return [None] * len(self.file.ops)

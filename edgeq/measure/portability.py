@@ -9,7 +9,7 @@ from typing import Any
 from edgeq.core.errors import EdgeqError
 from edgeq.integer.model import Model
 from edgeq.integer.portable import Proof, prove
-from edgeq.integer.read_tflite import from_model
+from edgeq.integer.read_tflite import REMEDY, from_model
 
 
 @dataclass(frozen=True)
@@ -29,5 +29,5 @@ def portability(model: Model, runtimes: Sequence[str]) -> Portability:
     try:
         proof = prove(from_model(model), runtimes)
     except EdgeqError as error:
-        return Portability(f"not known: {str(error).removeprefix(f'{model.path}: ')}")
+        return Portability(f"not known: {str(error).removeprefix(f'{model.path}: ').removesuffix(f'; {REMEDY}')}")
     return Portability(str(proof), proof)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from edgeq.core.answer import ABSTAINS
 from edgeq.core.cell import Cell
-from edgeq.measure import constant, words
+from edgeq.core.doubts import Alike, Doubt
+from edgeq.measure import words
 from edgeq.measure.figures import (
     Agreement,
     Agreements,
-    Alike,
     ArtifactFigures,
     CellFigures,
     CleanFigures,
@@ -42,8 +42,10 @@ from edgeq.measure.figures import (
 )
 from edgeq.measure.intervals import mcnemar
 from edgeq.measure.transfer import matrices
+from edgeq.runs import doubts, trials
 from edgeq.runs.format import Outcomes, RunTarget
 from edgeq.runs.reader import Reader
+from edgeq.runs.trials import Fit
 from edgeq.targets.spec import TargetSpec, short
 
 FORMAT = 2
@@ -66,7 +68,9 @@ def summarise(run: Reader) -> Summary:
     shown = [s for s in shown if s.id in clean]
     labels = run.labels()
     classes = len(np.unique(labels[labels >= 0]))
-    alike = {id: constant.of_run(run, id, classes) for id in names}
+    alike = {id: doubts.alike(run, id, classes) for id in names}
+    found = {t.id: doubted for t in records if t.id in names and (doubted := doubts.of_target(run, t))}
+    fits = tuple(fit for fit in trials.kept(run) if fit.target in specs)
     seen = {c.cell: {s.id: run.outcomes(c.cell, s.id) for s in shown} for c in cells}
     attacks = [c for c in cells if c.adversarial]
     noise = {(c.norm, c.eps): seen[c.cell] for c in cells if c.kind == "noise"}
@@ -86,14 +90,13 @@ def summarise(run: Reader) -> Summary:
         measured.append(_figures(cell, reference, crafted, _zeros(run, cell, crafted), lines))
 
     sources = {s.id for s in specs.values() if s.role == "source"}
-    before = tuple(_clean(specs[id], clean[id], alike[id]) for id in names)
+    before = tuple(_clean(specs[id], clean[id], alike[id], [d.of(called[id]) for d in found.get(id, ())]) for id in names)
     # what a board left out of its CSV file is no unfinished run
     ours = [id for id in names if specs[id].derived != "board"]
-    same = ((id, alike[id], int((clean[id].label >= 0).sum())) for id in names)
     summary = Summary(
         FORMAT,
         RunFacts(run.path.name, run.n, run.shape, int((run.labels() >= 0).sum())),
-        tuple(line for id, what, n in same for line in constant.sentence(called[id], what, n)),
+        tuple(_warnings(found, fits, specs, called)),
         Rule(words.RIGHT, words.FOOLED),
         tuple(_artifacts(run, specs)),
         tuple(_target(t, called) for t in records),
@@ -101,11 +104,12 @@ def summarise(run: Reader) -> Summary:
         tuple(measured),
         tuple(_worst_case(id, group, clean, seen) for group in _by_radius(attacks) for id in names),
         _agreements(names, clean, seen, attacks),
-        _lowest(measured, sources),
+        _lowest(measured, sources, {c.target for c in before if c.void}),
         run.meta("access"),
         tuple(_white_box(attacks, names, specs, clean, seen)),
         tuple(matrices(measured, names, {c.target: c.accuracy for c in before})),
         tuple(_confirmed(run, s) for s in answering if s.derived == "stand-in" and s.members[0] in names),
+        fits,
         tuple(_unfinished(run.n, clean, seen, queries, measured, ours, called)),
     )
     summary = replace(summary, threat_model=tuple(words.threat_model(summary)))
@@ -197,11 +201,22 @@ def _confirmed(run: Reader, spec: TargetSpec) -> Confirmed:
     return Confirmed(spec.id, by, sum(c.rows for c in cells), sum(c.differ for c in cells), tuple(cells))
 
 
-def _clean(spec: TargetSpec, outcome: Outcomes, alike: Alike | None) -> CleanFigures:
+def _warnings(
+    found: Mapping[str, tuple[Doubt, ...]], fits: Sequence[Fit], specs: Mapping[str, TargetSpec], called: Mapping[str, str]
+) -> Iterator[str]:
+    """What looks wrong, what would fit, and what that means."""
+    yield from doubts.sentences(found, {id: specs[id].network for id in found}, called)
+    for fit in fits:
+        yield fit.sentence(called[fit.target])
+    if any(doubt.void for several in found.values() for doubt in several):
+        yield "Until that is mended, robust accuracy says nothing of attacks, and --fail-under cannot be judged."
+
+
+def _clean(spec: TargetSpec, outcome: Outcomes, alike: Alike | None, found: Sequence[Doubt]) -> CleanFigures:
     n = int((outcome.right >= 0).sum())
     right, stands, tied = (share((column == 1).sum(), n) for column in (outcome.right, outcome.correct, outcome.tied))
     consensus = _consensus(spec, outcome, outcome.right >= 0)
-    return CleanFigures(spec.id, n, accuracy=right, with_ties=stands, ties=tied, constant=alike, consensus=consensus)
+    return CleanFigures(spec.id, n, accuracy=right, with_ties=stands, ties=tied, constant=alike, consensus=consensus, doubts=tuple(found))
 
 
 def _consensus(spec: TargetSpec, outcome: Outcomes, done: np.ndarray) -> Consensus | None:
@@ -307,12 +322,14 @@ def _agree(a: np.ndarray, b: np.ndarray) -> float | None:
     return float((a == b)[both].mean()) if both.any() else None
 
 
-def _lowest(measured: Sequence[CellFigures], sources: set[str]) -> Lowest | None:
-    """``sources``: targets that only lent their gradients; the network that ships is another."""
+def _lowest(measured: Sequence[CellFigures], sources: set[str], void: set[str]) -> Lowest | None:
+    """``sources``: targets that only lent their gradients; the network that ships is another. ``void``: targets by whose figures, and by
+    what is crafted on them, nothing can be judged."""
     lines = [
         (line.robust_accuracy.share, cell, line)
         for cell in measured
         for line in cell.targets
+        if cell.crafted_on not in void and line.target not in void
         if cell.kind != "noise" and not line.before_grid and line.robust_accuracy.share is not None and line.target not in sources
     ]
     if not lines:

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.cell import Cell
+from edgeq.core.doubts import Alike
 from edgeq.integer.graph import Graph, Op
 from edgeq.integer.ops import Call, clamp_range, floats, limits, linear, quantisation
 from edgeq.integer.simulate import simulate
-from edgeq.measure import constant
-from edgeq.measure.figures import Alike, Share, share
+from edgeq.measure.figures import Share, share
 from edgeq.measure.gradients import Values
 from edgeq.pipeline.codes import PixelCodes
+from edgeq.runs import doubts
 from edgeq.runs.reader import Reader
 
 MEMORY = 2**22  # elements of activations of a chunk of images
@@ -144,7 +145,7 @@ def shift(run: Reader, target: str, network: Network, crafted_on: str, adversari
         crafted_on,
         share((before.right == 1).sum(), run.n),
         share((before.tied == 1).sum(), run.n),
-        constant.of_run(run, target, len(np.unique(labels))),
+        doubts.alike(run, target, len(np.unique(labels))),
         int(unequal[0].sum() + unequal[1][1]),  # the clean images are in both
         len(network.graph.ops) - len(network.rounding),
         *both,

@@ -73,7 +73,7 @@ def threat_model(summary: Summary) -> list[str]:
             sees = f"logits of {name}, by queries; success is judged on its real output"
         elif kind == "query":
             knows, sees = "knows nothing of the network", f"{access or 'answers'} of {name}, by queries"
-        elif target is None or target.runtime == KERAS or target.derived == "mean":
+        elif target is None or target.runtime == KERAS or target.role == "source" or target.derived == "mean":
             knows, sees = f"has {name} with its {access or 'gradients'}", "no runtime is queried while crafting"
         else:
             knows, sees = f"has the file, differentiated straight through the roundings of {name}", "no runtime is queried while crafting"
@@ -106,9 +106,9 @@ def not_shown(summary: Summary, plan: Any) -> list[str]:
     said = "One trained network was measured" if len(networks) < 2 else "Each network was trained once"
     lines.append(f"{said}: nothing here is a claim about a bit-width or a quantiser.")
     gradient_on = {c.crafted_on for c in attacks if c.kind == "gradient"}
-    floats = {t.id for t in summary.targets if t.runtime == KERAS}
+    floats = {t.id for t in summary.targets if t.runtime == KERAS or t.role == "source"}
     if gradient_on and gradient_on <= floats:
-        lines.append("Gradients came from the Keras network: no white-box attack on the integer graph of the deployed file itself was run.")
+        lines.append("Gradients came from the float network: no white-box attack on the integer graph of the deployed file itself was run.")
     for cell in attacks:
         least = min((z.rows for z in cell.zero_gradients), key=lambda rows: rows.k, default=None)
         if least is not None and least.k:

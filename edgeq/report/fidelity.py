@@ -9,8 +9,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from edgeq.core.doubts import constant
 from edgeq.measure.certificate import LayerCertificate
-from edgeq.measure.constant import sentence
 from edgeq.measure.exported import Exported, Measured
 from edgeq.measure.fidelity import Fidelity
 from edgeq.report.text import number, plain, warn
@@ -28,7 +28,7 @@ def render(exported: Exported, console: Console) -> None:
     measured, packed = exported.measured, exported.packed
     for fidelity in (measured.fidelity, *([packed.fidelity] if packed else [])):
         for line in fidelity.runtimes:
-            warn(console, sentence(line.name, line.constant, fidelity.n))
+            warn(console, (doubt.of(line.name).sentence for doubt in constant(line.constant, fidelity.n)))
     _fidelity(measured.fidelity, console)
     if exported.certificate:
         _certificate(exported.certificate, console)
@@ -46,14 +46,15 @@ def render(exported: Exported, console: Console) -> None:
 
 def _fidelity(fidelity: Fidelity, console: Console) -> None:
     n, ran = fidelity.n, [line for line in fidelity.runtimes if not line.reason]
+    network = next((line.name for line in ran if line.name == "ort-float"), "keras")
     rows = []
     for line in ran:
         accuracy = "{} ({} {})".format(*map(number, line.accuracy)) if line.accuracy else "-"
         lsb = "-" if line.lsb is None else f"{line.lsb:.3g}"
         flips = line.flips or {}
-        rows.append([line.name, accuracy, _share(line.tied, n), _share(line.with_ties, n), _share(flips.get("keras"), n), lsb])
+        rows.append([line.name, accuracy, _share(line.tied, n), _share(line.with_ties, n), _share(flips.get(network), n), lsb])
     title = f"Fidelity on {n} clean images of {plain(fidelity.data)}"
-    _table(console, title, ["runtime", "accuracy (95 %)", "ties", "ties\nright", "flips\nto keras", "LSB to\nrefer."], rows)
+    _table(console, title, ["runtime", "accuracy (95 %)", "ties", "ties\nright", f"flips to\n{network}", "LSB to\nrefer."], rows)
     heads = [SHORT.get(line.name, line.name) for line in ran]
     rows = [
         [SHORT.get(line.name, line.name), *("" if o is line else _share((line.flips or {}).get(o.name), n) for o in ran)] for line in ran

@@ -16,13 +16,15 @@ from edgeq.measure.inspection import Inspection
 if TYPE_CHECKING:
     from rich.console import Console
 
+WIDE = 76  # columns below which scales and zero points are left out
+
 
 def render(inspection: Inspection, console: Console) -> None:
-    """Prints it, in 80 columns."""
+    """Prints it, in 80 columns, or in as few as 60."""
     _file(inspection, console)
     _layers(inspection.description.layers, console)
     for runtime, reason in inspection.runtimes.items():
-        console.print(f"{'[yellow]✗' if reason else '[green]✓'} {runtime}[/] {escape(reason or '')}")
+        console.print(f"[yellow]✗ {runtime}[/] does not run it: {escape(reason)}" if reason else f"[green]✓ {runtime}[/] runs it")
     _devices(inspection, console)
 
 
@@ -55,31 +57,32 @@ def _file(inspection: Inspection, console: Console) -> None:
 def _layers(layers: Sequence[Layer], console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("op", max_width=22, overflow="ellipsis", no_wrap=True)
-    for column in ("output", "params", "MACs", "bits", "scale", "zero"):
+    narrow = console.width < WIDE
+    for column in ("output", "params", "MACs", "bits", "scale", "zero")[: 4 if narrow else 6]:
         table.add_column(column, justify="left" if column == "output" else "right", no_wrap=True)
     for layer in layers:
         bits = f"{layer.bits_used}/{layer.bits}" if layer.bits_used else ""
         scale = "" if layer.scale is None else f"{layer.scale:.4g}"
         zero = "" if layer.zero is None else str(layer.zero)
         macs = "?" if layer.macs is None else _number(layer.macs)
-        table.add_row(escape(layer.op), _shape(layer.shape[1:]), _number(layer.parameters), macs, bits, scale, zero)
+        row = (escape(layer.op), _shape(layer.shape[1:]), _number(layer.parameters), macs, bits, scale, zero)
+        table.add_row(*row[: 5 if narrow else 7])
     console.print(table)
-    console.print("[dim]bits: really used / stored, a weight.  scale, zero: of the output.[/dim]\n")
+    console.print(f"[dim]bits: really used / stored, a weight.{'' if narrow else '  scale, zero: of the output.'}[/dim]\n")
 
 
 def _devices(inspection: Inspection, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("device", "runtime", "flash", "arena in RAM"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    for column in ("device", "fits", "flash", "arena in RAM"):
+        table.add_column(column, overflow="fold", no_wrap=column == "device")
     for name, device in inspection.devices.items():
-        if (runtime := device.device.runtime) in inspection.runtimes:
-            flash, ram = device.fit.amounts
-            fits = _verdict(device.fit.flash, escape(flash)), _verdict(device.fit.ram, escape(ram))
-            table.add_row(escape(name), _verdict(device.runs, runtime), *fits)
+        if device.device.runtime in inspection.runtimes:
+            style = "green" if device.verdict == "yes" else "red" if device.verdict.startswith("no") else "yellow"
+            table.add_row(escape(name), f"[{style}]{escape(device.verdict)}[/]", *map(escape, device.fit.amounts))
     if table.row_count:
         console.print()
         console.print(table)
-        console.print("[dim]green: runs, or fits; red: does not. Firmware and its own RAM come on top.[/dim]")
+        console.print("[dim]Of the file and of TFLM's arena alone: firmware and its own RAM come on top.[/dim]")
 
 
 def _border(border: Border) -> str:
@@ -107,8 +110,3 @@ def _number(number: int) -> str:
         if number >= size:
             return f"{number / (size if unit == 'M' else 1000):.3g} {unit}"
     return f"{number:,}" if number else ""
-
-
-def _verdict(fits: bool | None, text: str) -> str:
-    style = {True: "green", False: "red", None: "dim"}[fits]
-    return f"[{style}]{text}[/]"

@@ -115,7 +115,8 @@ def _line(summary: Summary, line: Line) -> Text:
     style = "dim" if line.before_grid else ""
     text = Text(name, style=style)
     text.append(f" {share(line.clean_accuracy):>4}", style)
-    text.append(f" {share(line.robust_accuracy):>4}", style or "bold")
+    void = any(c.void for c in summary.clean if c.target == line.target)
+    text.append(f" {share(line.robust_accuracy):>4}", style or ("dim" if void else "bold"))
     text.append(f" {_bounds(line.robust_accuracy):<9} {share(line.b19_acc):>4} {share(line.success):>4} {number(line.ties.share, 2):>3}")
     text.append(f" {number(l2, 2):>3} {number(linf, 2):>3} {asked:>9} " + " ".join(f"{d:>3}" for d in differs))
     return text

@@ -10,7 +10,7 @@ from edgeq.measure.figures import Summary
 from edgeq.measure.summary import summarise
 from edgeq.runs.reader import Reader
 
-META = ("created", "command", "plan", "preprocess", "data", "environment", "notes", "classes")
+META = ("created", "command", "plan", "preprocess", "data", "environment", "notes", "classes", "unreadable", "gradient_batch")
 
 
 def document(run: Reader, summary: Summary | None = None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from edgeq.core.errors import EdgeqError, printable
 from edgeq.core.files import scratch
 from edgeq.core.plugins import choose
 from edgeq.core.signature import Signature, Tensor
+from edgeq.integer import classifier, read
 from edgeq.pipeline.codes import PixelCodes
 from edgeq.runs.format import LIMIT, RunTarget
 from edgeq.runs.store import Run
@@ -39,7 +40,7 @@ README = """# Inputs for a device
 Written by `edgeq pack` from the run `{run}`, encoded for `{target}`: {described}.
 
 - `cell-*.bin`: one file an attack and radius; cell 0 is the clean images. Images stand one after another, {count} values of {dtype} each
-  ({bytes} bytes), in the order height, width, channel ({h} x {w} x {c}), little-endian: exactly the bytes of the input tensor.
+  ({bytes} bytes), in the order {order} ({sizes}), little-endian: exactly the bytes of the input tensor.
 - `index.csv`: `cell,id,label,file,offset`, a line an image; `offset` is in bytes, `label` is the true class, 0-based.
 - `index.json`: the same facts about the files, with their SHA-256.
 - `images.h`: the first {header} images as C arrays, for a first test without a file system.
@@ -57,6 +58,7 @@ def pack(run: Run, directory: Path, target: str | None = None, header: int = 16)
     ``target``: whose input codes to use; by default the first that is no Keras network. ``header``: images in the C header.
     """
     record, codes = _codes(run, target)
+    layout = _layout(run, record)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise EdgeqError(f"{directory}: exists and is not an empty folder; choose another with -o")
     begun = False
@@ -65,7 +67,7 @@ def pack(run: Run, directory: Path, target: str | None = None, header: int = 16)
         with scratch(directory.parent) as folder:
             begun, work = True, folder / "pack"
             work.mkdir()
-            index = _write(run, work, record, codes, header)
+            index = _write(run, work, record, codes, layout, header)
             os.replace(work, directory)
     except OSError as error:
         advice = "nothing was kept, make room and try again" if begun else "choose another place with -o"
@@ -88,13 +90,27 @@ def _codes(run: Run, target: str | None) -> tuple[RunTarget, PixelCodes]:
     return record, codes
 
 
-def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, header: int) -> dict[str, Any]:
+def _layout(run: Run, record: RunTarget) -> str:
+    """``nhwc`` or ``nchw``: how the target's input tensor lies in memory."""
+    assert record.spec.signature is not None
+    if (layout := record.spec.signature.layout) or record.spec.runtime == KERAS:
+        return layout or "nhwc"
+    file = next((Path(a.file) for a in run.artifacts() if a.sha256 == record.spec.artifact), None)
+    if file is None or not file.exists() or read.sha256(file) != record.spec.artifact:
+        where = "of its file" if file is None else f"of {file}, which is gone or another file now"
+        raise EdgeqError(f"{run.path}: was made before runs recorded the input layout {where}; put it back, or run the attack again")
+    model = read.read(file)
+    seen = classifier.image_layout(model.tensors[model.inputs[0]].shape)
+    return seen[1] if seen else "nhwc"
+
+
+def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, layout: str, header: int) -> dict[str, Any]:
     size = math.prod(run.shape) * codes.table.itemsize
     step = max(1, min(CHUNK, LIMIT // size))
     ids, labels = run.ids(), run.labels()
     cells = [(cell, index) for cell in run.cells() if len(index := np.flatnonzero(run.done(cell.cell) & (ids >= 0)))]
     each = max(1, -(-header // max(1, len(cells))))
-    listed, first = [], []
+    listed, first, axes = [], [], (2, 0, 1) if layout == "nchw" else (0, 1, 2)
     with open(work / "index.csv", "w", newline="") as stream:
         lines = csv.writer(stream)
         lines.writerow(["cell", "id", "label", "file", "offset"])
@@ -103,7 +119,7 @@ def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, header: i
             with open(work / name, "wb") as out:
                 for start in range(0, len(index), step):
                     chunk = index[start : start + step]
-                    encoded = codes.encode(run.candidates(cell.cell, chunk))
+                    encoded = codes.encode(run.candidates(cell.cell, chunk)).transpose(0, *(1 + a for a in axes))
                     data = encoded.astype(encoded.dtype.newbyteorder("<")).tobytes()
                     out.write(data)
                     digest.update(data)
@@ -113,23 +129,31 @@ def _write(run: Run, work: Path, record: RunTarget, codes: PixelCodes, header: i
             facts = {"attack": cell.attack, "norm": cell.norm, "eps": cell.eps, "crafted_on": cell.crafted_on}
             listed.append({"cell": cell.cell, **facts, "file": name, "images": len(index), "sha256": digest.hexdigest()})
     _header(work / "images.h", first[:header], size // codes.table.itemsize, codes)
-    h, w, c = run.shape
+    shape = [run.shape[a] for a in axes]
     written = {
         "format": 1,
         "run": run.path.name,
         "target": record.id,
-        "input": {"shape": [h, w, c], "dtype": str(codes.table.dtype), "bytes": size, "codes": codes.describe()},
+        "input": {
+            "shape": shape,
+            **({"layout": layout} if layout == "nchw" else {}),  # packs of height, width, channel stay as they were
+            "dtype": str(codes.table.dtype),
+            "bytes": size,
+            "codes": codes.describe(),
+        },
         "cells": listed,
     }
     (work / "index.json").write_text(json.dumps(written, indent=2) + "\n")
     facts = {
         "described": codes.describe(),
+        "order": ", ".join(("height", "width", "channel")[a] for a in axes),
+        "sizes": " x ".join(map(str, shape)),
         "count": math.prod(run.shape),
         "bytes": size,
         "dtype": codes.table.dtype,
         "header": len(first[:header]),
     }
-    (work / "README.md").write_text(README.format(run=printable(run.path.name), target=printable(record.id), h=h, w=w, c=c, **facts))
+    (work / "README.md").write_text(README.format(run=printable(run.path.name), target=printable(record.id), **facts))
     return written
 
 

@@ -5,6 +5,7 @@ A run file may have been edited, or may be a stranger's; ``resume`` runs nothing
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def targets(run: Run, plan: Plan) -> None:
 def _fits(spec: TargetSpec, signature: Signature, shape: tuple[int, ...]) -> bool:
     return (
         spec.codes is not None
-        and spec.signature == signature
+        and spec.signature in (signature, replace(signature, layout=""))  # runs did not always record a layout
         and signature.input.shape == shape
         and str(spec.codes.table.dtype) == signature.input.dtype
         and spec.codes.table.shape[1] == shape[2]

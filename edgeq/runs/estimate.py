@@ -1,11 +1,11 @@
-"""What a run must know of its targets before it begins: what they are, and how long it will take."""
+"""What a run must know of its targets before it begins: what they are, how many rows at once, and how long it will take."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,64 +15,123 @@ from edgeq.core.gradient import value_and_grad
 from edgeq.core.protocols import Target
 from edgeq.core.rows import Rows
 from edgeq.objectives.ce import CE
-from edgeq.targets.opener import Bench
+from edgeq.targets.opener import GRADIENTS, Bench
+
+SURE = 10.0  # seconds of work before an estimate is corrected, and that a correction is worth
+WRONG = 0.25  # share by which it is wrong
+UNIT = 15.0  # seconds that a batch of gradients may take through a whole attack: half of what a kill may cost, as estimates are rough
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """``sure``: seconds for replays and gradients. ``queries``: the most that query attacks add, if no row is fooled early."""
+    """``sure``: seconds for replays and gradients. ``queries``: the most that query attacks add, if no row is fooled early.
 
-    rates: dict[str, float]  # images a second, by target
+    ``rates``: images a second, by target; ``gradients``: seconds of one gradient of one row, by what lends it. ``corrected``: of what is
+    left, by what has been done.
+    """
+
+    rates: dict[str, float]
+    gradients: dict[str, float]
     sure: float
     queries: float
+    corrected: bool = False
+
+    def row(self, cell: Cell, target: str, attack: Any) -> float:
+        """Seconds that one row of a cell is expected to take: to be answered by ``target``, or, for "", to be crafted without queries."""
+        if target:
+            return 1 / self.rates[target]
+        return attack.evaluations() * self.gradients[cell.crafted_on] if cell.kind == "gradient" else 0.0
 
     def shared(self, workers: int) -> Estimate:
         """What it takes so many, each as fast as the one that was measured."""
         return replace(self, sure=self.sure / workers, queries=self.queries / workers)
 
 
+@dataclass(eq=False)
+class Clock:
+    """Compares an estimate with what is done, and says what is left where it was wrong. Queries, of which nobody knows how many are needed,
+    are left out.
+
+    ``expected``: seconds that all there is to do should take; ``announce`` hears a corrected estimate.
+    """
+
+    estimate: Estimate
+    expected: float
+    announce: Callable[[Estimate], None]
+    done: float = 0.0  # of the seconds expected
+    spent: float = 0.0
+    said: float = field(init=False)  # what was said to be left, ``spent`` later
+
+    def __post_init__(self) -> None:
+        self.said = self.expected
+
+    def passed(self, expected: float, seconds: float) -> None:
+        """What should have taken ``expected`` seconds has taken ``seconds``."""
+        self.done, self.spent, self.said = self.done + expected, self.spent + seconds, self.said - seconds
+        left = (self.expected - self.done) * self.spent / self.done if self.done else 0.0
+        if self.spent >= SURE and abs(left - self.said) > max(SURE, WRONG * left):
+            self.said = left
+            self.announce(replace(self.estimate, sure=left, queries=0.0, corrected=True))
+
+
 @dataclass(frozen=True)
 class Survey:
-    """``identities``: see :class:`~edgeq.targets.opener.Bench`; ``batches``: rows at once of what lends gradients, by target id."""
+    """``identities``: see :class:`~edgeq.targets.opener.Bench`; ``batch``: rows at once of what lends gradients; ``batches``: the same by
+    target id, as one may take another number alone."""
 
     identities: dict[str, dict[str, Any]]
+    batch: int
     batches: dict[str, int]
-    estimate: Estimate | None
+    estimate: Estimate
 
 
-def survey(bench: Bench, asked: Sequence[str], lenders: Sequence[str], timing: dict[str, Any] | None = None) -> Iterator[Survey]:
-    """Opens the targets ``asked`` and the sources of ``lenders``. ``timing``: further arguments of :func:`estimate`, None for none. One."""
-    for id in asked:
-        bench.target(id)
-    batches = {id: next(iter(bench.sources(id).values())).batch for id in lenders}
-    yield Survey(dict(bench.identities), batches, None if timing is None else estimate(bench, asked, **timing))
-
-
-def estimate(
+def survey(
     bench: Bench,
     asked: Sequence[str],
+    batch: int | None,
     cells: Sequence[Cell],
-    attacks: dict[int, Any],
+    attacks: Mapping[int, Any],
     shape: tuple[int, ...],
     n: int,
     budget: int | None,
-) -> Estimate:
-    """``asked``: the ids of the targets that answer every cell."""
-    count = max(1, min(256, (1 << 26) // math.prod(shape)))
-    images = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
+) -> Iterator[Survey]:
+    """Opens the targets ``asked`` and what lends gradients, and times them. ``batch``: of gradients, where that is settled. One."""
+    images = np.random.default_rng(0).integers(0, 256, (max(1, min(256, (1 << 26) // math.prod(shape))), *shape), dtype=np.uint8)
     rates = {id: _rate(bench.target(id), images) for id in asked}
-    sources = {c.crafted_on: bench.sources(c.crafted_on) for c in cells if c.kind == "gradient"}
-    batch = {name: next(iter(several.values())).batch for name, several in sources.items()}
-    gradient = {name: sum(_gradient_seconds(source, images) for source in several.values()) for name, several in sources.items()}
-    sure = queries = 0.0
+    evaluations: dict[str, int] = {}
     for cell in cells:
-        sure += sum(n / rate for rate in rates.values())
         if cell.kind == "gradient":
-            sure += attacks[cell.cell].evaluations() * -(-n // batch[cell.crafted_on]) * gradient[cell.crafted_on]
-        elif cell.kind == "query":
+            evaluations[cell.crafted_on] = max(attacks[cell.cell].evaluations(), evaluations.get(cell.crafted_on, 0))
+    size, batches, gradients = _sized(bench, evaluations, batch, images)
+    sure = queries = 0.0
+    whole = {id: -(-n // most) * most / n for id, most in batches.items()}  # what is filled up takes its time as well
+    estimate = Estimate(rates, {id: seconds * whole[id] for id, seconds in gradients.items()}, 0.0, 0.0)
+    for cell in cells:
+        sure += n * sum(estimate.row(cell, target, attacks.get(cell.cell)) for target in ("", *rates))
+        if cell.kind == "query":
             most = 1 + attacks[cell.cell].queries()
             queries += n * min(most, budget or most) / rates[cell.crafted_on]
-    return Estimate(rates, sure, queries)
+    yield Survey(dict(bench.identities), size, batches, replace(estimate, sure=sure, queries=queries))
+
+
+def _sized(
+    bench: Bench, evaluations: Mapping[str, int], settled: int | None, images: np.ndarray
+) -> tuple[int, dict[str, int], dict[str, float]]:
+    """Rows whose gradients are taken at once; the rows that each lender really takes, which may know one size alone; and the seconds that
+    one gradient of a row takes it, under every clamp. ``evaluations``: by lender, the most that an attack makes.
+
+    ``GRADIENTS``, unless so many rows would take longer than ``UNIT`` through an attack: then a power of two that does not. As the last
+    bits of gradients depend on it, a run has one size, and keeps what came out here once.
+    """
+    size = settled or GRADIENTS
+    while True:
+        several = {id: list(bench.sources(id, size).values()) for id in evaluations}
+        batches = {id: sources[0].batch for id, sources in several.items()}
+        seconds = {id: sum(_gradient_seconds(source, images) for source in sources) for id, sources in several.items()}
+        longest = max((evaluations[id] * seconds[id] for id in several if batches[id] == size), default=0.0)
+        if settled or size == 1 or longest <= UNIT:
+            return size, batches, {id: seconds[id] / batches[id] for id in several}
+        size = min(size // 2, 1 << max(0, math.floor(math.log2(size * UNIT / longest))))
 
 
 def _rate(target: Target, images: np.ndarray) -> float:

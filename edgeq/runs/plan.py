@@ -40,6 +40,7 @@ class Plan:
     seed: int = 0
     max_queries: int | None = None
     preprocess: str | None = None
+    preprocess_of: tuple[str, ...] = ()  # of each target, where they differ
     source_preprocess: str | None = None
     output: str | None = None  # label | probs | logits, where the file does not tell; or the name of one output of a Keras network
     label_column: str | None = None
@@ -47,6 +48,7 @@ class Plan:
     class_names: str | None = None  # a file with the model's names, a line a class
     threads: int | None = None
     exif: bool = False  # turn photographs upright as their EXIF orientation says; runs of a plan without it left them as stored
+    skip_unreadable: bool = False  # images that cannot be read are left out of the sample, and those that come next take their places
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,6 +87,10 @@ class Plan:
         """What ``output`` says of a file: a name is that of Keras networks alone, where the run has one."""
         named = self.output is not None and self.output not in get_args(Kind)
         return None if named and not is_float(file) and any(map(is_float, (*self.targets, *self.sources))) else self.output
+
+    def preprocess_for(self, file: str) -> str | None:
+        """What was stated of a target file."""
+        return dict(zip(self.targets, self.preprocess_of, strict=False)).get(file) or self.preprocess
 
     @property
     def threats(self) -> list[Threat]:

@@ -24,6 +24,7 @@ from edgeq.core.rows import row_id
 from edgeq.core.signature import Signature
 from edgeq.core.threat import Threat
 from edgeq.data import Images
+from edgeq.integer import read
 from edgeq.pipeline import codes as pixel_codes
 from edgeq.pipeline import metadata, sidecar
 from edgeq.pipeline.codes import PixelCodes
@@ -55,6 +56,7 @@ class Setting:
     notes: list[str]
     access: dict[str, str] | None = None  # the level of the whole run and a sentence on it; None: each attack has what it needs
     given: bool = False  # the images are the caller's: nobody can read them again
+    unreadable: tuple[str, ...] = ()  # names of the images that the sample leaves out, as they cannot be read
 
     def create(self, path: Path, command: list[str], more: Mapping[str, Any] = MappingProxyType({})) -> Run:
         """The run file, with every record but the rows; with these, too, where the images were ``given``. ``more``: JSON-able values, kept
@@ -70,6 +72,7 @@ class Setting:
             "classes": list(self.dataset.classes) if self.dataset.classes else None,
             "notes": self.notes,
             "access": self.access,
+            "unreadable": list(self.unreadable),
             "data": {"spec": self.plan.data, "sha256": self.dataset.sha256()} if self.given else None,
             **more,
         }  # fmt: skip
@@ -117,7 +120,7 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Imag
     sources = [Path(s) for s in dict.fromkeys(plan.sources)]
     for path in sources:
         if not path.exists():
-            raise EdgeqError(f"{path}: there is no such file; --source takes a .h5, .keras or SavedModel")
+            raise EdgeqError(f"{path}: there is no such file; --source takes a .h5, .keras, SavedModel or float .onnx")
     files = [*(p.path for p in probed), *sources]
     names = dict(zip(files, networks([Artifact.of(path) for path in files]), strict=True))
 
@@ -125,11 +128,12 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Imag
     _, classes, _ = metadata.stated(first.path)
     classes = list(data.read_names(plan.class_names)) if plan.class_names else classes
     dataset = open_data(plan, first.signature.classes, classes, given)
-    index = data.sample(dataset, plan.n, plan.seed) if given is None else np.arange(len(given))
+    skipped = _unreadable(plan, dataset, say) if given is None else []
+    index = data.sample(dataset, plan.n, plan.seed, skipped) if given is None else np.arange(len(given))
     if not len(index):
         raise EdgeqError(f"{plan.data}: contains no image to sample")
     labels = dataset.labels[index]
-    notes += [*dataset.notes, *data.turned(dataset, index)]
+    notes += [*dataset.notes, *data.left_out(dataset, skipped), *data.turned(dataset, index)]
     if plan.n is not None and len(index) < plan.n:
         notes.append(f"{plan.data} holds {len(index)} images; all are used (--n {plan.n})")
     stored = dataset.image(int(index[0])).shape
@@ -157,7 +161,9 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Imag
     used = list(dict.fromkeys(t.spec.artifact for t in targets if t.spec.artifact))
     geometry = mains[0].preprocess
     records = [artifacts[h] for h in used]
-    return Setting(plan, geometry, records, targets, planned, dataset, index, labels, classes, notes, level, given is not None)
+    return Setting(
+        plan, geometry, records, targets, planned, dataset, index, labels, classes, notes, level, given is not None, tuple(skipped)
+    )
 
 
 def open_data(plan: Plan, classes: int | None, names: list[str] | None, given: Images | None = None) -> Images:
@@ -166,6 +172,13 @@ def open_data(plan: Plan, classes: int | None, names: list[str] | None, given: I
     if given is not None:
         return data.fitted(given, classes, plan.class_map, names)
     return data.open(plan.data, "test", plan.label_column, classes, plan.class_map, names, plan.exif)
+
+
+def _unreadable(plan: Plan, dataset: Images, say: Callable[[str], None]) -> list[str]:
+    if not plan.skip_unreadable:
+        return []
+    say("looking for images that cannot be read")
+    return data.unreadable(dataset, plan.n, plan.seed)
 
 
 def _check(plan: Plan) -> None:
@@ -236,7 +249,7 @@ def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], giv
     if given and stored == (h, w, c):  # they were resized and cropped before
         parsed = Preprocess.parse(spec or "none", (h, w), c)
         spec = Preprocess((h, w), c, mean=parsed.mean, std=parsed.std).spec
-    preprocess, sentence = resolve((h, w), c, stored, plan.preprocess, spec, where)
+    preprocess, sentence = resolve((h, w), c, stored, plan.preprocess_for(str(probed.path)), spec, where)
     several = len(set(plan.targets)) > 1
     targets = [RunTarget(spec, "cannot run" if reason else "runs", reason) for spec, reason in probed.specs(name, preprocess)]
     codes = next(t.spec.codes for t in targets if t.spec.codes is not None)
@@ -271,9 +284,8 @@ def _same_task(
 
 def _source(plan: Plan, path: Path, name: str, first: _Network, notes: list[str]) -> RunTarget:
     """The float network that gradients come from, as one more target."""
-    from edgeq.keras.load import load
-
-    signature, shape = load(path, plan.output).signature, first.probed.signature.input.shape
+    signature, runtime = _lending(plan, path)
+    shape = first.probed.signature.input.shape
     if signature.input.shape != shape:
         raise EdgeqError(
             f"{path}: takes images of {signature.input.shape}, the target takes {shape}; pass the network the target was made from"
@@ -291,8 +303,24 @@ def _source(plan: Plan, path: Path, name: str, first: _Network, notes: list[str]
         notes += own_normalisation(path, own, plan.output)
     low, high = float(real.min()), float(real.max())
     notes.append(f"{path.name} takes pixels as {low:.4g}..{high:.4g}, {where}; {signature.kind} are its output, its logits are attacked")
+    if runtime != KERAS:  # a target may be called the same, and run there as well
+        name = f"{name.removesuffix(path.suffix)}{path.suffix}"
     codes = PixelCodes.of_reals(real)
-    return RunTarget(TargetSpec(f"{name}/{KERAS}", name, artifact.sha256, KERAS, "source", signature=signature, codes=codes))
+    return RunTarget(TargetSpec(f"{name}/{runtime}", name, artifact.sha256, runtime, "source", signature=signature, codes=codes))
+
+
+def _lending(plan: Plan, path: Path) -> tuple[Signature, str]:
+    """What a float network takes and gives, and the runtime that it is. Raises :class:`EdgeqError` where it has no gradients."""
+    if path.suffix != ".onnx":
+        from edgeq.keras.load import load
+
+        return load(path, plan.output).signature, KERAS
+    probed = probe(path, (), plan.output_of(path))
+    if reason := access.hindrance("gradients", path, probed.main, probed.signature.kind):
+        raise EdgeqError(f"{path}: {reason}")
+    if probed.signature.input.dtype != "float32" or not read.graph(path).floating:
+        raise EdgeqError(f"{path}: is quantised, and --source takes a float network; pass it as another --target, with --transfer")
+    return probed.signature, probed.main
 
 
 def _own(plan: Plan, mains: Sequence[_Network], notes: list[str]) -> list[TargetSpec]:

@@ -136,6 +136,13 @@ class Reader:
             value = default if row is None else parse(row[0])
         return migrate.plan(value) if key == "plan" and self._version == 1 else value
 
+    def unreadable(self) -> tuple[str, ...]:
+        """The names of the images that the sample leaves out, as they could not be read when the run began."""
+        names = self.meta("unreadable") or []
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise self._damaged("its unreadable images are no names")
+        return tuple(names)
+
     def artifacts(self) -> list[Artifact]:
         if self._version == 1:
             with self._errors():

@@ -12,7 +12,7 @@ from edgeq.core import scheduler
 from edgeq.core.cell import Batch, Unit
 from edgeq.core.rows import Rows
 from edgeq.core.worst import worst
-from edgeq.targets.opener import Bench
+from edgeq.targets.opener import GRADIENTS, Bench
 
 Images = Callable[[np.ndarray], np.ndarray]
 """From places in a unit's rows, ``(m,) int64``, to images ``(m, h, w, c) uint8``: the clean ones, or, to be answered, the candidates."""
@@ -20,7 +20,8 @@ Images = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A unit with all that it needs but the targets. ``attack``: a value of :mod:`edgeq.attacks`, None where rows are only answered.
+    """A unit with all that it needs but the targets. ``attack``: a value of :mod:`edgeq.attacks`, None where rows are only answered;
+    ``batch``: rows whose gradients are taken at once.
 
     It is pickled with its images.
     """
@@ -31,6 +32,7 @@ class Task:
     attack: Any = None
     seed: int = 0
     max_queries: int | None = None
+    batch: int = GRADIENTS
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "images": Kept(self.images(np.arange(len(self.rows))))}
@@ -79,7 +81,7 @@ def _at_once(task: Task, bench: Bench, index: np.ndarray) -> Batch:
     cell = task.unit.cell
     assert cell.threat is not None
     clean = task.images(np.arange(len(index)))
-    sources: dict[str, Any] = bench.sources(cell.crafted_on) if task.attack.needs == "gradients" else {"": None}
+    sources: dict[str, Any] = bench.sources(cell.crafted_on, task.batch) if task.attack.needs == "gradients" else {"": None}
     made = [task.attack.craft(source, clean, task.rows, cell.threat, task.seed, cell.goal) for source in sources.values()]
     judge = bench.target(cell.crafted_on) if len(made) > 1 else None
     kept = worst(made, judge, task.rows.labels, cell.goal)

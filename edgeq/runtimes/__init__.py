@@ -19,8 +19,10 @@ from edgeq.core.runtime import Codes, Opened, Runtime
 from edgeq.core.signature import Signature
 from edgeq.runtimes._lanes import Lane, Lanes
 from edgeq.runtimes._process import FASTER, START, Answering, LostError, Worker, WorkerError, shared_bytes
+from edgeq.runtimes._quantise import FORM, quantise
 
 __all__ = [
+    "FORM",
     "Codes",
     "Lane",
     "Lanes",
@@ -34,6 +36,7 @@ __all__ = [
     "open",
     "probe",
     "probe_all",
+    "quantise",
     "real",
     "simulated",
 ]

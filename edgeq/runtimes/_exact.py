@@ -18,7 +18,7 @@ from edgeq.core import cpu
 from edgeq.core.errors import EdgeqError
 from edgeq.core.runtime import Codes
 from edgeq.core.signature import Signature
-from edgeq.integer import read_tflite
+from edgeq.integer import read_tflite, tflite_file
 from edgeq.integer.delegate import LAYERS
 from edgeq.integer.engines import doubt
 from edgeq.integer.graph import Graph, Op, Tensor
@@ -27,6 +27,7 @@ from edgeq.integer.ops import EXACT32, Call, Step, clamp_range, limits, linear, 
 from edgeq.integer.rounding import requantiser
 from edgeq.integer.simulate import EXACT, KERNELS, plan
 from edgeq.runtimes._lanes import Lanes
+from edgeq.runtimes._layout import as_images, layout_of
 
 RUNTIME = "tflm"
 MOST, BYTES = 16, 2**23  # images a lane takes at once, and what their widest windows may take
@@ -61,7 +62,8 @@ def steps(graph: Graph) -> list[Step]:
 
 def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int, threads: int) -> Lanes:
     """The ``.tflite`` file as a target; :class:`EdgeqError` where an op of it is not exact."""
-    graph = read_tflite.read(path)
+    model = tflite_file.read(str(path))
+    graph, layout = read_tflite.from_model(model), layout_of(model)
     check(graph)
     chunk = max(1, min(MOST, batch // threads, BYTES // _widest(graph)))
     kernels = steps(graph)
@@ -72,17 +74,18 @@ def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int, th
         "cpu": cpu.describe(),
         "argmax": "lowest index",
     }
-    return Lanes("tflm-exact", signature, [_Lane(graph, kernels, codes) for _ in range(threads)], chunk, batch, identity)
+    return Lanes("tflm-exact", signature, [_Lane(graph, kernels, codes, layout) for _ in range(threads)], chunk, batch, identity)
 
 
 class _Lane:
-    def __init__(self, graph: Graph, kernels: list[Step], codes: Codes) -> None:
-        self.graph, self.kernels, self.codes = graph, kernels, codes
+    def __init__(self, graph: Graph, kernels: list[Step], codes: Codes, layout: str) -> None:
+        self.graph, self.kernels, self.codes, self.layout = graph, kernels, codes, layout
 
     def run(self, images: np.ndarray, out: np.ndarray) -> None:
         given = self.graph.tensors[self.graph.input]
         values: dict[int, np.ndarray] = {i: t.data for i, t in self.graph.constants() if t.data is not None}
-        values[self.graph.input] = self.codes.encode(images, np.empty((len(images), *given.shape), given.dtype))
+        values[self.graph.input] = space = np.empty((len(images), *given.shape), given.dtype)
+        self.codes.encode(images, as_images(space, images.shape[1:], self.layout))
         for op, step in zip(self.graph.ops, self.kernels, strict=True):
             values[op.output] = step(*(values[i] if i >= 0 else None for i in op.inputs))
         out[...] = values[self.graph.output].reshape(out.shape)

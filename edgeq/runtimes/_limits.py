@@ -9,7 +9,6 @@ from edgeq.integer.model import Model, Op
 BASE = 3 * 2**27  # bytes of memory that every worker may take: Python, numpy and an engine are a quarter of it
 LANE = 2**24  # bytes more for a lane: a thread's stack, and the allocator's share
 MOST = 2**29  # bytes for what the graph declares to hold at run time; a large file may declare more
-RESERVE = 8 * 2**30  # bytes of address space beyond: libraries, stacks and the allocator's reserves take some 0.1 GiB a thread, unused
 SPEED = 1e8  # multiply-accumulates a second: of plain loops on a small machine, which try a quarter of the following
 PROBED = 64  # images a file is tried on while it is opened, at most
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BATCH_MATMUL")  # ops whose weights may come out of another op
@@ -40,22 +39,9 @@ def opening(model: Model, threads: int) -> float:
     return reading(model.size) * (1 + threads / 4) + (PROBED + threads) * sum(_work(model, op) for op in model.ops) / SPEED
 
 
-def limit(memory: int, write: bool) -> int:
-    """Holds this process to ``memory`` bytes, no core dumps, and unless ``write`` no bytes in files, where the system has such limits.
-
-    Returns ``memory``.
-    """
-    import resource
-
-    for what, most in (
-        (resource.RLIMIT_DATA, memory),  # private memory: what is really taken
-        (resource.RLIMIT_AS, memory + RESERVE),  # for systems that do not count the former
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, memory if write else 0),
-    ):
-        hard = resource.getrlimit(what)[1]
-        resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-    return memory
+def calibrating(model: Model, images: int) -> float:
+    """Seconds of processor time to quantise a file by the ranges that so many images set."""
+    return 3 + 4 * reading(model.size) + images * (0.01 + sum(_work(model, op) for op in model.ops) / SPEED)
 
 
 def _work(model: Model, op: Op) -> float:

@@ -23,7 +23,7 @@ def signature_of(model: models.Model, output: str | None) -> Signature:
     layout = classifier.image_layout(given.shape)
     assert layout is not None  # classifier_problem has looked
     shape = () if kind == "label" else (max(answer.shape[1:], default=1),)
-    return Signature(_border(path, given, layout[0]), _border(path, answer, shape), kind)
+    return Signature(_border(path, given, layout[0]), _border(path, answer, shape), kind, layout[1])
 
 
 def _kind(model: models.Model, output: str | None) -> Kind:
@@ -41,7 +41,7 @@ def _kind(model: models.Model, output: str | None) -> Kind:
 
 
 def _border(path: str, tensor: models.Tensor, shape: tuple[int, ...]) -> Tensor:
-    if tensor.dtype not in ("int8", "uint8") or not tensor.scales.size:
+    if tensor.dtype not in ("int8", "uint8", "int16") or not tensor.scales.size:
         return Tensor(shape, tensor.dtype)
     scale, zero = float(tensor.scales[0]), int(tensor.zeros[0]) if tensor.zeros.size else 0
     bounds = np.iinfo(tensor.dtype)

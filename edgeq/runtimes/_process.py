@@ -290,9 +290,14 @@ def shared_bytes(signature: Signature, share: int) -> int:
 def condense(text: str) -> str:
     """The essential clause of an interpreter's message: without source paths, logging marks and chatter."""
     lines = [line for line in text.splitlines() if not re.match(r"\s*(INFO|WARNING|W\d{4}|I\d{4}|\[Recording)", line)]
-    joined = "; ".join(dict.fromkeys(line.strip(" .") for line in lines if line.strip()))
+    joined = "; ".join(line.strip(" .") for line in lines if line.strip())
     joined = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", joined)
     joined = re.sub(r"[\w./-]+\.(cc|cpp|h|hpp)(:\d+)?:?\s*", "", joined)
+    clauses = re.split(r"; |(?<=[\w\)])\.(?=Tensor |Node |quantized_)", joined)  # LiteRT strings its sentences together
+    said: dict[str, str] = {}
+    for clause in clauses:
+        said.setdefault(re.sub(r"\d+", "", clause), clause)  # of every tensor the same: of the first
+    joined = "; ".join(said.values())
     joined = re.sub(r"(?<=[a-z\)])(?=Node number)", "; ", joined)
     joined = re.sub(r"\s+", " ", joined).strip(" ;.")
     return joined if len(joined) <= 220 else joined[:217].rsplit(" ", 1)[0] + "..."

@@ -12,7 +12,6 @@ import importlib
 import json
 import mmap
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.core import plugins
-from edgeq.core.children import die_with_parent
+from edgeq.core.children import die_with_parent, limit, limit_cpu
 from edgeq.core.errors import EdgeqError
 from edgeq.core.runtime import Runtime
 from edgeq.core.signature import Signature
@@ -88,6 +87,15 @@ def tensors(runtime: Runtime, request: dict[str, Any]) -> tuple[Reply, Serve]:
     return ({"seconds": _seconds(serve)}, b""), serve
 
 
+def quantised(runtime: Runtime, request: dict[str, Any]) -> tuple[Reply, Serve]:
+    """Reads the file; then ``{"n": m}`` is answered with its quantised form, by the ranges that the images in memory set."""
+    from edgeq.runtimes._quantise import served
+
+    signature = Signature.from_json(request["signature"])
+    serve = served(request["path"], signature, PixelCodes.from_json(request["codes"]))
+    return ({"seconds": _limits.calibrating(read(request["path"]), request["n"])}, b""), serve
+
+
 def _seconds(serve: Serve) -> float:
     """What one image takes, by the clock: processor time moves in steps while a timer counts it."""
     times = []
@@ -116,14 +124,14 @@ def main() -> None:
             raise EdgeqError(f"{path}: {name} runs {' or '.join(map(_a, runtime.forms))} file, and this is {_a(form)} file")
         _import(runtime, path)  # before the clock runs
         threads, write = request.get("threads", 1), request.get("measure", False)
-        bound = _limits.limit(_limits.BASE + 8 * len(data), write)
-        _cpu(_limits.reading(len(data)))
+        bound = limit(_limits.BASE + 8 * len(data), write)
+        limit_cpu(_limits.reading(len(data)))
         del data
         model = read(path)
         declared = model.size, _limits.activations(model), threads
-        bound = _limits.limit(runtime.memory(*declared) or _limits.memory(*declared), write)
-        _cpu(_limits.opening(model, threads))
-        reply, serve = {"probe": probe, "answer": answers, "tensors": tensors}[request["task"]](runtime, request)
+        bound = limit(runtime.memory(*declared) or _limits.memory(*declared), write)
+        limit_cpu(_limits.opening(model, threads))
+        reply, serve = {"probe": probe, "answer": answers, "tensors": tensors, "quantise": quantised}[request["task"]](runtime, request)
         return reply
 
     def reply_to(work: Serve, request: dict[str, Any]) -> None:
@@ -143,7 +151,7 @@ def main() -> None:
     reply_to(start, request)
     while serve is not None and (line := sys.stdin.buffer.readline()):
         request = json.loads(line)
-        _cpu(request["cpu"])
+        limit_cpu(request["cpu"])
         reply_to(serve, request)
     os._exit(0)  # an interpreter of a damaged file may crash when it is torn down; all is said
 
@@ -161,11 +169,6 @@ def _import(runtime: Runtime, path: str) -> None:
 
 def _a(form: str) -> str:
     return f"{'an' if form[1] in 'aeiou' else 'a'} {form}"
-
-
-def _cpu(seconds: float) -> None:
-    """Processor time of all threads from now on, after which SIGPROF ends this process."""
-    signal.setitimer(signal.ITIMER_PROF, min(seconds, 1e6))
 
 
 if __name__ == "__main__":

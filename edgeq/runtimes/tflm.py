@@ -17,7 +17,7 @@ from edgeq.core.children import unnamed
 from edgeq.core.errors import EdgeqError
 from edgeq.core.runtime import Codes, InnerTensors, Runtime
 from edgeq.core.signature import Signature
-from edgeq.integer.model import file_bytes
+from edgeq.integer.model import Model, file_bytes
 from edgeq.integer.read import read
 from edgeq.runtimes._lanes import Lanes
 from edgeq.runtimes._layout import as_images, layout_of
@@ -94,10 +94,14 @@ class Micro:
             except RuntimeError as error:  # too small, or refused: TFLM's own words tell them apart on stderr only
                 refusal = error
         else:
-            raise refusal
+            raise _worded(refusal, path, model)
         self.shape = tuple(int(d) for d in self.interpreter.get_input_details(0)["shape"])
         if self.shape[0] != 1:
             raise EdgeqError(f"{path}: takes {self.shape[0]} images at once, and tflm runs one at a time; export it with a batch of 1")
+        try:
+            self.interpreter.invoke()
+        except RuntimeError as error:
+            raise _worded(error, path, model) from None
 
     def run(self, codes: np.ndarray, out: np.ndarray) -> None:
         """``codes``: images in the input's dtype and layout; ``out``: ``(j, k)`` in the output's dtype."""
@@ -123,6 +127,23 @@ class _Lane:
         self.micro.run(self.space[:n], out)
 
     def close(self) -> None: ...
+
+
+def _worded(refusal: RuntimeError, path: str | Path, model: Model) -> Exception:
+    """The refusal; of a kind of op that TFLite Micro refuses without a reason, or calls "hybrid" where it is uint8, a sentence instead."""
+    for op in model.ops:
+        x, w = ([model.tensors[i].dtype for i in op.inputs if i >= 0] + ["", ""])[:2]
+        what, remedy = "", ""
+        if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+            if x == "uint8":
+                what, remedy = "uint8", "convert the network with int8 instead, as TensorFlow 2 does"
+            elif x == "float32" and w in ("int8", "int4"):
+                what, remedy = f"floats with {w} weights (dynamic range)", "quantise its activations too"
+        elif op.name == "DEQUANTIZE" and x == "float16":
+            what, remedy = "float16 weights", "convert the network with float32 or int8 weights"
+        if what:
+            return EdgeqError(f"{path}: tflm has no kernel for {op.name} of {what}; {remedy}")
+    return refusal
 
 
 def arenas(size: int, activations: int) -> tuple[int, int]:

@@ -41,16 +41,28 @@ def _no_gradients(target: Path, runtime: str) -> str | None:
 
     if not runtimes.simulated(runtimes.real(runtime)):
         return f"no gradient goes through the roundings of {runtime}"
-    check(read.graph(target))
+    check(read.differentiable(target)[0])
     missing = [name for name in ("tensorflow", "tf_keras") if find_spec(name) is None]
     return 'gradients need TensorFlow; pip install "edgeq[keras]"' if missing else None
 
 
 def caveat(target: Path, runtime: str) -> str | None:
     """Where the file's gradients may not be those of the very sums that run, in words; None where they are."""
-    if runtime != "ort" or not cpu.u8s8_saturates():
+    graph, kind = read.differentiable(target)
+    if kind:
+        what = "has int16 activations" if kind == "int16" else f"is of dynamic range: {runtime} quantises its activations as it runs"
+        return f"{target.name} {what}, which is not followed bit by bit; its gradients are those of its real numbers, near what it answers"
+    if runtime != "ort":
         return None
-    graph = read.graph(target)
+    if graph.floating:
+        return "its sums of floats are added up in another order than ONNX Runtime's: the logits are equal but for their last bits"
+    if any(op.kind == "dynamic_quantize" for op in graph.ops):
+        return (
+            "its activations are rounded to steps that each image sets, and reals are added up where ONNX Runtime adds up codes: "
+            "the logits are nearly the runtime's, not equal to them"
+        )
+    if not cpu.u8s8_saturates():
+        return None
     for op in graph.ops:
         if op.kind in ("conv", "depthwise", "dense"):
             x, w = (graph.tensors[i] for i in op.inputs[:2])

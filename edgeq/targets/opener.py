@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 from edgeq import runtimes
 from edgeq.core.errors import EdgeqError
 from edgeq.core.protocols import Target
+from edgeq.pipeline.codes import PixelCodes
 from edgeq.targets import views
 from edgeq.targets.ensemble import Ensemble, Mean
 from edgeq.targets.spec import KERAS, TargetSpec
 
 BATCH = 256  # images that a target is asked at once
+GRADIENTS = 128  # rows whose gradients are taken at once; fewer of a slow network
 CLAMPS = ("clipped", "through")
 
 
@@ -50,15 +52,28 @@ class Bench:
             self.identities[id] = target.identity()
         return target
 
+    @contextmanager
+    def shown(self, id: str, codes: PixelCodes) -> Iterator[Target]:
+        """``id`` with another map from pixels to its input, for as long as the context lasts. Raises :class:`EdgeqError`."""
+        spec = self.specs[id]
+        target = open_target(replace(spec, codes=codes), self._files(spec.artifact), self._threads)
+        try:
+            yield target
+        finally:
+            target.close()
+
     def seen(self, id: str, access: str) -> Target:
         """What a query attack gets of ``id`` at a level of the access ladder. Raises :class:`EdgeqError`."""
         view: Target = self._once(id, access, lambda spec: self._view(spec, access))
         return view
 
-    def sources(self, id: str) -> dict[str, Any]:
-        """The gradients of ``id``, by clamp: a float network has none (""), a file is differentiated straight through with each."""
-        sources: dict[str, Any] = self._once(id, "gradients", self._sources)
-        if gradients_of(id) not in self.identities and self.specs[id].runtime != KERAS:  # a float network is its own source
+    def sources(self, id: str, batch: int = GRADIENTS) -> dict[str, Any]:
+        """The gradients of ``id``, by clamp: a float network has none (""), a file of integers is one source for each.
+
+        ``batch``: rows at once, on which their last bits depend; what asks for others last is what ``identities`` says of them.
+        """
+        sources: dict[str, Any] = self._once(id, f"gradients {batch}", lambda spec: self._sources(spec, batch))
+        if self.specs[id].runtime != KERAS or batch != GRADIENTS:  # a float network is its own source
             self.identities[gradients_of(id)] = next(iter(sources.values())).identity()
         return sources
 
@@ -88,19 +103,26 @@ class Bench:
         self._stack.callback(bare.close)
         return views.logits(real, bare, signature.input.shape)
 
-    def _sources(self, spec: TargetSpec) -> dict[str, Any]:
+    def _sources(self, spec: TargetSpec, batch: int) -> dict[str, Any]:
         if spec.derived == "mean":
-            several = {member: self.sources(member) for member in spec.members}
+            several = {member: self.sources(member, batch) for member in spec.members}
             clamps = [c for c in self._clamps if any(c in by_clamp for by_clamp in several.values())] or [""]
             return {c: Mean(spec.id, {id: by_clamp.get(c) or by_clamp[""] for id, by_clamp in several.items()}) for c in clamps}
-        if spec.runtime == KERAS:
+        if spec.runtime == KERAS and batch == GRADIENTS:
             return {"": self.target(spec.id)}
+        assert spec.codes is not None
+        if spec.runtime == KERAS:
+            from edgeq.keras import source
+
+            return {"": source.open(self._files(spec.artifact), spec.codes.real, batch)}
         from edgeq.integer import read
         from edgeq.keras.ste.source import SteSource
 
-        assert spec.codes is not None
-        graph, runtime = read.graph(self._files(spec.artifact)), runtimes.real(spec.runtime)
-        return {clamp: SteSource(graph, spec.codes, runtime, clamp) for clamp in self._clamps}
+        (graph, kind), runtime = read.differentiable(self._files(spec.artifact)), runtimes.real(spec.runtime)
+        codes = PixelCodes.of_reals(spec.codes.real) if kind and graph.tensors[graph.input].dtype == "float32" else spec.codes
+        if graph.floating:  # its clamps are activations, and all sources would be one
+            return {"": SteSource(graph, codes, runtime, batch=batch)}
+        return {clamp: SteSource(graph, codes, runtime, clamp, batch) for clamp in self._clamps}
 
 
 def gradients_of(id: str) -> str:

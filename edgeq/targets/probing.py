@@ -49,6 +49,7 @@ class Probed:
         it may run.
         """
         wanted, before, sentences = {n for name in asked for n in (name, runtimes.real(name))}, True, list[str]()
+        left: list[str] = []
         for name, answer in self.answers.items():
             before = before and name != self.main
             if isinstance(answer, runtimes.LostError):
@@ -56,7 +57,10 @@ class Probed:
                     raise runtimes.LostError(f"{answer}; no other runtime is taken in its place: try again, or name others with --runtime")
                 sentences.append(f"warning: {name} is left out: {answer}")
             elif before:
-                sentences.append(f"{self.main} is attacked, as {name} does not run the file")
+                left.append(name)
+        if left:
+            verb = "does" if len(left) == 1 else "do"
+            sentences.append(f"{self.main} is attacked, as {', '.join(left)} {verb} not run the file")
         return sentences
 
     def specs(self, network: str, preprocess: Preprocess, role: Role = "target") -> list[tuple[TargetSpec, str]]:

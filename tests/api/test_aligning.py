@@ -16,7 +16,7 @@ from edgeq.runs.store import Run
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"n": 40, "estimates": ("spsa:pairs=4", "coordinate:pixels=4"), "attack": "fgsm", "eps": ("2/255",), "threads": 1}
+SMALL = {"data": "digits", "n": 40, "estimates": ("spsa:pairs=4", "coordinate:pixels=4"), "attack": "fgsm", "eps": ("2/255",), "threads": 1}
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +96,26 @@ def test_a_run_of_something_else_is_no_alignment(model: Path, tmp_path: Path, mo
         run.add_measurements(0, np.arange(1), {"zeros: spsa scores": [np.zeros(3)]})
     with pytest.raises(EdgeqError, match="is not measured of every row"):
         align(model, **asked)
+
+
+@pytest.mark.tensorflow
+def test_files_of_pytorch_users(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    import torch_files
+
+    target, source = torch_files.quantised(tmp_path, "qoperator"), tmp_path / "float0.onnx"
+    np.savez(tmp_path / "d.npz", x_test=torch_files.images(24), y_test=np.arange(24) % torch_files.CLASSES)
+    few = {"data": f"npz:{tmp_path / 'd.npz'}", "n": 16, "attack": "fgsm", "eps": ("4/255",), "threads": 1, "preprocess": "mean=0,std=255"}
+    found = align(target, source=source, estimates=(), **few)
+    assert [*found.gradients] == ["float", "file clipped", "file through"]
+    assert min(c.mean for c in found.cosines) > 0.8
+    assert found.runtime == "ort"
+    assert found.logit_variance.ratio == pytest.approx(1, abs=0.2)
+    (shift,) = found.shift
+    assert shift.unequal == 0
+    assert {"conv", "mul", "add", "dense"} <= {line.kind for line in shift.adversarial.lines if line.changed}
+    floats = align(source, estimates=("coordinate:pixels=8",), **few)
+    assert [*floats.gradients] == ["file", "coordinate logits"]
+    assert floats.shift == ()
+    assert "value shift is left out: nothing in the file is rounded" in " ".join(floats.notes)
+    assert floats.cosines[0].mean > 0.9

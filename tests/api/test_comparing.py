@@ -19,7 +19,7 @@ from edgeq.runs.store import Run
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"n": 30, "eps": "16/255", "inside": 0, "threads": 1}
+SMALL = {"data": "digits", "n": 30, "eps": "16/255", "inside": 0, "threads": 1}
 TWO = ("litert-reference", "litert-builtin")
 SPSA = "spsa:steps=3:batch=8"
 
@@ -136,3 +136,54 @@ def test_a_float_network_beside_its_file_takes_pixels_as_the_file_does(digits_mo
     assert found.clean.scores.kind == "probs"
     with Run.open(path) as run:
         assert run.candidates(2, np.arange(30)).shape == (30, *run.shape)
+
+
+def test_each_side_takes_pixels_in_its_own_way(tmp_path: Path) -> None:
+    """The same function with its division by 255 outside and inside."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    import torch_files
+
+    proto = onnx.ModelProto.FromString(torch_files.network())
+    outside, inside = tmp_path / "outside.onnx", tmp_path / "inside.onnx"
+    outside.write_bytes(proto.SerializeToString())
+    first = next(t for t in proto.graph.initializer if t.name == proto.graph.node[0].input[1])
+    first.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(first) / np.float32(255), first.name))
+    inside.write_bytes(proto.SerializeToString())
+    np.savez(tmp_path / "d.npz", x_test=torch_files.images(60), y_test=np.arange(60) % torch_files.CLASSES)
+    asked = {**SMALL, "data": f"npz:{tmp_path / 'd.npz'}", "preprocess": "mean=0,std=255"}
+    found = compare(outside, inside, preprocess_b="mean=0,std=1", **asked)
+    assert found.clean.flips.k == 0
+    assert found.clean.scores.largest < 1e-4
+    assert compare(outside, inside, **asked).clean.flips.k > 0
+    with pytest.raises(EdgeqError, match=r"inside\.onnx: states other preprocessing"):
+        compare(outside, inside, preprocess_b="mean=0,std=1,resize=20", **asked)
+    with pytest.raises(EdgeqError, match="is one file on both sides"):
+        compare(outside, outside, preprocess_b="mean=0,std=1", **asked)
+
+
+def test_onnx_files_are_compared_op_by_op(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    import torch_files
+
+    before, after = torch_files.quantised(tmp_path, "qdq"), tmp_path / "after.onnx"
+    proto = onnx.ModelProto.FromString(before.read_bytes())
+    gemm = next(n for n in proto.graph.node if n.op_type == "Gemm")
+    weights = next(n for n in proto.graph.node if n.output[0] == gemm.input[1]).input[0]
+    codes = next(t for t in proto.graph.initializer if t.name == weights)
+    codes.CopyFrom(onnx.numpy_helper.from_array(np.clip(onnx.numpy_helper.to_array(codes), -90, 90), codes.name))
+    after.write_bytes(proto.SerializeToString())
+    np.savez(tmp_path / "d.npz", x_test=torch_files.images(30), y_test=np.arange(30) % torch_files.CLASSES)
+    asked = {**SMALL, "data": f"npz:{tmp_path / 'd.npz'}", "preprocess": "mean=0,std=255", "inside": 12}
+    table = compare(before, after, **asked).layers
+    assert table.reason == ""
+    assert table.origin == {"A": "simulated", "B": "simulated"}
+    assert table.unequal == {"A": 0, "B": 0}
+    assert {"conv", "depthwise", "hard_sigmoid", "mul"} <= {line.kind for line in table.lines}
+    assert table.first.kind == "dense"
+    assert table.first.changed
+    assert table.first.alone == table.first.differ > 0
+    floats = compare(before, tmp_path / "float0.onnx", **asked).layers
+    assert not floats.lines
+    assert "ort answers otherwise when it keeps its inner tensors, and so does the simulator" in floats.reason

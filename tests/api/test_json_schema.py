@@ -100,11 +100,14 @@ def check(document: dict[str, typing.Any]) -> set[str]:
 
 
 def small(folder: Path, **asked: typing.Any) -> dict[str, typing.Any]:
-    """The document of two networks, one of which answers every image alike, attacked by queries."""
+    """The document of two networks, one of which answers every image alike, attacked by queries. The other is right on all of them."""
     (folder / "a.tflite").write_bytes(tiny_tflite.classifier(seed=3))
     (folder / "dead.tflite").write_bytes(tiny_tflite.classifier(dead=True))
     files = [folder / "a.tflite", folder / "dead.tflite"]
-    with edgeq.attack(files, "digits", "spsa:steps=2:batch=8", eps=["24/255", "48/255"], n=12, **asked) as result:
+    digits = edgeq.load("digits", n=12)
+    with edgeq.open(files[0], runtime="litert-reference") as right:
+        images = edgeq.Images(digits.x, right.answer(digits.x).label())
+    with edgeq.attack(files, images, "spsa:steps=2:batch=8", eps=["24/255", "48/255"], **asked) as result:
         return result.to_json()
 
 

@@ -13,6 +13,10 @@ from PIL import Image
 
 import edgeq
 from edgeq import EdgeqError, Images
+from edgeq.api import words
+from edgeq.core.reporter import Silent
+from edgeq.runs.plan import Plan
+from edgeq.runs.prepare import prepare
 from edgeq.runs.store import Run
 
 X = np.arange(6 * 8 * 8, dtype=np.uint8).reshape(6, 8, 8, 1)
@@ -151,3 +155,94 @@ def test_portraits_are_shown_upright_and_a_run_says_so(model: Path, portraits: s
             notes[exif] = "\n".join(run.meta("notes"))
     assert "4 of 4 images are turned upright, as the EXIF orientation says (--no-exif leaves them as stored)" in notes[True]
     assert "EXIF" not in notes[False]
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """Twelve photographs of two classes, of which the third in the order of the sample under seed 0 is cut off."""
+    for i in range(12):
+        (tmp_path / f"broken/{i % 2}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(tmp_path / f"broken/{i % 2}/{i}.png")
+    third = tmp_path / "broken" / edgeq.load(tmp_path / "broken").names[2]
+    third.write_bytes(third.read_bytes()[:50])
+    return third
+
+
+def test_an_unreadable_image_is_left_out_where_that_is_asked_for(model: Path, broken: Path, tmp_path: Path) -> None:
+    folder, name = f"folder:{tmp_path / 'broken'}", f"{broken.parent.name}/{broken.name}"
+    for refused in (lambda: edgeq.load(folder, n=5), lambda: edgeq.attack(str(model), folder, "noise", n=5)):
+        with pytest.raises(EdgeqError, match=f"{name}: is not an image that can be read .*--skip-unreadable"):
+            refused()
+    loaded = edgeq.load(folder, n=5, skip_unreadable=True)
+    assert name not in loaded.names
+    assert len(loaded) == 5
+
+    asked: dict[str, Any] = {"runtime": "litert-reference", "n": 5, "skip_unreadable": True}
+    with edgeq.attack(str(model), folder, "noise", run=tmp_path / "a.sqlite", **asked) as result:
+        document = result.to_json()
+        rows = {row[7] for row in result.rows()}
+    assert rows == set(loaded.names)
+    assert (document["unreadable"], document["plan"]["skip_unreadable"], document["run"]["n"]) == ([name], True, 5)
+    assert any("1 image that cannot be read is left out" in note and name in note for note in document["notes"])
+
+    # mended meanwhile, it stays left out of a run that began without it
+    plan = Plan((str(model),), folder, runtimes=("litert-reference",), attacks=("noise",), n=5, skip_unreadable=True)
+    setting = prepare(plan)
+    assert any("5 images, 1 unreadable left out, seed 0" in line for line, _ in words.plan(setting, tmp_path / "b.sqlite"))
+    setting.create(tmp_path / "b.sqlite", []).close()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(broken)
+    assert {row[7] for row in edgeq.resume(tmp_path / "b.sqlite").rows()} == rows
+
+
+def test_comparisons_and_alignments_leave_them_out_too(model: Path, broken: Path, tmp_path: Path) -> None:
+    name = f"{broken.parent.name}/{broken.name}"
+    asked: dict[str, Any] = {"data": f"folder:{tmp_path / 'broken'}", "n": 5, "skip_unreadable": True}
+    compared = edgeq.compare(model, runtimes=("litert-reference", "litert-builtin"), inside=0, eps="16/255", **asked)
+    aligned = edgeq.align(model, estimates=("spsa:pairs=2", "coordinate:pixels=2"), access="scores", eps=("16/255",), **asked)
+    for found in (compared, aligned):
+        assert (found.n, found.to_json()["unreadable"]) == (5, [name])
+
+
+def test_images_are_named_by_the_caller_or_by_the_files_own_sidecar(model: Path, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"runtime": "litert-reference", "n": 3, "eps": "16/255"}
+    two: dict[str, Any] = {"runtimes": ("litert-reference", "litert-builtin"), "inside": 0, "n": 3}
+    for begin in (
+        lambda: edgeq.attack(str(model), attacks="noise", **asked),
+        lambda: edgeq.compare(model, **two),
+        lambda: edgeq.align(model),
+    ):
+        with pytest.raises(EdgeqError, match=r"model.tflite: no sidecar says which images it is for; pass --data with them: digits, "):
+            begin()
+    with pytest.raises(EdgeqError, match="resnet8 has no images of its own"):
+        edgeq.train("resnet8")
+    with pytest.raises(EdgeqError, match="there is no such file"):
+        edgeq.attack("none.tflite")
+
+    beside, other = model.with_name("model.edgeq.json"), model.with_name("other.tflite")
+    beside.write_text(json.dumps({"data": "digits:download"}))
+    heard = Heard()
+    with edgeq.attack(str(model), attacks="noise", reporter=heard, **asked) as result:
+        assert result.to_json()["plan"]["data"] == "digits"  # and nothing is downloaded because a file says so
+    assert "data: digits, as model.edgeq.json says (--data names others)" in heard.said
+    assert edgeq.compare(model, **two).data == "digits"
+    other.write_bytes(model.read_bytes())
+    other.with_name("other.edgeq.json").write_text(json.dumps({"data": "svhn:here"}))
+    with pytest.raises(EdgeqError, match=r"model.edgeq.json names the images digits, and other.edgeq.json svhn:here; pass --data"):
+        edgeq.compare(model, other, **two)
+    for outside in ("folder:/", "zip:../../photos.zip", "/"):
+        beside.write_text(json.dumps({"data": outside}))
+        with pytest.raises(EdgeqError, match=r"model.edgeq.json: names images outside of its folder .* pass --data"):
+            edgeq.attack(str(model), attacks="noise", **asked)
+    beside.write_text(json.dumps({"data": ["digits"]}))
+    with pytest.raises(EdgeqError, match="no sidecar says"):
+        edgeq.attack(str(model), attacks="noise", **asked)
+
+
+class Heard(Silent):
+    """All sentences that are said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, sentence: str, style: str = "") -> None:
+        self.said.append(sentence.strip())

@@ -12,7 +12,7 @@ from edgeq.build.trained import Evaluation, Quantised, Setting, Trained
 from edgeq.keras.train import FLOAT, Fitted
 
 SETTING = Setting("digits_cnn", 1.0, (8, 8, 1), 10, None, "digits", "none,mean=0,std=1", ["0", "1"], 0, {"numpy": "2.4.6"})
-ORIGIN = ["edgeq", "kind", "net", "width", "shape", "classes", "preset", "data", "preprocess", "labels", "seed", "versions"]
+ORIGIN = ["edgeq", "kind", "net", "width", "shape", "classes", "preset", "data", "preprocess", "labels", "seed", "versions", "unreadable"]
 REACHED = ["epochs", "kept", "validation", "n"]
 TRAINED = Trained(Path("m.keras"), SETTING, Quantised("float"), FLOAT, Fitted(3, 2, 0.97, 1294), None, Evaluation(359, 340, 0.0, ""))
 

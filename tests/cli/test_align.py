@@ -77,7 +77,8 @@ def test_without_tensorflow_the_estimates_are_left(place: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--target", "m.onnx"], "is no .tflite"),
+        (["--target", "m.h5"], "is no .tflite or .onnx"),
+        (["--target", "m.onnx"], "no such file"),
         (["--target", "none.tflite"], "no such file"),
         (["--target", "label.tflite"], "bare label"),
         (["--target", "m.tflite", "--estimates", "zpsa"], "did you mean spsa"),

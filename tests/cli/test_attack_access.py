@@ -9,7 +9,7 @@ import sys
 import pytest
 import tiny_tflite
 
-CHEAP = ["--n", "16", "--eps", "24/255", "--runtime", "litert-xnnpack,litert-reference", "--json"]
+CHEAP = ["--data", "digits", "--n", "16", "--eps", "24/255", "--runtime", "litert-xnnpack,litert-reference", "--json"]
 WALL = "sorted({'tensorflow', 'keras', 'jax', 'onnx'} & set(sys.modules))"
 
 
@@ -104,7 +104,7 @@ def test_an_argmax_is_taken_away_like_a_softmax(place):
 )  # fmt: skip
 def test_what_does_not_fit_is_one_sentence(place, arguments, says):
     before = sorted(place.rglob("*"))
-    done = edgeq("attack", "--target", "model.tflite", "--n", "4", *arguments, cwd=place, code=2)
+    done = edgeq("attack", "--target", "model.tflite", "--data", "digits", "--n", "4", *arguments, cwd=place, code=2)
     last = [line for line in done.stderr.splitlines() if line.startswith("edgeq: ")][-1]
     assert says in last
     assert sorted(place.rglob("*")) == before
@@ -129,7 +129,8 @@ def test_source_and_file_stand_in_one_table_in_pairs(digits_models, tmp_path):
 
 def test_queries_to_tflm_exact_are_confirmed_by_tflm(place):
     pytest.importorskip("tflite_micro")
-    arguments = ["--target", "model.tflite", "--n", "16", "--eps", "24/255", "--runtime", "tflm-exact", "--attack", "spsa:steps=4:batch=16"]
+    arguments = ["--target", "model.tflite", "--data", "digits", "--n", "16", "--runtime", "tflm-exact"]
+    arguments += ["--eps", "24/255", "--attack", "spsa:steps=4:batch=16"]
     done = edgeq("attack", *arguments, "--run", "exact.sqlite", "--json", cwd=place)
     printed = json.loads(done.stdout)
     (cell,) = attack_cells(printed)

@@ -14,7 +14,7 @@ import tiny_tflite
 from edgeq.cli.compare import command
 from edgeq.core.errors import EdgeqError
 
-SMALL = ["--n", "24", "--layers", "6", "--eps", "4/255"]
+SMALL = ["--data", "digits", "--n", "24", "--layers", "6", "--eps", "4/255"]
 
 
 def edgeq(*arguments, cwd, code=0):
@@ -107,4 +107,4 @@ def test_files_of_other_ops_are_compared_all_the_same(place: Path, monkeypatch: 
 def test_what_is_wrong_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str) -> None:
     monkeypatch.chdir(place)
     with pytest.raises(EdgeqError, match=words):
-        command.main([*arguments, "--n", "8"], standalone_mode=False)
+        command.main([*arguments, "--data", "digits", "--n", "8"], standalone_mode=False)

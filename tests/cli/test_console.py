@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from edgeq.cli import console
+import time
+
+from edgeq.cli import console, lines
 
 
 def test_without_a_terminal_a_long_stage_says_a_line_a_minute_and_one_at_its_end(monkeypatch, capsys):
@@ -16,4 +18,20 @@ def test_without_a_terminal_a_long_stage_says_a_line_a_minute_and_one_at_its_end
         show("short", 3, 3)
         show("[b]long", 150, 150)
     said = capsys.readouterr().err.splitlines()
-    assert said == ["[b]long: 60 of 150 after 60 s", "[b]long: 120 of 150 after 120 s", "[b]long: 150 in 150 s"]
+    assert said == [
+        "[b]long: 60 of 150 (40 %) after 60 s, about 90 s left",
+        "[b]long: 120 of 150 (80 %) after 120 s, about 30 s left",
+        "[b]long: 150 in 150 s",
+    ]
+
+
+def test_a_stage_in_which_nothing_is_finished_says_a_line_a_minute_too(monkeypatch, capsys):
+    monkeypatch.setattr(lines, "MINUTE", 0.05)
+    with console.progress() as show:
+        show("slow", 0, 50)
+        end = time.monotonic() + 20
+        said = ""
+        while said.count("slow: 0 of 50 (0 %) after 0 s") < 2 and time.monotonic() < end:
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+    assert said.count("slow: 0 of 50 (0 %) after 0 s\n") >= 2

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny_tflite
 from click.testing import CliRunner
 from random_graphs import random_graph
+from rich.console import Console
 
 from edgeq.cli import doctor, inspect
 from edgeq.core.errors import EdgeqError
 from edgeq.integer.write_tflite import write_tflite
 from edgeq.measure import inspection, installation
+from edgeq.report.inspection import render
 from edgeq.runtimes import probe_all
 
 
@@ -40,6 +44,36 @@ def test_inspect_json_is_one_document(tmp_path: Path) -> None:
     assert facts["macs"] == 8 * 8 * 8 * 9 + 128 * 10
     assert facts["runtimes"]["litert-reference"] is None
     assert facts["devices"]["stm32f469"]["flash"] is True
+
+
+def test_fit_and_no_fit_are_said_in_words_and_nothing_fits_where_its_runtime_refuses_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "m.tflite"
+    file.write_bytes(tiny_tflite.classifier())
+    whole = inspection.inspect(file)
+    fit = whole.devices["stm32f469"].fit
+    small = replace(whole.devices["stm32f469"], fit=replace(fit, ram=False))
+    assert [d.verdict for d in (whole.devices["stm32f469"], small, replace(small, fit=replace(fit, flash=False)))] == [
+        *("yes", "no: too little RAM", "no: too little flash"),
+    ]
+    assert replace(small, fit=replace(fit, ram=None)).verdict == "flash yes, RAM unknown"
+
+    def refuses(names, *rest):
+        return probe_all(names, *rest) | {"tflm": EdgeqError("m.tflite: tflm cannot run it: no such op")}
+
+    monkeypatch.setattr("edgeq.runtimes.probe_all", refuses)
+    refused = inspection.inspect(file)
+    for name, device in refused.to_json()["devices"].items():
+        assert device["fits"] == ("no: tflm does not run it" if device["runtime"] == "tflm" else "flash yes, RAM unknown"), name
+    for width in (80, 60):
+        out = io.StringIO()
+        render(refused, Console(file=out, width=width))  # no terminal: no colour
+        lines = out.getvalue().splitlines()
+        assert max(map(len, lines)) <= width
+        assert "…" not in out.getvalue()
+        assert any("stm32f469" in line and "no: tflm" in line for line in lines)
+        assert any("litert-xnnpack runs it" in line for line in lines)
 
 
 def test_inspect_proves_that_a_file_is_one_function_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,6 +251,27 @@ def test_photographs_stand_upright_unless_they_are_wanted_as_stored(tmp_path: Pa
     assert data.turned(upright, [1]) == data.turned(stored, [0, 1, 2]) == []
 
 
+@pytest.mark.parametrize("make", [make_folder, make_zip])
+def test_images_that_cannot_be_read_are_named_or_passed_over(tmp_path: Path, make) -> None:
+    photos = {f"{c}/{i}.png": png(i) for c in "ab" for i in range(6)}
+    whole = data.open(make(tmp_path / "whole", photos))
+    order = [whole.names[i] for i in data.sample(whole, None, 3)]
+    broken = data.open(make(tmp_path / "broken", photos | {order[1]: photos[order[1]][:40], order[9]: b"Exif, and no image"}))
+    for see in (broken.image, lambda index: data.turned(broken, [index])):
+        with pytest.raises(EdgeqError, match=f"{order[9]}: is not an image that can be read .* .--skip-unreadable leaves it out"):
+            see(broken.names.index(order[9]))
+
+    assert data.unreadable(whole, 5, 3) == data.left_out(whole, []) == []
+    names = data.unreadable(broken, 5, 3)
+    assert names == [order[1]]  # the other one is behind the five that are read
+    assert [broken.names[i] for i in data.sample(broken, 5, 3, names)] == [order[0], *order[2:6]]
+    assert data.left_out(broken, names)[0].startswith(f"{broken.spec}: 1 image that cannot be read is left out")
+    assert data.unreadable(broken, None, 3) == [order[1], order[9]]
+    assert len(data.sample(broken, None, 3, data.unreadable(broken, None, 3))) == 10
+    with pytest.raises(EdgeqError, match=r"none of its 1 images can be read; the first: .*a/0"):
+        data.unreadable(data.open(make(tmp_path / "nothing", {"a/0.png": b"no"})), 5, 0)
+
+
 @pytest.mark.parametrize(
     "table",
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,29 @@ def edited(good: Path, bad: Path, change: Callable[[Config], None]) -> Path:
                 change(config)
                 content = json.dumps(config).encode()
             new.writestr(name, content)
+    return bad
+
+
+def crashes_hdf5(good: Path, bad: Path) -> Path:
+    """A text that is a list of no known kind, on which HDF5 2 crashes."""
+    before, after = (b"\x19" + kind + b"\1\0\x10" for kind in (b"\1", b"\5"))
+    content = good.read_bytes()
+    assert before in content
+    bad.write_bytes(content.replace(before, after))
+    return bad
+
+
+def fills_memory(good: Path, bad: Path) -> Path:
+    """An array of 32 bytes, stored as 1.5 GiB of zeros that are packed into 1.5 MB: the HDF5 library unpacks them all."""
+    import h5py
+
+    packer, block, times = zlib.compressobj(9), bytes(1 << 20), 1536
+    first, again = (packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    checksum = ((times << 20) % 65521 << 16 | 1).to_bytes(4, "big")
+    bad.write_bytes(good.read_bytes())
+    with h5py.File(bad, "a") as file:
+        array = file.create_dataset("bomb", (8,), "f4", chunks=(1 << 20,), maxshape=(None,), compression="gzip")
+        array.id.write_direct_chunk((0,), first + again * (times - 1) + packer.flush()[:-4] + checksum)
     return bad
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import keras_files as make
@@ -13,7 +14,7 @@ import pytest
 
 import edgeq
 from edgeq.core.errors import EdgeqError
-from edgeq.keras import engine
+from edgeq.keras import engine, scan
 from edgeq.keras.load import load
 
 pytestmark = pytest.mark.tensorflow
@@ -130,6 +131,22 @@ def test_arrays_by_the_thousand_and_zeros_by_the_gigabyte(good: Path, tmp_path: 
     refused(make.inflated(good / "3.keras", tmp_path / "zeros.keras"), "GiB of weights")
 
 
+@pytest.mark.parametrize("make_bad", [make.crashes_hdf5, make.fills_memory])
+def test_what_the_hdf5_library_does_not_survive_is_damaged(good: Path, tmp_path: Path, make_bad) -> None:
+    refused(make_bad(good / "2.h5", tmp_path / "bad.h5"), "damaged")
+    inside = make_bad(good / "3.h5", tmp_path / "member")  # of an archive, where h5py would read it just as well
+    with zipfile.ZipFile(good / "3.keras") as old, zipfile.ZipFile(tmp_path / "bad.keras", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, inside.read_bytes() if name.endswith(".h5") else old.read(name))
+    refused(tmp_path / "bad.keras", "damaged")
+
+
+def test_a_folder_for_copies_that_is_full_or_gone_is_named(good: Path, tmp_path: Path) -> None:
+    for name, folder in (("2.h5", tmp_path / "gone"), ("3.keras", tmp_path / "gone")):
+        with pytest.raises(EdgeqError, match=r"cannot be copied to .*set TMPDIR to another place"):
+            (scan.h5 if name.endswith("h5") else scan.archive)(good / name, folder)
+
+
 def test_savedmodels_run_nothing_and_end(tmp_path: Path) -> None:
     refused(make.saved_with_initialiser(tmp_path / "initialiser", tmp_path / "trace"), "it is not run")
     refused(make.saved(tmp_path / "forever", make.forever), "While.* is not run")
@@ -154,7 +171,23 @@ def test_a_trusted_file_runs_its_code_in_the_command_that_names_it(tmp_path: Pat
 
     def run(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(
-            sys, "argv", ["edgeq", "attack", "--target", str(path), "--n", "10", "--attack", "fgsm", "--preprocess", RAW, *arguments]
+            sys,
+            "argv",
+            [
+                "edgeq",
+                "attack",
+                "--target",
+                str(path),
+                "--data",
+                "digits",
+                "--n",
+                "10",
+                "--attack",
+                "fgsm",
+                "--preprocess",
+                RAW,
+                *arguments,
+            ],
         )
         monkeypatch.chdir(tmp_path)
         with pytest.raises(SystemExit) as ended:

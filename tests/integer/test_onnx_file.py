@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,7 +15,7 @@ import onnx
 import tiny_onnx
 
 from edgeq.core.errors import EdgeqError
-from edgeq.integer import classifier, onnx_file
+from edgeq.integer import classifier, onnx_file, read
 
 
 def test_scales_shapes_and_constants_are_found() -> None:
@@ -76,3 +80,12 @@ def test_random_numbers_are_found_at_any_depth_and_refused() -> None:
     model = onnx_file.parse(proto.SerializeToString(), "m.onnx")
     assert model.restless == ("RandomNormal",)
     assert "contains RandomNormal: its answer to an image depends on chance" in classifier.classifier_problem(model)
+
+
+def test_a_file_is_known_by_its_hash_without_the_onnx_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A .tflite with an .onnx beside it is attacked from the base install, where no runtime takes the latter."""
+    (path := tmp_path / "m.onnx").write_bytes(content := tiny_onnx.classifier())
+    monkeypatch.setattr(read, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert read.sha256(path) == hashlib.sha256(content).hexdigest()
+    assert read.size(path) == len(content)

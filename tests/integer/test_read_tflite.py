@@ -53,7 +53,7 @@ def test_int4_weights_are_unpacked() -> None:
     [
         (tiny_tflite.two_inputs(), "has 2 inputs"),
         (tiny_tflite.detector(), "has 1 inputs and 4 outputs"),
-        (tiny_tflite.edgetpu(), r"edgetpu-custom-op \(probs\) cannot be read: it is no op of the integer graph; convert"),
+        (tiny_tflite.edgetpu(), r"edgetpu-custom-op \(probs\) cannot be read: it is no op of the integer graph; attack it by queries, or"),
         (tiny_tflite.classifier(label=True), r"ARG_MAX \(label\) cannot be read"),
     ],
 )
@@ -139,3 +139,24 @@ def test_damage_is_a_sentence_or_a_graph_that_runs() -> None:
     assert others == 0
     assert slowest < 5
     assert peak < 2**30
+
+
+def test_constants_on_the_same_bytes_are_refused_before_they_are_copied() -> None:
+    """A thousand layers of 400 x 400, each with weights of its own that are the same 160 KB."""
+    size, g = 400, tiny_tflite.Graph()
+    x = last = g.tensor("image", (1, size), "int8", 0.1, 0)
+    first = g.tensor("w", (size, size), "int8", 0.1, 0, np.ones((size, size)))
+    shared = g.graph.tensors[first].buffer
+    for i in range(1000):
+        weights = g.tensor(f"w{i}", (size, size), "int8", 0.1, 0)
+        g.graph.tensors[weights].buffer = shared
+        out = g.tensor(f"y{i}", (1, size), "int8", 0.1, 0)
+        g.op(tiny_tflite.B.FULLY_CONNECTED, [last, weights, -1], [out], tiny_tflite.schema.FullyConnectedOptionsT())
+        last = out
+    content = g.done([x], [last])
+    tracemalloc.start()
+    with pytest.raises(EdgeqError, match="constants have more numbers than the file can hold"):
+        _graph(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24

@@ -10,7 +10,7 @@ import one_op_files
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from one_op_files import answers, make
-from tiny_tflite import B, classifier
+from tiny_tflite import B, classifier, packed
 from tiny_tflite import Graph as Draft
 
 from edgeq.core.errors import EdgeqError
@@ -60,6 +60,59 @@ def test_one_op_equals_the_interpreter(kind: str, dtype: str, runtime: str) -> N
             assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= tolerance
         else:
             np.testing.assert_array_equal(ours, theirs, f"seed {seed}")
+
+
+def _stated(scale: object = None, zero: int | None = None, axis: int = 0, factor: float = 1.0) -> object:
+    """Changes what a file states of its bias."""
+
+    def change(q: schema.QuantizationParametersT) -> None:
+        scales = np.asarray(q.scale, np.float32)
+        q.scale = scales * np.float32(factor) if scale is None else np.full_like(scales, scale)
+        q.quantizedDimension = axis
+        if zero is not None:
+            q.zeroPoint = np.full(len(q.scale), zero, np.int64)
+
+    return change
+
+
+BIASES = {
+    "as written": _stated(),
+    "nothing stated": None,
+    "an axis it lacks": _stated(axis=3),
+    "a hair apart": _stated(factor=1 + 1e-7),
+    "twice": _stated(factor=2),
+    "a million times": _stated(factor=1e6),
+    "a zero point": _stated(zero=5),
+    **{f"scale {bad}": _stated(bad) for bad in (0.0, -1.0, np.nan, np.inf, 1e-40, 1e-30)},
+}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "dense"])
+def test_what_a_file_states_of_a_bias_is_taken_as_the_kernels_take_it(kind: str, dtype: str, runtime: str) -> None:
+    """None adds another number to a sum for it; each has its own reasons to refuse a file, or to leave a layer to other kernels."""
+    _tflm(runtime)
+    if (runtime, dtype) == ("tflm", "uint8"):
+        pytest.skip("TFLite Micro has no such kernel")
+    for seed, (said, change) in enumerate(BIASES.items()):
+        for rng in (np.random.default_rng([seed, k]) for k in range(4)):  # one scale of the weights, or one a channel
+            model = schema.ModelT.InitFromPackedBuf(make(kind, rng, dtype), 0)
+            bias = next(t for t in model.subgraphs[0].tensors if t.name == b"b")
+            if change is None:
+                bias.quantization = None
+            else:
+                change(bias.quantization)
+            content = packed(model)
+            graph = _graph(content)
+            images = _codes(graph, rng, 3)
+            try:
+                theirs = answers(content, runtime, images)
+            except RuntimeError:
+                with pytest.raises(EdgeqError, match="has a bias"):
+                    simulate(graph, images, runtime)
+                continue
+            np.testing.assert_array_equal(simulate(graph, images, runtime), theirs, said)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -71,6 +71,28 @@ def test_the_logits_are_the_interpreters(runtime, tmp_path):
     np.testing.assert_allclose(got.raw, want.values(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 6, 4), (1, 6, 4)])
+def test_images_enter_as_the_file_takes_them(shape, tmp_path):
+    """Channels first, and grey images without an axis for the one channel."""
+    path = tmp_path / "m.tflite"
+    path.write_bytes(tiny_tflite.flat(shape))
+    signature = runtimes.probe("tflm-exact", path)
+    h, w, c = signature.input.shape
+    codes = codes_for(signature.input, Preprocess((h, w), c), "m")
+    images = np.random.default_rng(0).integers(0, 256, (9, h, w, c), dtype=np.uint8)
+    want = runtimes.open("litert-reference", path, signature, codes).answer(images)
+    np.testing.assert_array_equal(runtimes.open("tflm-exact", path, signature, codes).answer(images).raw, want.raw)
+    source = source_of(read_tflite.read(path), codes, "litert-reference")
+    x = images.astype(np.float32) / 255
+    np.testing.assert_allclose(source.answer_float(x).raw, want.values(), rtol=1e-6)
+    _, pullback = source.logits(x)
+    graph = read_tflite.read(path)
+    weights = graph.tensors[graph.ops[1].inputs[1]]
+    slope = (weights.data[0] * weights.scale[0]).reshape(shape[1:])
+    wanted = slope.transpose(1, 2, 0) if len(shape) == 4 else slope[..., None]
+    np.testing.assert_allclose(pullback(np.eye(5, dtype=np.float32)[np.zeros(9, int)])[0], wanted, rtol=1e-5)
+
+
 def dense_graph(activation="none", scale=0.05):
     """Four pixels to three scores, with weights that can be followed by hand."""
     weights = np.array([[10, -3, 0, 5], [-20, 7, 9, 1], [3, 3, 3, 3]], np.int8)

@@ -82,7 +82,7 @@ def test_the_json_has_the_keys_that_scripts_read(by_hand) -> None:
     value = by_hand().to_json()
     assert list(value) == [
         *("format", "sides", "data", "warnings", "n", "norm", "eps", "pixels", "seed", "attack", "clean", "noise", "adversarial"),
-        *("layers", "gates"),
+        *("layers", "gates", "unreadable"),
     ]
     assert value["sides"]["A"] == {"file": "a.tflite", "sha256": "a", "runtime": "a", "kind": "probs", "identity": {"engine": "toy"}}
     assert list(value["clean"]) == ["accuracy", "mcnemar", "with_ties", "flips", "ties", "scores"]

@@ -112,10 +112,16 @@ def _clamp(r: Reader, op: models.Op, value: Any_) -> Any_:
     if steps is not None and value.real and idle(steps, *clamp):
         return value
     kind = {(0.0, math.inf): "relu", (0.0, 6.0): "relu6", (-1.0, 1.0): "relu_n1_to_1"}.get(clamp)
-    if kind is None:
-        raise UnfitError(f"its bounds {clamp} are no activation that is known")
     value = r.float(value)
-    return Value(r.emit(kind, (value.tensor,), None), value.axes, True)
+    if kind is not None:
+        return Value(r.emit(kind, (value.tensor,), None), value.axes, True)
+    if not clamp[0] <= clamp[1]:
+        raise UnfitError(f"its bounds {clamp} leave nothing")
+    for kind, bound in (("maximum", clamp[0]), ("minimum", clamp[1])):
+        if math.isfinite(bound):
+            limit = r.store(np.full((1,) * (len(value.axes) + 1), bound, np.float32))
+            value = Value(r.emit(kind, (value.tensor, limit), None), value.axes, True)
+    return value
 
 
 def _limit(r: Reader, op: models.Op, value: Any_) -> Any_:

@@ -107,11 +107,18 @@ def _average_pool(r: Reader, op: models.Op, inputs: Inputs, steps: Steps | None)
     return Value(pool(r, op, x, "average_pool", steps), layout(op), True)
 
 
+def _least_is_zero(r: Reader, x: int) -> bool:
+    """Whether no value lies below the zeros of a padding."""
+    if (steps := r.steps(x)) is not None:
+        return steps.zero == limits(steps.dtype)[0]
+    return any(op.output == x and op.kind in ("relu", "relu6") for op in r.ops)
+
+
 def pool(r: Reader, op: models.Op, x: int, kind: str, steps: Steps | None, **more: Any) -> int:
     kernel = tuple(op.options.get("kernel_shape", ()))
     inner, options = window(r, op, x, kernel)
     padded = inner != x and not op.options.get("count_include_pad", 0)
-    lowest = (given := r.steps(x)) is not None and given.zero == limits(given.dtype)[0]
+    lowest = _least_is_zero(r, x)
     if padded and not (kind == "max_pool" and lowest):
         raise UnfitError("its pads are not those of TensorFlow")
     if kind == "average_pool" and options["padding"] == "same" and op.options.get("count_include_pad", 0):
@@ -190,13 +197,31 @@ def _softmax(r: Reader, op: models.Op, inputs: Inputs, steps: Steps | None) -> V
     return Value(r.emit("softmax", (x,), steps, beta=1.0), axes, True)
 
 
-def _unary(kind: str, *options: str) -> Callable[..., Value]:
+def _unary(kind: str, **options: float) -> Callable[..., Value]:
     def read(r: Reader, op: models.Op, inputs: Inputs, steps: Steps | None) -> Value:
         value = _activations(inputs, 1)[0]
-        values = {name: float(op.options.get(name, 0.01)) for name in options}
+        values = {name: float(op.options.get(name, default)) for name, default in options.items()}
         return Value(r.emit(kind, (value.tensor,), steps, **values), value.axes, True)
 
     return read
+
+
+def _batch_normalization(r: Reader, op: models.Op, inputs: Inputs, steps: Steps | None) -> Value:
+    """As it is when the network is not trained: a product and a sum a channel."""
+    value, numbers = _activations(inputs, 1)[0], [v.data.astype(np.float64) for v in inputs[1:] if isinstance(v, Constant)]
+    count = r.shape(value)[0]
+    if len(numbers) != 4 or any(v.shape != (count,) for v in numbers) or op.options.get("training_mode", 0):
+        raise UnfitError("it is no normalisation by stored means and variances, one a channel")
+    scale, bias, mean, variance = numbers
+    with np.errstate(all="ignore"):
+        slope = scale / np.sqrt(variance + float(op.options.get("epsilon", 1e-5)))
+    if not np.isfinite(slope).all():
+        raise UnfitError("its variances are negative, or zero")
+    for kind, constant in (("mul", slope), ("add", bias - mean * slope)):
+        data = constant.astype(np.float32).reshape(-1, *[1] * (len(value.axes) - 1))
+        stored = _operand(r, Constant(data, np.empty(0, np.float32), np.empty(0, np.int64)), value.axes)
+        value = Value(r.emit(kind, (value.tensor, stored), None, activation="none"), value.axes, True)
+    return value
 
 
 def _concat(r: Reader, op: models.Op, inputs: Inputs, steps: Steps | None) -> Value:
@@ -222,6 +247,8 @@ FLOATS: dict[str, Callable[[Reader, models.Op, Inputs, Steps | None], Value]] = 
     "Sigmoid": _unary("logistic"),
     "Tanh": _unary("tanh"),
     "HardSwish": _unary("hard_swish"),
-    "LeakyRelu": _unary("leaky_relu", "alpha"),
+    "HardSigmoid": _unary("hard_sigmoid", alpha=0.2, beta=0.5),
+    "LeakyRelu": _unary("leaky_relu", alpha=0.01),
+    "BatchNormalization": _batch_normalization,
     "Concat": _concat,
 }

@@ -7,22 +7,24 @@ from dataclasses import replace
 import numpy as np
 
 from edgeq.integer import model as models
+from edgeq.integer.onnx import dynamic
 from edgeq.integer.onnx.codes import MOVES, bounds, idle, quantisation_behind, with_scales
 from edgeq.integer.onnx.layers import FLOATS
 from edgeq.integer.onnx.reader import Reader
 from edgeq.integer.onnx.scales import joined, stated
 from edgeq.integer.onnx.values import Constant, Inputs, Steps, UnfitError, Value
 
-UNITS = {*FLOATS} - {"Sub", "Min", "Max", "ReduceMean", "Tanh", "HardSwish"}
+UNITS = {*FLOATS} - {"Sub", "Min", "Max", "ReduceMean", "Tanh", "HardSwish", "HardSigmoid", "BatchNormalization"}
 """Float ops that become one integer op where all around them is quantised."""
 _THROUGH = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice", "MaxPool")  # a QuantizeLinear behind these moves in front of them
-_OUTPUTS = {"QLinearMatMul": 1, "QGemm": 1}  # the axis of outputs in an integer kernel's weights
 
 
 def read(r: Reader, op: models.Op) -> Value | Constant:
     """What the op's output stands for; the graph grows by what it takes."""
     if op.custom or not op.inputs:
         raise UnfitError("it is no op of the integer graph")
+    if dynamic.reads(r, op):
+        return dynamic.read(r, op)
     if op.name in MOVES:
         values = [r.find(i) for i in op.inputs[: 2 if op.name in FLOATS else 1]]
         if not any(isinstance(v, Value) and v.real for v in values) or op.name not in FLOATS:
@@ -80,11 +82,12 @@ def quantised(r: Reader, op: models.Op, inputs: Inputs, output: int) -> Steps | 
 def _kernel(r: Reader, op: models.Op, triples: tuple[int, ...], out: tuple[int, int]) -> Value:
     """An integer kernel: the float op it stands for, on codes."""
     inputs: list[Value | Constant] = []
+    across = int(op.name == "QLinearMatMul" or (op.name == "QGemm" and not op.options.get("transB", 0)))  # the axis of outputs in weights
     for i in triples:
         value = r.find(op.inputs[i])
         if isinstance(value, Constant):
             scale, zero = r.constant(op.inputs[i + 1]).data, r.constant(op.inputs[i + 2]).data
-            inputs.append(with_scales(value.data, scale, zero, _OUTPUTS.get(op.name, 0)))
+            inputs.append(with_scales(value.data, scale, zero, across))
         else:
             inputs.append(r.codes(value, stated(r, op, i + 1, i + 2)))
     bias = {"QLinearConv": 8, "QGemm": 6}.get(op.name, len(op.inputs))

@@ -84,6 +84,24 @@ def softmax(call: Call) -> Step:
     return run
 
 
+def _hard_sigmoid(call: Call) -> Step:
+    alpha, beta = (np.float32(call.op.options[name]) for name in ("alpha", "beta"))
+    return lambda x, *_: np.clip(x * alpha + beta, np.float32(0), np.float32(1))
+
+
+def dynamic_quantize(call: Call) -> Step:
+    """ONNX DynamicQuantizeLinear (uint8, halves to even) and back, each image by itself."""
+
+    def run(x: np.ndarray, *_: np.ndarray) -> np.ndarray:
+        axes = tuple(range(1, x.ndim))
+        low, high = np.minimum(x.min(axes, keepdims=True), 0), np.maximum(x.max(axes, keepdims=True), 0)
+        scale = np.where(high == low, np.float32(1), (high - low) / np.float32(255))
+        zero = np.rint(np.clip(-low / scale, 0, 255))
+        return (np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale
+
+    return run
+
+
 KERNELS: dict[str, Callable[[Call], Step]] = {
     "add": _binary(np.add),
     "sub": _binary(np.subtract),
@@ -97,6 +115,8 @@ KERNELS: dict[str, Callable[[Call], Step]] = {
     "logistic": _unary(lambda x: 1 / (1 + np.exp(-x))),
     "tanh": _unary(np.tanh),
     "hard_swish": _unary(lambda x: x * np.clip(x + 3, 0, 6) / 6),
+    "hard_sigmoid": _hard_sigmoid,
+    "dynamic_quantize": dynamic_quantize,
     "leaky_relu": lambda call: lambda x, *_: np.where(x > 0, x, x * np.float32(call.op.options["alpha"])),
     **dict.fromkeys(("relu", "relu6", "relu_n1_to_1"), lambda call: _clip(call, call.op.kind)),
 }

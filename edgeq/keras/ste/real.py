@@ -141,6 +141,25 @@ def _leaky_relu(call: Call) -> Function:
     return lambda x: tf.where(x > 0, x, x * call.op.options["alpha"])
 
 
+def _hard_sigmoid(call: Call) -> Function:
+    tf = engine.tensorflow()
+    return lambda x: tf.clip_by_value(x * call.op.options["alpha"] + call.op.options["beta"], 0.0, 1.0)
+
+
+def _dynamic_quantize(call: Call) -> Function:
+    """Straight through: what is rounded lies within the range that its own image sets."""
+    tf = engine.tensorflow()
+
+    def rounded(x: Any) -> Any:
+        axes = list(range(1, len(x.shape)))
+        low, high = tf.minimum(tf.reduce_min(x, axes, True), 0.0), tf.maximum(tf.reduce_max(x, axes, True), 0.0)
+        scale = tf.where(high == low, 1.0, (high - low) / 255.0)
+        zero = tf.round(-low / scale)
+        return (tf.clip_by_value(tf.round(x / scale) + zero, 0.0, 255.0) - zero) * scale
+
+    return tf.custom_gradient(lambda x: (rounded(x), lambda upstream: upstream))
+
+
 def _identity(call: Call) -> Function:
     return lambda x: x
 
@@ -162,6 +181,8 @@ REAL: dict[str, Callable[[Call], Function]] = {
     "concatenation": _concatenation,
     "softmax": _softmax,
     "hard_swish": _hard_swish,
+    "hard_sigmoid": _hard_sigmoid,
+    "dynamic_quantize": _dynamic_quantize,
     "leaky_relu": _leaky_relu,
     **dict.fromkeys(("relu", "relu6", "relu_n1_to_1", "quantize", "dequantize"), _identity),
 }

@@ -11,6 +11,7 @@ import numpy as np
 from edgeq.core.answer import Answer
 from edgeq.core.errors import EdgeqError
 from edgeq.core.protocols import Fused, Objective, Pullback
+from edgeq.integer.classifier import image_layout
 from edgeq.integer.engines import refused
 from edgeq.integer.graph import Graph, Op, Tensor
 from edgeq.integer.ops import Call
@@ -122,8 +123,10 @@ class SteSource:
         pixels = np.arange(256.0)
         centred = pixels - pixels.mean()
         slope = tf.constant(255 * (centred @ codes.table.astype(np.float64)) / (centred @ centred), tf.float32)  # codes per unit of x
-        network = executor(graph, runtime, clamp)
-        channels = np.arange(given.shape[2])
+        network, found = executor(graph, runtime, clamp), image_layout((1, *given.shape))
+        assert found is not None  # it was probed as a classifier of images
+        shape, layout = found
+        channels = np.arange(shape[2])
 
         @tf.custom_gradient
         def enter(x: Any) -> Any:
@@ -134,9 +137,10 @@ class SteSource:
             return tf.gather_nd(table, where), lambda upstream: upstream * slope
 
         def forward(x: Any) -> Any:
-            return (network(enter(x)) - self._zero) * self._scale
+            entered = enter(x) if layout == "nhwc" else tf.transpose(enter(x), (0, 3, 1, 2))
+            return (network(tf.reshape(entered, (-1, *given.shape))) - self._zero) * self._scale
 
-        self._gradients = Gradients(forward, given.shape, batch)
+        self._gradients = Gradients(forward, shape, batch)
 
     def logits(self, x: np.ndarray) -> tuple[np.ndarray, Pullback]:
         """``(n, classes) float32`` logits of ``x (n, h, w, c) float32`` in [0, 1], rounded to pixels as the sensor does; and their

@@ -2,7 +2,8 @@
 
 The interpreters keep their inner tensors when they are asked to: LiteRT by ``experimental_preserve_all_tensors``, which XNNPACK's
 delegate heeds too, TFLite Micro by ``kPreserveAllTensors``. That is another way of running the file, so hold the output against the
-deployed runtime's. ONNX Runtime runs an ``.onnx`` whose fused graph has other tensors: it has no place here.
+deployed runtime's. ONNX Runtime runs an ``.onnx`` whose fused graph has other tensors: of these the simulator's are taken, by the ops of
+the integer graph.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy as np
 from edgeq.core.errors import EdgeqError
 from edgeq.core.runtime import Codes, Runtime
 from edgeq.core.signature import Signature
-from edgeq.integer import model, read_tflite, rounding, tflite_file
-from edgeq.integer.graph import Graph
+from edgeq.integer import model, read, read_tflite, rounding, tflite_file
+from edgeq.integer.graph import Graph, as_model
 from edgeq.integer.simulate import simulate
 from edgeq.runtimes._layout import as_images, layout_of
 from edgeq.runtimes._process import START, LostError, Worker, allowance, patience
@@ -66,10 +67,14 @@ def open(name: str, path: str | Path, signature: Signature, codes: Codes, timeou
 
 def simulated(name: str, path: str | Path, signature: Signature, codes: Codes) -> Tensors:
     """The same from :mod:`edgeq.integer.simulate` with the rounding of ``name``. Raises :class:`EdgeqError` for an op it does not know."""
-    file = tflite_file.read(str(path))
-    graph = read_tflite.from_model(file)
+    if Path(path).suffix == ".onnx":
+        graph = read.graph(path)
+        file, layout = as_model(graph), "nhwc"
+    else:
+        file = tflite_file.read(str(path))
+        graph, layout = read_tflite.from_model(file), layout_of(file)
     place = places(file, graph)
-    enter = _enter(file, signature, codes)
+    enter = _enter(file, signature, codes, layout)
     simulate(graph, np.empty((0, *graph.tensors[graph.input].shape), graph.tensors[graph.input].dtype), name)
 
     def tensors(images: np.ndarray) -> dict[int, np.ndarray]:
@@ -106,9 +111,9 @@ def kept(runtime: Runtime, path: str | Path, signature: Signature, codes: Codes)
     return run
 
 
-def _enter(file: model.Model, signature: Signature, codes: Codes) -> Callable[[np.ndarray], np.ndarray]:
+def _enter(file: model.Model, signature: Signature, codes: Codes, layout: str) -> Callable[[np.ndarray], np.ndarray]:
     """Images to input codes in the file's own layout, ``(n, *shape)``."""
-    shape, layout = file.tensors[file.inputs[0]].shape[1:], layout_of(file)
+    shape = file.tensors[file.inputs[0]].shape[1:]
 
     def enter(images: np.ndarray) -> np.ndarray:
         space = np.empty((len(images), *shape), signature.input.dtype)
