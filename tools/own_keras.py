@@ -1,17 +1,14 @@
 """Networks as users of Keras write them, through edgeq: a table of what works, or the sentence that says why not.
 
-    python tools/own_keras.py [NAME ...] > docs/results/own-networks-keras.md
+    python tools/own_keras.py [NAME ...]
 
-Each network is built small (keras.applications without stored weights), trained for two epochs on the digits where that takes seconds, else
-left as it was initialised, and saved by Keras 2 (``tf_keras``) and by Keras 3. Then, as a user would and in processes of their own:
-``edgeq export``, ``edgeq attack`` on the network, the same on the ``.tflite`` by its own gradients, and ``edgeq export --portable``.
+Each network is built small (keras.applications without stored weights), trained for an epoch on the digits where that takes seconds, else
+left as it was initialised, and saved by Keras 2 (``tf_keras``) and by Keras 3. Then: ``edgeq export``, ``edgeq attack`` on the network, the
+same on the ``.tflite`` by its own gradients, and ``edgeq export --portable``.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,13 +18,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+import edgeq
 from edgeq import data
+from edgeq.build.export import export
+from edgeq.core.errors import EdgeqError
+from edgeq.core.reporter import Silent
 from edgeq.keras import engine
 
 tf = engine.tensorflow()
 PACKAGES = {2: tf.keras, 3: engine.need("keras")}
 SIZE = 32
-EPOCHS = 2
+EPOCHS = 1
 
 
 def small(k: Any, *first: Any, last: Any) -> Any:
@@ -109,7 +110,7 @@ def images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train(k: Any, model: Any, x: np.ndarray, labels: np.ndarray) -> None:
-    """Two epochs of Adam; of the two outputs the second learns zeros."""
+    """Adam, for ``EPOCHS``; of the two outputs the second learns zeros."""
     two, several = model.outputs[0].shape[-1] == 1, len(model.outputs) > 1
     loss = k.losses.BinaryCrossentropy() if two else k.losses.SparseCategoricalCrossentropy()
     truth: Any = labels % 2 if two else labels
@@ -117,43 +118,55 @@ def train(k: Any, model: Any, x: np.ndarray, labels: np.ndarray) -> None:
     model.fit(x, [truth, np.zeros((len(x), 3), np.float32)] if several else truth, epochs=EPOCHS, batch_size=32, verbose=0)
 
 
-def edgeq(*words: Any) -> tuple[int, str, str]:
-    done = subprocess.run([sys.executable, "-m", "edgeq", *map(str, words)], capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, sentence: str, style: str = "") -> None:
+        self.said.append(sentence)
 
 
-def sentence(said: str, folder: Path) -> str:
-    """The last sentence of an error, without this machine's paths."""
-    last = " ".join(said.strip().splitlines()[-1:]).replace(f"{folder}/", "")
-    return re.sub(r"^edgeq: ", "", last).replace("|", "\\|")
+def tried(work: Callable[[], str], folder: Path) -> str:
+    """What ``work`` says, or the sentence of its refusal, without this machine's paths; a fault of edgeq's own is called one."""
+    try:
+        said = f"works: {work()}"
+    except EdgeqError as error:
+        said = str(error)
+    except Exception as error:
+        said = f"FAULT: {type(error).__name__}: {error}"
+    return " ".join(said.replace(f"{folder}/", "").split()).replace("|", "\\|")
 
 
-def exported(model: Path, photos: str, folder: Path, *more: str) -> tuple[str, Path | None]:
-    """What the export says, and its ``.tflite``: accuracy of the network and of the files, and the proof."""
-    out = folder / f"build{len(list(folder.glob('build*')))}"
-    code, printed, said = edgeq("export", model, "-o", out, "--calibrate", photos, "--n", 100, "--layers", 2, "--json", *more)
-    if code:
-        return sentence(said, folder), None
-    document = json.loads(printed)
-    right = {line["runtime"]: line["accuracy"][0] for line in document["fidelity"]["runtimes"] if line.get("accuracy")}
-    whole = "keras-float" if "keras-float" in right else "keras"
-    files = ", ".join(sorted({Path(name).suffix for name in document["files"]}))
-    text = f"works: {files}; accuracy {right.pop(whole):.3f} -> " + " ".join(f"{v:.3f}" for v in sorted({*right.values()}))
-    if more and "--portable" in more:
-        text += f"; {document['portable']['sentence'].split(':')[0]}"
-    no_onnx = next((line for line in said.splitlines() if line.startswith("no .onnx")), "")
-    return text + (f"; {no_onnx.replace(f'{folder}/', '')}" if no_onnx else ""), next(out.glob("*.tflite"), None)
+def exported(model: Path, photos: str, output: Path, name: str | None, portable: bool) -> str:
+    """The files, the accuracy of the network and the range of that of its files on every runtime, and the proof."""
+    heard = Heard()
+    options = {"calibrate": photos, "n": 40, "layers": 1, "portable": portable, "output_name": name, "reporter": heard}
+    made = export(model, output, **options)
+    right = {line.name: line.accuracy[0] for line in made.measured.fidelity.runtimes if line.accuracy}
+    whole = right.pop("keras-float" if portable else "keras")
+    text = f"{', '.join(sorted({Path(file).suffix for file in made.files}))}; accuracy {whole:.3f}, of the files {min(right.values()):.3f}"
+    text += f" to {max(right.values()):.3f}"
+    if portable and made.measured.portable is not None:
+        text += "; " + made.measured.portable.sentence.split(" (")[0]
+    return text + "".join(f"; {said}" for said in heard.said if said.startswith("no .onnx"))
 
 
-def attacked(target: Path, photos: str, folder: Path, *more: str) -> str:
-    """The lowest robust accuracy under ten steps of PGD at 4/255, on 40 images."""
-    run = folder / f"run{len(list(folder.glob('run*')))}.sqlite"
-    options = ("--n", 40, "--attack", "pgd:steps=10", "--eps", "4/255", "--run", run, "--json")
-    code, printed, said = edgeq("attack", "--target", target, "--data", photos, *options, *more)
-    if code:
-        return sentence(said, folder)
-    document = json.loads(printed)
-    return f"works: robust accuracy {document['lowest']['robust_accuracy']:.3f}"
+def attacked(target: Path, photos: str, name: str | None) -> str:
+    """The lowest robust accuracy under five steps of PGD at 4/255 on 40 images."""
+    with edgeq.attack(target, photos, "pgd:steps=5", n=40, eps="4/255", output=name) as result:
+        lowest = result.summary.lowest
+        return f"robust accuracy {lowest.robust_accuracy:.3f}" if lowest else "no figure"
+
+
+def row(path: Path, photos: str, name: str | None) -> list[str]:
+    """The cells of a network."""
+    out = path.with_name("build")
+    return [
+        tried(lambda: exported(path, photos, out, name, False), out),
+        tried(lambda: attacked(path, photos, name), path.parent),
+        tried(lambda: attacked(out / "net.tflite", photos, None), out),
+        tried(lambda: exported(path, photos, out, name, True), out),
+    ]
 
 
 def main() -> None:
@@ -173,11 +186,7 @@ def main() -> None:
                     train(k, model, x, labels)
                 model.save(path := folder / "net.keras")
                 photos = f"folder:{Path(place) / ('two' if name == 'one sigmoid output' else 'ten')}"
-                head = ("--output", "digit") if name == "two outputs" else ()
-                of = ("--output-name", "digit") if name == "two outputs" else ()
-                plain, tflite = exported(path, photos, folder, *of)
-                cells = [plain, attacked(path, photos, folder, *head), attacked(tflite, photos, folder) if tflite else "-"]
-                cells.append(exported(path, photos, folder, "--portable", *of)[0])
+                cells = row(path, photos, "digit" if name == "two outputs" else None)
                 print(f"| {name}{'' if trained else ' (random weights)'} | {major} | {' | '.join(cells)} |", flush=True)
 
 
