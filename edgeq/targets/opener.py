@@ -137,5 +137,6 @@ def open_target(spec: TargetSpec, file: Path, threads: int | None = None) -> Tar
     if spec.runtime == KERAS:
         from edgeq.keras import source
 
-        return source.open(file, spec.codes.real)
+        given, kind = spec.signature.output, spec.signature.kind
+        return source.open(file, spec.codes.real, output=given.name or (kind if (given.shape, kind) == ((1,), "logits") else None))
     return runtimes.open(spec.runtime, file, spec.signature, spec.codes, batch=BATCH, threads=threads)
