@@ -52,24 +52,27 @@ class Clock:
     """Compares an estimate with what is done, and says what is left where it was wrong. Queries, of which nobody knows how many are needed,
     are left out.
 
-    ``expected``: seconds that all there is to do should take; ``announce`` hears a corrected estimate.
+    ``expected``: seconds that all there is to do should take, by what does it: of one nothing is learnt about another. ``announce`` hears
+    a corrected estimate.
     """
 
     estimate: Estimate
-    expected: float
+    expected: Mapping[str, float]
     announce: Callable[[Estimate], None]
-    done: float = 0.0  # of the seconds expected
-    spent: float = 0.0
-    said: float = field(init=False)  # what was said to be left, ``spent`` later
+    done: dict[str, float] = field(default_factory=dict)  # of the seconds expected
+    spent: dict[str, float] = field(default_factory=dict)
+    said: float = field(init=False)  # what was said to be left, since then less what has been spent
 
     def __post_init__(self) -> None:
-        self.said = self.expected
+        self.said = sum(self.expected.values())
 
-    def passed(self, expected: float, seconds: float) -> None:
-        """What should have taken ``expected`` seconds has taken ``seconds``."""
-        self.done, self.spent, self.said = self.done + expected, self.spent + seconds, self.said - seconds
-        left = (self.expected - self.done) * self.spent / self.done if self.done else 0.0
-        if self.spent >= SURE and abs(left - self.said) > max(SURE, WRONG * left):
+    def passed(self, who: str, expected: float, seconds: float) -> None:
+        """What should have taken ``who`` the ``expected`` seconds has taken ``seconds``."""
+        for sums, value in ((self.done, expected), (self.spent, seconds)):
+            sums[who] = sums.get(who, 0.0) + value
+        self.said -= seconds
+        left = sum((all_ - self.done.get(id, 0.0)) * self.spent.get(id, 1.0) / self.done.get(id, 1.0) for id, all_ in self.expected.items())
+        if self.spent[who] >= SURE and abs(left - self.said) > max(SURE, WRONG * left):
             self.said = left
             self.announce(replace(self.estimate, sure=left, queries=0.0, corrected=True))
 

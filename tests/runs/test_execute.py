@@ -78,13 +78,14 @@ def test_gradients_are_taken_of_as_many_rows_at_once_as_end_soon() -> None:
 
 def test_an_estimate_is_corrected_as_the_run_goes() -> None:
     heard = []
-    clock = estimate.Clock(estimate.Estimate({}, {}, 100.0, 50.0), 100.0, heard.append)
-    clock.passed(4, 5)
-    clock.passed(4, 4.5)
+    clock = estimate.Clock(estimate.Estimate({}, {}, 120.0, 50.0), {"gradients": 100.0, "answers": 20.0}, heard.append)
+    clock.passed("answers", 15, 1)  # of which nothing is learnt about gradients
+    clock.passed("gradients", 4, 5)
+    clock.passed("gradients", 4, 4.5)
     assert heard == []  # too early to say
-    clock.passed(10, 40)  # 18 of 100 took 49.5
+    clock.passed("gradients", 10, 40)  # 18 of 100 took 49.5
     assert [(round(e.sure), e.queries, e.corrected) for e in heard] == [(226, 0.0, True)]
-    clock.passed(10, 28)  # as said
+    clock.passed("gradients", 10, 28)  # as said
     assert len(heard) == 1
     assert words.duration(heard[0]) == "estimated time left, by what is done: 4 min"
 
