@@ -85,10 +85,8 @@ def render(summary: Summary, console: Console) -> None:
 def _clean(summary: Summary, say: Say, width: int) -> None:
     say()
     say("Clean images", "bold")
-    say(
-        f"{'runtime':{NAME}} acc. {'95 %':<9} ties  {'acc. if ties with the truth were right' if width == WHOLE else 'acc. were ties right'}",
-        "dim",
-    )
+    last = "acc. if ties with the truth were right" if width == WHOLE else "acc. were ties right"
+    say(f"{'runtime':{NAME}} acc. {'95 %':<9} ties  {last}", "dim")
     for line in summary.clean:
         right, tied, more = (share(value) for value in (line.accuracy, line.ties, line.with_ties))
         say(f"{_named(summary, line.target)} {right:>4} {_bounds(line.accuracy):<9} {tied:>4} {more:>5}")
