@@ -19,6 +19,7 @@ from edgeq.targets.opener import GRADIENTS, Bench
 
 SURE = 10.0  # seconds of work before an estimate is corrected, and that a correction is worth
 WRONG = 0.25  # share by which it is wrong
+FEW, SMALL = 8, 1 << 14  # rows that a network is timed by first whose images have more values: 128 of them may take a minute
 UNIT = 15.0  # seconds that a batch of gradients may take through a whole attack: half of what a kill may cost, as estimates are rough
 
 
@@ -126,15 +127,17 @@ def _sized(
     ``GRADIENTS``, unless so many rows would take longer than ``UNIT`` through an attack: then a power of two that does not. As the last
     bits of gradients depend on it, a run has one size, and keeps what came out here once.
     """
-    size = settled or GRADIENTS
+    guess = settled is None and images[0].size > SMALL
+    size = settled or (FEW if guess else GRADIENTS)
     while True:
         several = {id: list(bench.sources(id, size).values()) for id in evaluations}
         batches = {id: sources[0].batch for id, sources in several.items()}
         seconds = {id: sum(_gradient_seconds(source, images) for source in sources) for id, sources in several.items()}
         longest = max((evaluations[id] * seconds[id] for id in several if batches[id] == size), default=0.0)
-        if settled or size == 1 or longest <= UNIT:
+        fitting = 1 << max(0, math.floor(math.log2(min(GRADIENTS, size * UNIT / longest if longest else GRADIENTS))))
+        if settled or fitting == size or (fitting > size and not guess):
             return size, batches, {id: seconds[id] / batches[id] for id in several}
-        size = min(size // 2, 1 << max(0, math.floor(math.log2(size * UNIT / longest))))
+        size, guess = fitting, False
 
 
 def _rate(target: Target, images: np.ndarray) -> float:
