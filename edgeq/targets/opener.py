@@ -73,8 +73,10 @@ class Bench:
         ``batch``: rows at once, on which their last bits depend; what asks for others last is what ``identities`` says of them.
         """
         sources: dict[str, Any] = self._once(id, f"gradients {batch}", lambda spec: self._sources(spec, batch))
-        if self.specs[id].runtime != KERAS or batch != GRADIENTS:  # a float network is its own source
+        if self.specs[id].runtime != KERAS or batch != GRADIENTS:
             self.identities[gradients_of(id)] = next(iter(sources.values())).identity()
+        else:  # a float network is its own source
+            self.identities.pop(gradients_of(id), None)
         return sources
 
     def _once(self, id: str, what: str, make: Callable[[TargetSpec], Any]) -> Any:
