@@ -140,7 +140,7 @@ def tried(work: Callable[[], str], folder: Path) -> str:
 def exported(model: Path, photos: str, output: Path, name: str | None, portable: bool) -> str:
     """The files, the accuracy of the network and the range of that of its files on every runtime, and the proof."""
     heard = Heard()
-    options = {"calibrate": photos, "n": 40, "layers": 1, "portable": portable, "output_name": name, "reporter": heard}
+    options: dict[str, Any] = {"calibrate": photos, "n": 40, "layers": 1, "portable": portable, "output_name": name, "reporter": heard}
     made = export(model, output, **options)
     right = {line.name: line.accuracy[0] for line in made.measured.fidelity.runtimes if line.accuracy}
     whole = right.pop("keras-float" if portable else "keras")

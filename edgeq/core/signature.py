@@ -62,7 +62,7 @@ class Signature:
         return f"{self.kind}, one score of two classes: class 1 has {pair}, and equals are class 0"
 
     def to_json(self) -> dict[str, Any]:
-        return {"input": self.input.to_json(), "output": self.output.to_json(), "kind": self.kind}
+        return {"input": self.input.to_json(), "output": self.output.to_json(), "kind": self.kind, "layout": self.layout}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Signature:
