@@ -36,7 +36,7 @@ def refusal(path: Path, content: bytes, name: str = XNNPACK, output: str | None 
 def test_a_signature_says_shapes_types_scales_and_kind(tmp_path: Path) -> None:
     file = tmp_path / "m.tflite"
     found = probe(file, tiny_tflite.classifier(h=8, w=6, c=3, classes=7))
-    assert found == Signature(Tensor((8, 6, 3), "int8", pytest.approx(1 / 255), -128), Tensor((7,), "int8", 1 / 256, -128), "probs")
+    assert found == Signature(Tensor((8, 6, 3), "int8", pytest.approx(1 / 255), -128), Tensor((7,), "int8", 1 / 256, -128), "probs", "nhwc")
     assert probe(file, tiny_tflite.classifier(softmax=False)).kind == "logits"
     label = probe(file, tiny_tflite.classifier(label=True))
     assert (label.kind, label.classes, label.output.dtype) == ("label", None, "int32")
@@ -157,7 +157,7 @@ def test_a_worker_imports_its_own_runtime_and_no_other() -> None:
         "print(sorted(m for m in sys.modules if m.startswith(rooms)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    own = ("_lanes", "_layout", "_limits", "_litert", "_probe", "_process", "_worker", "litert_builtin")
+    own = ("_lanes", "_layout", "_limits", "_litert", "_probe", "_process", "_quantise", "_worker", "litert_builtin")
     assert done.stdout.strip() == str([f"edgeq.runtimes.{name}" for name in own])
 
 
