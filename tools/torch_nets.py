@@ -28,7 +28,7 @@ import torchvision  # type: ignore[import-not-found]
 from onnxruntime import quantization
 from torch import nn
 
-STEPS = {"cnn": 1170, "mobilenet_v2": 200, "mobilenet_v3_small": 500}  # of 128 images
+STEPS = {"cnn": 1170, "mobilenet_v2": 250, "mobilenet_v3_small": 500}  # of 128 images
 
 
 def cnn() -> nn.Module:
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(NETWORKS))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     content = np.load(options.data)
     x, x_test = (torch.tensor(content[k]).permute(0, 3, 1, 2).float() / 255 for k in ("x_train", "x_test"))
     y, y_test = (torch.tensor(content[k]) for k in ("y_train", "y_test"))
