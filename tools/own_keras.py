@@ -155,17 +155,17 @@ def attacked(target: Path, photos: str, name: str | None) -> str:
     """The lowest robust accuracy under five steps of PGD at 4/255 on 40 images."""
     with edgeq.attack(target, photos, "pgd:steps=5", n=40, eps="4/255", output=name) as result:
         lowest = result.summary.lowest
-        return f"robust accuracy {lowest.robust_accuracy:.3f}" if lowest else "no figure"
+        return f"robust accuracy {lowest.robust_accuracy:.3f}" if lowest else "it answers all images alike"
 
 
 def row(path: Path, photos: str, name: str | None) -> list[str]:
     """The cells of a network."""
     out = path.with_name("build")
     return [
-        tried(lambda: exported(path, photos, out, name, False), out),
+        tried(lambda: exported(path, photos, out, name, False), path.parent),
         tried(lambda: attacked(path, photos, name), path.parent),
-        tried(lambda: attacked(out / "net.tflite", photos, None), out),
-        tried(lambda: exported(path, photos, out, name, True), out),
+        tried(lambda: attacked(out / "net.tflite", photos, None), path.parent),
+        tried(lambda: exported(path, photos, out, name, True), path.parent),
     ]
 
 
