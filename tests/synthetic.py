@@ -16,7 +16,7 @@ from edgeq.targets.spec import TargetSpec
 
 BEFORE_GRID = " (before the grid)"
 RUNTIMES = ("keras", "litert-xnnpack", "litert-builtin", "tflm")
-SIGNATURE = Signature(Tensor((8, 8, 3), "int8", 1 / 255, -128), Tensor((10,), "int8", 1 / 256, -128), "probs")
+SIGNATURE = Signature(Tensor((8, 8, 3), "int8", 1 / 255, -128), Tensor((10,), "int8", 1 / 256, -128), "probs", "nhwc")
 PIXELS = np.repeat(np.arange(256)[:, None], 3, axis=1)
 CODES = PixelCodes((PIXELS - 128).astype(np.int8), -128, (PIXELS / 255).astype(np.float32))
 

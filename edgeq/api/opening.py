@@ -26,7 +26,7 @@ class OpenTarget:
         """``runs``: what the runtime runs, ``file`` or, in ORT, the ``.onnx`` that was made from it."""
         self.file, self.spec = file, spec
         self.preprocess, self.output, self.threads = preprocess, output, threads
-        self._stated, self.classes, self._where = stated(file)
+        self._stated, self.classes, self._where = stated(file, output)
         self._bench: Bench | None = Bench([spec], lambda _: runs, threads)
 
     @property
@@ -92,7 +92,7 @@ def open(
     probed = probe(path, asked, output)
     probed.notes(asked)  # raises where a runtime was lost that would have been taken
     h, w, c = probed.signature.input.shape
-    spec, _, where = stated(path)
+    spec, _, where = stated(path, output)
     prepare, _ = resolve((h, w), c, (h, w, c), preprocess, spec, where)
     (name,) = networks([Artifact.of(path)])
     chosen = next(spec for spec, _ in probed.specs(name, prepare) if spec.runtime == probed.main)

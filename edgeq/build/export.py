@@ -48,6 +48,7 @@ def export(
     seed: int = 0,
     stores: Sequence[str] = (),
     portable: bool = False,
+    output_name: str | None = None,
     layers: int = 50,
     reporter: Reporter = SILENT,
 ) -> Exported:
@@ -58,8 +59,9 @@ def export(
     one whose test split fills the fidelity tables; by default the network's own, as its sidecar names it. ``n``: images of each, by default
     200 and 500. ``preprocess``: how the device prepares an image; ``exif``: photographs are turned upright first, as their EXIF orientation
     says; ``skip_unreadable``: images that cannot be read are left out. ``stores``: of ``STORES``, how low-bit weights are stored, by
-    default in both ways. ``portable``: a float network is snapped onto power-of-two steps. ``layers``: images on which every op is
-    compared, 0 for none. ``seed``: of the samples.
+    default in both ways. ``portable``: a float network is snapped onto power-of-two steps. ``output_name``: which output, of a Keras
+    network with several; "logits" where its single number is a logit. ``layers``: images on which every op is compared, 0 for none.
+    ``seed``: of the samples.
 
     Raises :class:`EdgeqError`; then nothing is written.
     """
@@ -67,14 +69,14 @@ def export(
     if model.suffix == ".onnx":
         if portable or stores or (formats and set(formats) != {"onnx"}):
             raise EdgeqError(f"{model}: becomes an int8 .onnx; --portable, --store and other formats take a Keras network")
-        given = probe(model)
-        prepared = _preprocess(given, model, calibrate, data, preprocess, photos, reporter)
+        given = probe(model, (), output_name)
+        prepared = _preprocess(given, model, calibrate, data, preprocess, output_name, photos, reporter)
         return quantised.export(given, output, prepared, calibrate, data, n, photos, seed, reporter)
     kinds = _formats(formats, reporter)
     ways = tuple(dict.fromkeys(choose("store", way, list(STORES)) for way in stores or STORES))
     recorded = sidecar.read(model)[0]
     calibrate, data = calibrate or _text(recorded, "data"), data or calibrate or _text(recorded, "data")
-    network, low_bit = load(model), recorded.get("quant") not in (None, "float", "tfmot:int8")
+    network, low_bit = load(model, output_name), recorded.get("quant") not in (None, "float", "tfmot:int8")
     trained = "low-bit" if low_bit else "quantisation-aware" if network.quantised else "float"
     reporter.say(f"{model.name}: {network.form}, {trained}; {network.kind_note}")
     if portable and (network.quantised or (low_bit and recorded["quant"] != "tfmot:portable")):
@@ -88,7 +90,7 @@ def export(
     if "onnx" in formats and SCALED not in ways:
         raise EdgeqError(f"{model}: the .onnx is of the scaled file; take --store scaled, or --format tflite")
 
-    prepare = _preprocess(network, model, calibrate, data, preprocess, photos, reporter)
+    prepare = _preprocess(network, model, calibrate, data, preprocess, output_name, photos, reporter)
     sample, recipe = None, Recipe("quantisation-aware training")
     if calibrated:
         sample, calibration = images.calibration(str(calibrate), n or 200, seed, prepare, photos, reporter)
@@ -97,7 +99,7 @@ def export(
         reporter.say(f"calibration: {calibration.n} images of {calibrate}, sha256 {calibration.sha256[:16]}")
     stem = model.stem + ("-portable" if portable and not low_bit else "")
     snapped = portable and not low_bit
-    shipped = _ship(network, model, sample, prepare, stem, low_bit, snapped, ways, "onnx" in kinds, reporter)
+    shipped = _ship(network, model, sample, prepare, stem, low_bit, snapped, ways, "onnx" in kinds, output_name, reporter)
     device = replace(prepare, mean=None, std=None, bytes=True) if snapped else prepare
     test = images.sample(data, n or 500, seed, network, prepare, photos, reporter)
     with files.staging(output) as folder:
@@ -153,17 +155,18 @@ def _preprocess(
     calibrate: str | None,
     data: str | None,
     override: str | None,
+    output: str | None,
     photos: images.Photographs,
     reporter: Reporter,
 ) -> Preprocess:
     shape: tuple[int, ...] = network.signature.input.shape
-    spec, _, where = stated(model)
+    spec, _, where = stated(model, output)
     image = shape
     if source := calibrate or data:
         dataset = sets.open(source, split="test", classes=network.signature.classes, exif=photos.exif)
         image = dataset.image(int(sets.sample(dataset, 1, 0, photos.unreadable(dataset, 1, 0))[0])).shape
     prepare, sentence = resolve((shape[0], shape[1]), shape[2], image, override=override, stated=spec, where=where)
-    for said in (sentence, *own_normalisation(model, prepare)):
+    for said in (sentence, *own_normalisation(model, prepare, output)):
         reporter.say(said, "yellow" if said.startswith("warning") else "")
     return prepare
 
@@ -178,6 +181,7 @@ def _ship(
     portable: bool,
     stores: tuple[str, ...],
     onnx: bool,
+    output: str | None,
     reporter: Reporter,
 ) -> Shipped:
     """The files' bytes. ``sample``: ``(n, h, w, c) uint8``, None where the network brings its ranges."""
@@ -188,7 +192,7 @@ def _ship(
     assert sample is not None
     real = fidelity.real(network, prepare)
     if portable:
-        snapped = ship.portable(model, sample, real)
+        snapped = ship.portable(model, sample, real, output)
         for sentence in snapped.sentences:
             reporter.say(sentence)
         return ship.frozen(snapped.model, sample, stem, stores, onnx, snapped.zero)

@@ -48,7 +48,7 @@ Examples:
 @options.seed
 @options.preprocess("How the device prepares an image.")
 @click.option("--source-preprocess", metavar="SPEC", help="mean and std of the float network, where they are other than the file's.")
-@click.option("--output", type=click.Choice(["probs", "logits"]), help="What the output is, where the file does not tell.")
+@options.output_kind
 @options.threads
 @options.run_file
 @options.as_json

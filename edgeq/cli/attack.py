@@ -81,7 +81,7 @@ Examples:
     "--preprocess", metavar="SPEC", help="How the device prepares an image, as in imagenet or resize=146,crop,mean=127.5,std=127.5."
 )
 @click.option("--source-preprocess", metavar="SPEC", help="The mean and std of the source, where they are not the target's.")
-@click.option("--output", type=click.Choice(["label", "probs", "logits"]), help="What the file's output is, where it does not tell.")
+@options.output_kind
 @click.option("--threads", type=click.IntRange(1), help="Threads (processes for TFLM). Default: all cores.")
 @click.option("--run", "run_path", type=click.Path(path_type=Path), metavar="RUN.sqlite", help="The run file. Default: a new one in runs/.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else.")

@@ -38,6 +38,7 @@ Examples:
     help="Low-bit weights: scaled (int8, certified), packed (INT4, half the flash). Default: both.",
 )
 @click.option("--portable", is_flag=True, help="Snap a float network onto power-of-two steps: one function on every runtime, proven.")
+@click.option("--output-name", metavar="NAME", help="Of a network with several outputs, the one that classifies.")
 @click.option("--layers", type=click.IntRange(0), default=50, show_default=True, help="Images on which every op is compared; 0 for none.")
 @options.seed
 @click.option("--json", "as_json", is_flag=True, help="The sidecar's content on stdout, nothing else.")

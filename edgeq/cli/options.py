@@ -104,5 +104,7 @@ run_file = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else.")
 output_kind = click.option(
-    "--output", type=click.Choice(["label", "probs", "logits"]), help="What the file's output is, where it does not tell."
+    "--output",
+    metavar="KIND|NAME",
+    help="What the output is, where the file does not tell: label, probs, logits. Or which one, by name, of a Keras network with several.",
 )

@@ -99,12 +99,11 @@ def of_answers(answered: np.ndarray, truth: np.ndarray, classes: int) -> list[Do
     named, counts = np.unique(answered, return_counts=True)
     most, of_it = int(named[counts.argmax()]), int((truth == named[counts.argmax()]).sum())
     if 2 * counts.max() > n + of_it:
-        return [Doubt("one class", f"{{name}} calls {counts.max()} of {n} clean images class {most}, and {of_it} of them are.", True)]
+        return [Doubt("one class", f"{{name}} calls {counts.max()} of {n} clean images class {most}, which {of_it} of them are.", True)]
     right = int((answered == truth).sum())
     share = f"{{name}} gets {right} of {n} clean images right ({number(right / n)})"
     if by_chance(right, n, classes):
-        guess = number(1 / classes, 3) if classes < 1000 else f"1 of {classes:,}"
-        return [Doubt("chance", f"{share}, which cannot be told from chance ({guess} with {classes} classes).", True)]
+        return [Doubt("chance", f"{share}, which cannot be told from chance (1 in {classes:,}).", True)]
     if right < LEAST * n:
         return [Doubt("chance", f"{share}, hardly more than by chance.", True)]
     return []

@@ -14,12 +14,20 @@ LARGEST = 1 << 26  # values of an input or output
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor at the border of a graph. ``shape`` without the batch axis; ``value = scale * (code - zero)``, 1 and 0 for floats."""
+    """One tensor at the border of a graph. ``shape`` without the batch axis; ``value = scale * (code - zero)``, 1 and 0 for floats.
+
+    ``name``: of an output that was chosen out of several; else "".
+    """
 
     shape: tuple[int, ...]
     dtype: str
     scale: float = 1.0
     zero: int = 0
+    name: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        value = asdict(self)
+        return value if self.name else {key: value[key] for key in ("shape", "dtype", "scale", "zero")}
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Signature:
         return f"{self.kind}, one score of two classes: class 1 has {pair}, and equals are class 0"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {"input": self.input.to_json(), "output": self.output.to_json(), "kind": self.kind, "layout": self.layout}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Signature:
@@ -73,4 +81,7 @@ def _tensor(value: dict[str, Any]) -> Tensor:
         raise ValueError("a tensor of no possible shape")
     if value["dtype"] not in DTYPES or type(scale) not in (int, float) or not math.isfinite(scale) or type(zero) is not int:
         raise ValueError("a tensor of no known type")
-    return Tensor(shape, value["dtype"], scale, zero)
+    name = value.get("name", "")
+    if not isinstance(name, str) or len(name) > 300:
+        raise ValueError("a tensor of no possible name")
+    return Tensor(shape, value["dtype"], scale, zero, name)

@@ -107,8 +107,7 @@ def left_out(dataset: Images, unreadable: Sequence[str]) -> list[str]:
     if not unreadable:
         return []
     many = f"{len(unreadable)} images that cannot be read are" if len(unreadable) > 1 else "1 image that cannot be read is"
-    named = ", ".join(unreadable[:3]) + (" .." if len(unreadable) > 3 else "")
-    return [f"{dataset.spec}: {many} left out, and the next in order of the sample taken ({named})"]
+    return [f"{dataset.spec}: {many} left out: {', '.join(unreadable[:3])}{' ..' if len(unreadable) > 3 else ''}"]
 
 
 def _parse(spec: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ Files of the stock converter (PTQ, QAT, the uint8 of TensorFlow 1) and of our ow
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,17 +18,15 @@ from edgeq.core.errors import EdgeqError
 from edgeq.integer import model as models
 from edgeq.integer import shapes, tflite_file
 from edgeq.integer.graph import Graph, Op, Tensor
+from edgeq.integer.tflite_ops import READERS, UnfitError
 
 MAX_ELEMENTS = 2**24  # of one image's activation: five times the largest of ImageNet's networks
 MAX_COLUMNS = 2**26  # elements of all windows of one convolution, once unrolled
 MAX_TAPS = 2**12  # of a pooling window
 SCALES = 2.0**-40, 2.0**40
 SMALLEST = float(np.finfo(np.float32).tiny)  # of a channel of weights: where training left nothing in it, its scale is next to nothing
-ACTIVATIONS = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6"}
 REMEDY = "attack it by queries, or pass its float network as --source"
 DTYPES = ("int8", "uint8", "int16", "int32", "int4", "float32", "int64", "bool")
-
-Parsed = tuple[str, tuple[int, ...], dict[str, Any]]
 
 
 def room(model: models.Model) -> int:
@@ -45,10 +43,6 @@ def read(path: str | Path) -> Graph:
 def from_model(model: models.Model) -> Graph:
     """The graph of a parsed file. :class:`EdgeqError` names the file, the op, and what to do."""
     return _Reader(model).graph()
-
-
-class _UnfitError(ValueError):
-    """Why an op cannot be read."""
 
 
 class _Reader:
@@ -71,13 +65,13 @@ class _Reader:
             raise EdgeqError(f"{m.path}: {what}; the runtimes reset it, so attack it by queries")
         try:
             self.activation(m.inputs[0])
-        except _UnfitError as error:
+        except UnfitError as error:
             raise EdgeqError(f"{m.path}: the input: {error}; {REMEDY}") from None
         ops = []
         for op in m.ops:
             try:
                 ops.append(self.op(op))
-            except (_UnfitError, ValueError, IndexError, OverflowError, TypeError) as error:
+            except (UnfitError, ValueError, IndexError, OverflowError, TypeError) as error:
                 where = f"{op.name} ({self.name(op.outputs[0])})" if op.outputs else op.name
                 raise EdgeqError(f"{m.path}: {where} cannot be read: {error}; {REMEDY}") from None
         if m.outputs[0] not in self.tensors or m.outputs[0] in self.fixed:
@@ -97,27 +91,27 @@ class _Reader:
 
     def op(self, op: models.Op) -> Op:
         if op.custom or op.name not in READERS:
-            raise _UnfitError("it is no op of the integer graph")
+            raise UnfitError("it is no op of the integer graph")
         if len(op.outputs) != 1 or not op.inputs or op.inputs[0] < 0:
-            raise _UnfitError("it lacks its input, or has several outputs")
-        kind, inputs, options = READERS[op.name](self, op)
+            raise UnfitError("it lacks its input, or has several outputs")
+        kind, inputs, options = READERS[op.name](self.model, op)
         for i in inputs:
             if i >= 0 and i not in self.tensors:
                 self.constant(i)
         if op.outputs[0] in self.tensors:
-            raise _UnfitError("its output is written twice")
+            raise UnfitError("its output is written twice")
         constant = [i in self.fixed for i in inputs if i >= 0]
         given = [self.tensors[i].shape for i in inputs if i >= 0]
         if kind == "dequantize" and all(constant):
             self.fixed.add(op.outputs[0])
         elif all(constant):
-            raise _UnfitError("it computes with constants alone")
+            raise UnfitError("it computes with constants alone")
         elif constant[0] and kind not in ("add", "sub", "mul", "minimum", "maximum", "concatenation"):
-            raise _UnfitError("its input is a constant")
+            raise UnfitError("its input is a constant")
         shape = shapes.infer(kind, options, given, constant)
         out = self.activation(op.outputs[0], fixed=op.outputs[0] in self.fixed)
         if out.shape != shape:
-            raise _UnfitError(f"it gives {shape}, and the file says {out.shape}")
+            raise UnfitError(f"it gives {shape}, and the file says {out.shape}")
         self.check(kind, inputs, out, options)
         return Op(kind, inputs, op.outputs[0], MappingProxyType(options))
 
@@ -129,21 +123,21 @@ class _Reader:
             self.weights(kind, [self.tensors[i] if i >= 0 else None for i in inputs], out)
             window = math.prod(given[1].shape[1:3]) * (x.shape[-1] if kind == "conv" else 1) if kind != "dense" else 1
             if math.prod(out.shape[:2]) * window > MAX_COLUMNS:
-                raise _UnfitError("it is too large")
+                raise UnfitError("it is too large")
         elif kind not in ("quantize", "dequantize") and any(t.dtype != out.dtype for t in given):
-            raise _UnfitError(f"it mixes {' and '.join(sorted({t.dtype for t in (*given, out)}))}")
+            raise UnfitError(f"it mixes {' and '.join(sorted({t.dtype for t in (*given, out)}))}")
         elif "window" in options and math.prod(options["window"]) > MAX_TAPS:
-            raise _UnfitError("its window is too large")
+            raise UnfitError("its window is too large")
         if (kind == "dequantize" and not x.quantised and x.data is None) or (kind == "quantize" and not out.quantised):
-            raise _UnfitError("its codes have no scale")
+            raise UnfitError("its codes have no scale")
         for t in (*given, out):
             if t.dtype in ("int8", "uint8", "int16") and not t.quantised:
-                raise _UnfitError(f"{t.name} has no scale")
+                raise UnfitError(f"{t.name} has no scale")
             if t.data is None and len(t.scale) > 1:
-                raise _UnfitError(f"{t.name} has a scale a channel, which activations cannot have")
+                raise UnfitError(f"{t.name} has a scale a channel, which activations cannot have")
         moves = kind in ("average_pool", "max_pool", "pad", "reshape", "transpose", "strided_slice") or kind.startswith("resize")
         if moves and x.quantised and (x.scale[0] != out.scale[0] or x.zero[0] != out.zero[0]):
-            raise _UnfitError("its input and output have different scales")
+            raise UnfitError("its input and output have different scales")
 
     def weights(self, kind: str, inputs: list[Tensor | None], out: Tensor) -> None:
         x, w, bias = (*inputs, None)[:3]
@@ -152,25 +146,25 @@ class _Reader:
         floating = x.dtype == "float32"
         allowed = ("float32",) if floating else {"int8": ("int8", "int4"), "uint8": ("uint8",)}.get(x.dtype, ())
         if x.dtype == "int16":
-            raise _UnfitError("its activations are of int16, whose kernels are not followed bit by bit")
+            raise UnfitError("its activations are of int16, whose kernels are not followed bit by bit")
         if floating and w.dtype in ("int8", "uint8", "int4"):
-            raise _UnfitError(f"weights of {w.dtype} meet floats (dynamic range), which each runtime quantises in its own way")
+            raise UnfitError(f"weights of {w.dtype} meet floats (dynamic range), which each runtime quantises in its own way")
         if w.dtype not in allowed or out.dtype != x.dtype:
-            raise _UnfitError(f"{x.dtype} with weights of {w.dtype} to {out.dtype} is no integer kernel")
+            raise UnfitError(f"{x.dtype} with weights of {w.dtype} to {out.dtype} is no integer kernel")
         channels = w.shape[3 if kind == "depthwise" else 0]
         if not floating and (w.data is None or len(w.scale) not in (1, channels)):
-            raise _UnfitError("its weights are no constant, or have the wrong number of scales")
+            raise UnfitError("its weights are no constant, or have the wrong number of scales")
         if len(w.scale) > 1 and w.axis != (3 if kind == "depthwise" else 0):
-            raise _UnfitError("its weights have a scale along another axis than the outputs")
+            raise UnfitError("its weights have a scale along another axis than the outputs")
         if bias is not None and (bias.dtype != ("float32" if floating else "int32") or math.prod(bias.shape) != channels):
-            raise _UnfitError(f"its bias of {bias.dtype} {bias.shape} does not fit {channels} outputs")
+            raise UnfitError(f"its bias of {bias.dtype} {bias.shape} does not fit {channels} outputs")
 
     def activation(self, index: int, fixed: bool = False) -> Tensor:
         t = self.model.tensors[index]
         if t.data is not None:
-            raise _UnfitError(f"{t.name} contains data")
+            raise UnfitError(f"{t.name} contains data")
         if not fixed and (not t.shape or t.shape[0] != 1):
-            raise _UnfitError(f"{t.name} has shape {t.shape}, which does not start with a batch of one")
+            raise UnfitError(f"{t.name} has shape {t.shape}, which does not start with a batch of one")
         shape = t.shape if fixed else t.shape[1:]
         self.tensors[index] = self.tensor(t, shape, None)
         return self.tensors[index]
@@ -179,10 +173,10 @@ class _Reader:
         t = self.model.tensors[index]
         codes = t.codes()
         if codes is None:
-            raise _UnfitError(f"{t.name} is no constant, or does not hold what its shape says" if t.data else f"nothing writes {t.name}")
+            raise UnfitError(f"{t.name} is no constant, or does not hold what its shape says" if t.data else f"nothing writes {t.name}")
         self.room -= codes.size
         if self.room < 0:
-            raise _UnfitError("with it, constants have more numbers than the file can hold: several share one piece of data")
+            raise UnfitError("with it, constants have more numbers than the file can hold: several share one piece of data")
         if t.dtype == "float16":  # each is a float32
             t, codes = replace(t, dtype="float32"), codes.astype(np.float32)
         self.tensors[index] = self.tensor(t, t.shape, codes.astype("int8" if t.dtype == "int4" else codes.dtype.newbyteorder("=")))
@@ -191,9 +185,9 @@ class _Reader:
 
     def tensor(self, t: models.Tensor, shape: tuple[int, ...], data: np.ndarray | None) -> Tensor:
         if t.dtype not in DTYPES:
-            raise _UnfitError(f"{t.name} is of {t.dtype}")
+            raise UnfitError(f"{t.name} is of {t.dtype}")
         if (math.prod(shape) > MAX_ELEMENTS and data is None) or 0 in shape:
-            raise _UnfitError(f"{t.name} of shape {t.shape} is too large, or empty")
+            raise UnfitError(f"{t.name} of shape {t.shape} is too large, or empty")
         scale, zero = np.array(t.scales, np.float32).reshape(-1), np.array(t.zeros, np.int64).reshape(-1)
         if len(scale) and not len(zero):
             zero = np.zeros(len(scale), np.int64)
@@ -202,183 +196,12 @@ class _Reader:
         if t.dtype not in ("float32", "int64", "bool") and len(scale):
             least = SMALLEST if data is not None and len(scale) > 1 else SCALES[0]
             if len(scale) != len(zero) or not ((scale >= least) & (scale <= SCALES[1])).all():
-                raise _UnfitError(f"{t.name} has a scale that is not positive or beyond all reason, or too few zero points")
+                raise UnfitError(f"{t.name} has a scale that is not positive or beyond all reason, or too few zero points")
             if len(scale) > 1 and not (0 <= t.axis < len(shape) and shape[t.axis] == len(scale)):
-                raise _UnfitError(f"{t.name} has {len(scale)} scales for shape {shape}")
+                raise UnfitError(f"{t.name} has {len(scale)} scales for shape {shape}")
             lo, hi = (-8, 7) if t.dtype == "int4" else (int(np.iinfo(t.dtype).min), int(np.iinfo(t.dtype).max))
             if ((zero < lo) | (zero > hi)).any():
-                raise _UnfitError(f"{t.name} has a zero point beyond {t.dtype}")
+                raise UnfitError(f"{t.name} has a zero point beyond {t.dtype}")
         elif len(scale):
             scale, zero = scale[:0], zero[:0]
         return Tensor(t.name, shape, t.dtype, scale, zero, t.axis, data)
-
-    def numbers(self, op: models.Op, position: int) -> np.ndarray:
-        """A small integer constant among the inputs: a shape, axes, paddings."""
-        if position >= len(op.inputs) or op.inputs[position] < 0:
-            raise _UnfitError(f"input {position} is missing")
-        t = self.model.tensors[op.inputs[position]]
-        codes = t.codes()
-        if codes is None or t.dtype not in ("int32", "int64") or codes.size > 64:
-            raise _UnfitError(f"{t.name} is no constant")
-        return codes.astype(np.int64)
-
-    def shape(self, index: int) -> tuple[int, ...]:
-        """Shape of an activation in the file, batch included."""
-        return self.model.tensors[index].shape
-
-
-def _activation(op: models.Op) -> str:
-    code = op.options.get("fused_activation_function", 0)
-    if code not in ACTIVATIONS:
-        raise _UnfitError(f"fused activation {code} is not known")
-    return ACTIVATIONS[code]
-
-
-def _window(op: models.Op) -> dict[str, Any]:
-    o = op.options
-    if (padding := o.get("padding", 0)) not in (0, 1):
-        raise _UnfitError(f"padding {padding} is not known")
-    return {
-        "stride": (o.get("stride_h", 0), o.get("stride_w", 0)),
-        "padding": ("same", "valid")[padding],
-        "activation": _activation(op),
-    }
-
-
-def _inputs(op: models.Op, count: int) -> tuple[int, ...]:
-    if len(op.inputs) < count or min(op.inputs[:count]) < 0:
-        raise _UnfitError(f"it needs {count} inputs")
-    return op.inputs[:count]
-
-
-def _conv(r: _Reader, op: models.Op) -> Parsed:
-    _inputs(op, 2)
-    o = op.options
-    options = _window(op) | {"dilation": (o.get("dilation_h_factor", 1), o.get("dilation_w_factor", 1))}
-    kind = "conv"
-    if op.name == "DEPTHWISE_CONV_2D":
-        kind = "depthwise"
-        depth = r.shape(op.inputs[0])[-1]
-        options["multiplier"] = r.shape(op.inputs[1])[-1] // max(1, depth)
-    return kind, (*op.inputs, -1)[:3], options
-
-
-def _dense(r: _Reader, op: models.Op) -> Parsed:
-    _inputs(op, 2)
-    if op.options.get("weights_format", 0) != 0:
-        raise _UnfitError("its weights are shuffled")
-    return "dense", (*op.inputs, -1)[:3], {"activation": _activation(op)}
-
-
-def _pool(r: _Reader, op: models.Op) -> Parsed:
-    window = (op.options.get("filter_height", 0), op.options.get("filter_width", 0))
-    return op.name.removesuffix("_2D").lower(), _inputs(op, 1), _window(op) | {"window": window}
-
-
-def _binary(r: _Reader, op: models.Op) -> Parsed:
-    return op.name.lower(), _inputs(op, 2), {"activation": _activation(op)}
-
-
-def _simple(kind: str, *options: str) -> Callable[[_Reader, models.Op], Parsed]:
-    def parse(r: _Reader, op: models.Op) -> Parsed:
-        return kind, _inputs(op, 1), {name: float(op.options.get(name, 0)) for name in options}
-
-    return parse
-
-
-def _extreme(r: _Reader, op: models.Op) -> Parsed:
-    return op.name.lower(), _inputs(op, 2), {}
-
-
-def _mean(r: _Reader, op: models.Op) -> Parsed:
-    rank = len(r.shape(op.inputs[0]))
-    axes = sorted({int(a) % rank for a in r.numbers(op, 1).reshape(-1) if -rank <= a < rank})
-    if not axes or axes[0] == 0:
-        raise _UnfitError("it takes the mean over the batch, or over nothing")
-    return "mean", op.inputs[:1], {"axes": tuple(axes), "keep": bool(op.options.get("keep_dims", False))}
-
-
-def _pad(r: _Reader, op: models.Op) -> Parsed:
-    widths = r.numbers(op, 1)
-    if widths.shape != (len(r.shape(op.inputs[0])), 2) or widths.min() < 0 or widths.max() > 4096 or widths[0].any():
-        raise _UnfitError("its paddings are negative, too large, or of the batch")
-    if op.name == "PADV2":
-        value = r.model.tensors[_inputs(op, 3)[2]]
-        zero, code = r.model.tensors[op.inputs[0]].zeros, value.codes()
-        if code is None or code.size != 1 or int(code.reshape(-1)[0]) != (int(zero[0]) if len(zero) else 0):
-            raise _UnfitError("it pads with another value than zero")
-    return "pad", op.inputs[:1], {"before": tuple(widths[1:, 0].tolist()), "after": tuple(widths[1:, 1].tolist())}
-
-
-def _reshape(r: _Reader, op: models.Op) -> Parsed:
-    if not op.outputs:
-        raise _UnfitError("it has no output")
-    return "reshape", op.inputs[:1], {"shape": r.shape(op.outputs[0])[1:]}
-
-
-def _concatenation(r: _Reader, op: models.Op) -> Parsed:
-    rank, axis = len(r.shape(op.inputs[0])), int(op.options.get("axis", 0))
-    if not 0 < (axis := axis + rank if axis < 0 else axis) < rank:
-        raise _UnfitError("it joins along the batch")
-    return "concatenation", _inputs(op, len(op.inputs)), {"axis": axis - 1, "activation": _activation(op)}
-
-
-def _transpose(r: _Reader, op: models.Op) -> Parsed:
-    rank, order = len(r.shape(op.inputs[0])), r.numbers(op, 1).reshape(-1).tolist()
-    if sorted(order) != list(range(rank)) or order[0] != 0:
-        raise _UnfitError("its order is no order of the axes, or moves the batch")
-    return "transpose", op.inputs[:1], {"order": tuple(i - 1 for i in order[1:])}
-
-
-def _strided_slice(r: _Reader, op: models.Op) -> Parsed:
-    shape, o = r.shape(op.inputs[0]), op.options
-    begin, end, stride = (r.numbers(op, i).reshape(-1).tolist() for i in (1, 2, 3))
-    if {len(begin), len(end), len(stride)} != {len(shape)} or min(stride) < 1:
-        raise _UnfitError("only forward slices over every axis can be read")
-    if any(o.get(mask, 0) for mask in ("ellipsis_mask", "new_axis_mask", "shrink_axis_mask", "offset")):
-        raise _UnfitError("its ellipsis, new or dropped axes cannot be read")
-    whole = []
-    for i, size in enumerate(shape):
-        first = 0 if o.get("begin_mask", 0) >> i & 1 else begin[i]
-        last = size if o.get("end_mask", 0) >> i & 1 else end[i]
-        whole.append((*slice(first, last).indices(size)[:2], stride[i]))
-    if whole[0][:2] != (0, 1):
-        raise _UnfitError("it slices the batch")
-    b, e, s = zip(*whole[1:], strict=True)
-    return "strided_slice", op.inputs[:1], {"begin": b, "end": e, "stride": s}
-
-
-def _resize(r: _Reader, op: models.Op) -> Parsed:
-    size = tuple(int(v) for v in r.numbers(op, 1).reshape(-1))
-    if len(size) != 2 or not all(0 < s <= 4096 for s in size):
-        raise _UnfitError("its size is not two numbers from 1 to 4096")
-    kind = "resize_bilinear" if op.name == "RESIZE_BILINEAR" else "resize_nearest"
-    flags = {name: bool(op.options.get(name, False)) for name in ("align_corners", "half_pixel_centers")}
-    return kind, op.inputs[:1], {"size": size} | flags
-
-
-READERS: dict[str, Callable[[_Reader, models.Op], Parsed]] = {
-    "CONV_2D": _conv,
-    "DEPTHWISE_CONV_2D": _conv,
-    "FULLY_CONNECTED": _dense,
-    **dict.fromkeys(("ADD", "SUB", "MUL"), _binary),
-    **dict.fromkeys(("MINIMUM", "MAXIMUM"), _extreme),
-    **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), _pool),
-    **dict.fromkeys(("PAD", "PADV2"), _pad),
-    **dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), _reshape),
-    **dict.fromkeys(("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), _resize),
-    "MEAN": _mean,
-    "CONCATENATION": _concatenation,
-    "TRANSPOSE": _transpose,
-    "STRIDED_SLICE": _strided_slice,
-    "SOFTMAX": _simple("softmax", "beta"),
-    "LEAKY_RELU": _simple("leaky_relu", "alpha"),
-    "LOGISTIC": _simple("logistic"),
-    "TANH": _simple("tanh"),
-    "RELU": _simple("relu"),
-    "RELU6": _simple("relu6"),
-    "RELU_N1_TO_1": _simple("relu_n1_to_1"),
-    "HARD_SWISH": _simple("hard_swish"),
-    "QUANTIZE": _simple("quantize"),
-    "DEQUANTIZE": _simple("dequantize"),
-}

@@ -104,7 +104,7 @@ def plan(graph: Graph, runtime: str) -> list[Step]:
         if kernel is None or (kernel is resize.bilinear and out.dtype == "float32"):
             raise EdgeqError(f"{graph.name}: {op.kind} ({out.name}) of {out.dtype} cannot be simulated; convert the network without it")
         call = Call(op, tuple(graph.tensors[i] if i >= 0 else None for i in op.inputs), out, runtime)
-        if (reason := refused(call)) is not None:
+        if "thresholds" not in op.options and (reason := refused(call)) is not None:  # levels are counted, no kernel multiplies
             raise EdgeqError(f"{graph.name}: {op.kind} ({out.name}) {reason}; export the network again")
         try:
             steps.append(kernel(call))

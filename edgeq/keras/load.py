@@ -10,11 +10,12 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from edgeq.core import foreign
+from edgeq.core.answer import Kind
 from edgeq.core.errors import EdgeqError
 from edgeq.core.files import scratch, sha256
 from edgeq.core.signature import Signature, Tensor
@@ -50,23 +51,27 @@ class Network:
         return "mean=0,std=1" if self.normalised is not None and self.normalised.takes_pixels else None
 
 
-def load(path: str | Path) -> Network:
-    """Read ``path`` without running code from it, unless it is trusted. Raises :class:`EdgeqError`, also for what is no classifier."""
+def load(path: str | Path, output: str | None = None) -> Network:
+    """Read ``path`` without running code from it, unless it is trusted. Raises :class:`EdgeqError`, also for what is no classifier.
+
+    ``output``: which one, by name, of a network with several; or "logits" where the single number that it returns is a logit.
+    """
     path = Path(path)
     if not path.exists():
         raise EdgeqError(f"{path}: there is no such file")
     content = sha256(path)
-    return _load(path, content, trust.vouched(content))
+    return _load(path, content, trust.vouched(content), output)
 
 
 @lru_cache(maxsize=2)  # a command looks at a network's signature before it opens the same network as a source
-def _load(path: Path, content: str, _trusted: bool) -> Network:
-    form, called = _open(path, content)
-    return freeze(path, form, content, called)
+def _load(path: Path, content: str, _trusted: bool, output: str | None) -> Network:
+    form, called, name = _open(path, content, output)
+    return freeze(path, form, content, called, output, name)
 
 
-def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
-    """The :class:`Network` of a concrete function with one image input; ``path`` is who to blame in errors."""
+def freeze(path: Path, form: str, sha256: str, called: Any, output: str | None = None, name: str = "") -> Network:
+    """The :class:`Network` of a concrete function with one image input; ``path`` is who to blame in errors. ``output``: as :func:`load`
+    takes it; ``name``: of the output, where it was chosen out of several."""
     tf = engine.tensorflow()
     if not trust.vouched(sha256):
         scan.small(path, called.inputs)
@@ -87,21 +92,41 @@ def freeze(path: Path, form: str, sha256: str, called: Any) -> Network:
     shape, classes, batch = _classifier(path, function, tf)
     if not trust.vouched(sha256):
         scan.affordable(path, graph, function.inputs[0].op.name)
-    logits, kind, note = _logits(path, function, batch, shape, tf)
+    logits, kind, note = _logits(path, function, batch, shape, tf, output)
     quantised = any(n.op.startswith("FakeQuant") for n in graph.node)
-    signature = Signature(Tensor(shape, "float32"), Tensor((classes,), "float32"), kind)
+    signature = Signature(Tensor(shape, "float32"), Tensor((classes,), "float32", name=name), kind)
     own = None if quantised else normalised.of(function)
     return Network(path, form, sha256, _single(function), logits, function, signature, note, batch, quantised, own)
 
 
-def _open(path: Path, content: str) -> tuple[str, Any]:
-    """The form of a file and a concrete function of the network in it."""
+def _open(path: Path, content: str, output: str | None) -> tuple[str, Any, str]:
+    """The form of a file, a concrete function of the network in it, and the name of its output where that was chosen out of several."""
     if path.is_dir():
         if not (path / "saved_model.pb").is_file():
             raise EdgeqError(f"{path}: a directory without saved_model.pb; name a SavedModel, a .keras or an .h5 file")
-        return "SavedModel", _saved_model(path) if trust.vouched(content) else saved_model.read(path)
+        return "SavedModel", _saved_model(path) if trust.vouched(content) else saved_model.read(path), ""
     form, model = keras_model(path, content)
-    return form, concrete(model, path)
+    several = len(getattr(model, "outputs", None) or ()) > 1
+    return form, concrete(narrowed(model, path, output), path), str(output) if several else ""
+
+
+def narrowed(model: Any, path: Path, output: str | None) -> Any:
+    """``model``, or the part of it that computes the ``output`` of this name, which a network with several has to be given."""
+    outputs = getattr(model, "outputs", None) or ()
+    if len(outputs) < 2:
+        if output not in (None, *get_args(Kind)) and [output] != [_made_by(end) for end in outputs]:
+            raise EdgeqError(f"{path}: has one output, so there is none called {output}; leave the name out")
+        return model
+    names = [_made_by(end) for end in outputs]
+    if output not in names:
+        asked = "" if output is None else f" and none called {output}"
+        how = f"name the one that classifies: --output {names[0]} (of edgeq export: --output-name {names[0]})"
+        raise EdgeqError(f"{path}: it has {len(names)} outputs ({', '.join(names)}){asked}; {how}")
+    return type(model)(model.inputs, outputs[names.index(output)])
+
+
+def _made_by(tensor: Any) -> str:
+    return str(tensor._keras_history[0].name)
 
 
 def keras_model(path: Path, content: str | None = None) -> tuple[str, Any]:
@@ -194,7 +219,7 @@ def _classifier(path: Path, function: Any, tf: Any) -> tuple[tuple[int, int, int
     if len(function.inputs) != 1:
         raise no(f"it has {len(function.inputs)} inputs")
     if len(function.outputs) != 1:
-        raise no(f"it has {len(function.outputs)} outputs")
+        raise no(f"it has {len(function.outputs)} outputs; save it as .keras, of which one is named with --output, or with that one alone")
     given, returned = function.inputs[0], function.outputs[0]
     if given.shape.rank != 4 or given.shape[3] not in (1, 3):
         raise no(f"its input {_text(given.shape)} is not an image (height, width, 1 or 3 channels last)")
@@ -215,7 +240,7 @@ def _text(shape: Any) -> str:
     return "(" + ", ".join("?" if d is None else str(d) for d in shape) + ")" if shape.rank is not None else "of unknown shape"
 
 
-def _logits(path: Path, function: Any, batch: int | None, shape: tuple[int, ...], tf: Any) -> tuple[Any, Any, str]:
+def _logits(path: Path, function: Any, batch: int | None, shape: tuple[int, ...], tf: Any, output: str | None) -> tuple[Any, Any, str]:
     """A function up to the logits, what the file's own output is, and a sentence about it."""
     tensor, rounded = function.outputs[0], False
     while tensor.op.type in ("Identity", "StopGradient") or tensor.op.type.startswith("FakeQuant"):
@@ -227,11 +252,11 @@ def _logits(path: Path, function: Any, batch: int | None, shape: tuple[int, ...]
         scores = np.concatenate([plain(tf.constant(probe * top)).numpy() for top in (1.0, 255.0)])
     if not np.isfinite(scores).all():
         raise EdgeqError(f"{path}: its answers to plain noise are not finite; the weights are damaged")
-    if scores.shape[1] == 1 and tensor.op.type != "Sigmoid":
+    if scores.shape[1] == 1 and tensor.op.type != "Sigmoid" and (output != "logits" or tensor.op.type == "Softmax"):
         softmax = "its softmax of a single unit is 1 for every image; give it a unit a class" if tensor.op.type == "Softmax" else ""
         raise EdgeqError(
             f"{path}: not an image classifier, "
-            + (softmax or "it returns a single number and no sigmoid makes it; if that is the logit of class 1, put a sigmoid behind it")
+            + (softmax or "it returns a single number and no sigmoid makes it; pass --output logits if that is the logit of class 1")
         )
     if tensor.op.type == "Sigmoid" and scores.shape[1] == 1:
         note = "it ends in a sigmoid, one score of two classes: class 1 has p, class 0 has 1 - p; gradients are taken before it"

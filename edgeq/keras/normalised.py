@@ -50,10 +50,10 @@ def of(function: Any) -> Normalised | None:
                 break
             if op.type in ("Mul", "RealDiv"):
                 factor = number if op.type == "Mul" else 1 / number
+                gain, offset = gain * factor, offset * factor
             else:
-                factor = -1.0 if op.type == "Sub" and place == 1 else 1.0
-            shift = 0.0 if op.type in ("Mul", "RealDiv") else -number if op.type == "Sub" and place == 0 else number
-            gain, offset = gain * factor, offset * factor + shift
+                sign = -1.0 if op.type == "Sub" and place == 1 else 1.0
+                gain, offset = gain * sign, offset * sign + (-number if op.type == "Sub" and place == 0 else number)
         tensor = op.outputs[0]
     if (gain == 1).all() and not offset.any():
         return None
@@ -64,7 +64,8 @@ def _constant(function: Any, tensor: Any, channels: int) -> np.ndarray | None:
     """``(c,) float64``: a number, or one a channel, that no image changes; else None."""
     if tensor.shape.num_elements() not in (1, channels):
         return None
-    seen, todo = set(), [tensor.op]
+    seen: set[str] = set()
+    todo = [tensor.op]
     while todo:
         op = todo.pop()
         if op.type == "Placeholder":

@@ -7,6 +7,7 @@ network takes whole pixels.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,8 @@ class _Maker:
         made = self.call(kind, layer.name, tensors if kind == "Add" else tensors[0], layer.get_weights() or None, **settings)
         if kind in ("Flatten", "Reshape") and x.gain is not None:
             shape, target = tuple(x.tensor.shape[1:]), tuple(made.shape[1:])
-            return replace(x, tensor=made, **{k: np.broadcast_to(getattr(x, k), shape).reshape(target) for k in ("gain", "offset")})
+            gain, offset = (np.broadcast_to(part, shape).reshape(target) for part in (x.gain, x.offset))
+            return replace(x, tensor=made, gain=gain, offset=offset)
         return replace(x, tensor=made)
 
     def scaled(self, layer: Any, x: _Value) -> _Value:
@@ -159,7 +161,8 @@ class _Maker:
         if x.sums:
             raise self.no(layer, "takes the sums of another layer with weights, with no ReLU between them")
         weights = [np.asarray(w, np.float64) for w in layer.get_weights()]
-        kernel, bias = weights[0], weights[1] if layer.use_bias else 0.0
+        kernel, outputs = weights[0], math.prod(weights[0].shape[2:] if kind == "DepthwiseConv2D" else weights[0].shape[-1:])
+        bias = weights[1] if layer.use_bias else np.zeros(outputs)
         if x.gain is not None:
             if config.get("padding") == "same" and tuple(config["kernel_size"]) != (1, 1):
                 self.pads(layer, x)
@@ -173,7 +176,6 @@ class _Maker:
             bias = bias + (shifted.sum((0, 1)).reshape(-1) if kind == "DepthwiseConv2D" else shifted.sum(tuple(range(kernel.ndim - 1))))
             kernel = kernel * gain.reshape(along)
             self.folded |= x.image and not (np.all(gain == 1) and np.all(offset == 0))
-        bias = np.broadcast_to(bias, layer.get_weights()[0].shape[-1:] if kind != "DepthwiseConv2D" else (np.prod(kernel.shape[2:]),))
         use_bias = layer.use_bias or x.gain is not None
         if kind == "Dense":
             settings = {"units": config["units"]}
@@ -264,7 +266,8 @@ def _inner(layer: Any) -> bool:
 def _head(tensor: Any) -> tuple[Any, str, list[Any]]:
     """The layer with weights that a network ends in, with the activation that its scores go through, and the layers behind it; None where
     something else stands between them."""
-    found, behind = "", []
+    found = ""
+    behind: list[Any] = []
     while True:
         layer, call, index = _history(tensor)
         if _inner(layer):

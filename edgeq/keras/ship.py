@@ -15,7 +15,7 @@ from edgeq.integer.rewrite import scales_behind_layers
 from edgeq.integer.write_tflite import write_tflite
 from edgeq.keras import convert, train
 from edgeq.keras.freeze import freeze
-from edgeq.keras.load import Network, keras_model
+from edgeq.keras.load import Network, keras_model, narrowed
 from edgeq.keras.plain import Plain, plain
 from edgeq.keras.quantizers import PORTABLE
 from edgeq.keras.source import affine
@@ -53,15 +53,16 @@ def low_bit(path: Path) -> Any:
     return train.restore(path)[0]
 
 
-def portable(path: Path, images: np.ndarray, real: np.ndarray) -> Plain:
+def portable(path: Path, images: np.ndarray, real: np.ndarray, output: str | None = None) -> Plain:
     """A float network, snapped onto the portable grids without training, as a network of whole pixels.
 
-    ``images``: ``(n, h, w, c) uint8`` set the steps; ``real``: ``(256, c)``, what it takes for each pixel value.
+    ``images``: ``(n, h, w, c) uint8`` set the steps; ``real``: ``(256, c)``, what it takes for each pixel value; ``output``:
+    which one of several.
     """
     if path.is_dir():
         raise EdgeqError(f"{path}: --portable takes a float .keras or .h5 file, or a network that edgeq train made with tfmot:portable")
     slope, offset = affine(path, real, real.shape[1])
-    network = plain(keras_model(path)[1], path, slope / 255, offset)
+    network = plain(narrowed(keras_model(path)[1], path, output), path, slope / 255, offset)
     model = train.lower(network.model, PORTABLE, "int8", images.astype(np.float32) - network.zero, 0)
     train.settle(model)
     return replace(network, model=model)

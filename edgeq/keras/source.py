@@ -19,9 +19,10 @@ PIXELS = np.repeat(np.arange(256, dtype=np.float32)[:, None], 3, axis=1)
 """``(256, 3) float32``: the table of a colour network that takes raw pixels."""
 
 
-def open(path: str | Path, real: np.ndarray, batch: int = 128) -> KerasSource:
-    """The network at ``path``. ``real``: ``(256, c) float32``, what it takes for each pixel value (``PixelCodes.real``)."""
-    return KerasSource(load(path), real, batch)
+def open(path: str | Path, real: np.ndarray, batch: int = 128, output: str | None = None) -> KerasSource:
+    """The network at ``path``. ``real``: ``(256, c) float32``, what it takes for each pixel value (``PixelCodes.real``). ``output``: as
+    :func:`~edgeq.keras.load.load` takes it."""
+    return KerasSource(load(path, output), real, batch)
 
 
 class KerasSource:

@@ -132,7 +132,7 @@ class Exported:
             "edgeq": __version__,
             "kind": "export",
             "source": asdict(self.origin),
-            "signature": {"kind": signature.kind, "input": asdict(signature.input), "output": asdict(signature.output)},
+            "signature": {"kind": signature.kind, "input": signature.input.to_json(), "output": signature.output.to_json()},
             "pixels": self.measured.pixels,
             "arena_bytes": self.measured.arena_bytes,
             "files": {name: file.to_json() for name, file in self.files.items()},

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from edgeq.core.answer import Answer
+from edgeq.core.answer import Answer, Kind
 from edgeq.core.cell import Cell
 from edgeq.core.errors import EdgeqError, printable
 from edgeq.core.files import scratch
@@ -204,7 +204,8 @@ def score(run: Run, answers: Path, name: str, replace: bool = False) -> list[str
         raise EdgeqError(f"{answers}: cannot be read ({error.strerror})") from None
     labels, written = run.labels(), run.cells()
     given = next((t.spec.signature.input for t in existing.values() if t.spec.signature and t.runs), Tensor(run.shape, "uint8"))
-    output, kind = (Tensor((scored,), "float32"), "logits") if scored else (Tensor((), "int64"), "label")
+    output = Tensor((scored,), "float32") if scored else Tensor((), "int64")
+    kind: Kind = "logits" if scored else "label"
     if scored == 1 and (single := _single(run)):  # where one score parts two classes, as in the file itself
         output, kind = dataclasses.replace(single.output, dtype="float32"), single.kind
     spec = TargetSpec(name, derived="board", signature=Signature(given, output, kind))

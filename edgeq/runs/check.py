@@ -64,7 +64,7 @@ def targets(run: Run, plan: Plan) -> None:
         if not spec.answers or spec.artifact not in files:
             continue
         file = files[spec.artifact]
-        answer = probe(file, (spec.runtime,), plan.output).answers[spec.runtime]
+        answer = probe(file, (spec.runtime,), plan.output_of(file)).answers[spec.runtime]
         if isinstance(answer, EdgeqError):
             raise answer
         if not _fits(spec, answer, run.shape):

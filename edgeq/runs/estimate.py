@@ -19,6 +19,7 @@ from edgeq.targets.opener import GRADIENTS, Bench
 
 SURE = 10.0  # seconds of work before an estimate is corrected, and that a correction is worth
 WRONG = 0.25  # share by which it is wrong
+FEW, SMALL = 8, 1 << 14  # rows that a network is timed by first whose images have more values: 128 of them may take a minute
 UNIT = 15.0  # seconds that a batch of gradients may take through a whole attack: half of what a kill may cost, as estimates are rough
 
 
@@ -52,24 +53,27 @@ class Clock:
     """Compares an estimate with what is done, and says what is left where it was wrong. Queries, of which nobody knows how many are needed,
     are left out.
 
-    ``expected``: seconds that all there is to do should take; ``announce`` hears a corrected estimate.
+    ``expected``: seconds that all there is to do should take, by what does it: of one nothing is learnt about another. ``announce`` hears
+    a corrected estimate.
     """
 
     estimate: Estimate
-    expected: float
+    expected: Mapping[str, float]
     announce: Callable[[Estimate], None]
-    done: float = 0.0  # of the seconds expected
-    spent: float = 0.0
-    said: float = field(init=False)  # what was said to be left, ``spent`` later
+    done: dict[str, float] = field(default_factory=dict)  # of the seconds expected
+    spent: dict[str, float] = field(default_factory=dict)
+    said: float = field(init=False)  # what was said to be left, since then less what has been spent
 
     def __post_init__(self) -> None:
-        self.said = self.expected
+        self.said = sum(self.expected.values())
 
-    def passed(self, expected: float, seconds: float) -> None:
-        """What should have taken ``expected`` seconds has taken ``seconds``."""
-        self.done, self.spent, self.said = self.done + expected, self.spent + seconds, self.said - seconds
-        left = (self.expected - self.done) * self.spent / self.done if self.done else 0.0
-        if self.spent >= SURE and abs(left - self.said) > max(SURE, WRONG * left):
+    def passed(self, who: str, expected: float, seconds: float) -> None:
+        """What should have taken ``who`` the ``expected`` seconds has taken ``seconds``."""
+        for sums, value in ((self.done, expected), (self.spent, seconds)):
+            sums[who] = sums.get(who, 0.0) + value
+        self.said -= seconds
+        left = sum((all_ - self.done.get(id, 0.0)) * self.spent.get(id, 1.0) / self.done.get(id, 1.0) for id, all_ in self.expected.items())
+        if self.spent[who] >= SURE and abs(left - self.said) > max(SURE, WRONG * left):
             self.said = left
             self.announce(replace(self.estimate, sure=left, queries=0.0, corrected=True))
 
@@ -123,15 +127,17 @@ def _sized(
     ``GRADIENTS``, unless so many rows would take longer than ``UNIT`` through an attack: then a power of two that does not. As the last
     bits of gradients depend on it, a run has one size, and keeps what came out here once.
     """
-    size = settled or GRADIENTS
+    guess = settled is None and images[0].size > SMALL
+    size = settled or (FEW if guess else GRADIENTS)
     while True:
         several = {id: list(bench.sources(id, size).values()) for id in evaluations}
         batches = {id: sources[0].batch for id, sources in several.items()}
         seconds = {id: sum(_gradient_seconds(source, images) for source in sources) for id, sources in several.items()}
         longest = max((evaluations[id] * seconds[id] for id in several if batches[id] == size), default=0.0)
-        if settled or size == 1 or longest <= UNIT:
+        fitting = 1 << max(0, math.floor(math.log2(min(GRADIENTS, size * UNIT / longest if longest else GRADIENTS))))
+        if settled or fitting == size or (fitting > size and not guess):
             return size, batches, {id: seconds[id] / batches[id] for id in several}
-        size = min(size // 2, 1 << max(0, math.floor(math.log2(size * UNIT / longest))))
+        size, guess = fitting, False
 
 
 def _rate(target: Target, images: np.ndarray) -> float:

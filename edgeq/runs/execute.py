@@ -35,7 +35,7 @@ from edgeq.runs.plan import Plan
 from edgeq.runs.prepare import Setting, open_data
 from edgeq.runs.store import Run
 from edgeq.runs.unit import Task, run_unit
-from edgeq.targets.opener import BATCH, GRADIENTS
+from edgeq.targets.opener import BATCH, GRADIENTS, gradients_of
 from edgeq.targets.spec import short
 
 CHUNK = 256  # rows decoded, answered and committed at once
@@ -81,8 +81,11 @@ def execute(
         missing = {(c.cell, t): run.n - int(run.done(c.cell, t or None).sum()) for c in cells for t in ("", *asked) if t or c.cell}
         by = {c.cell: c for c in cells}
         cost = {(k, t): first.estimate.row(by[k], t, attacks.get(k)) / executor.workers for k, t in missing}
-        left = sum(missing[key] * cost[key] for key in missing)
-        announce(replace(first.estimate.shared(executor.workers), sure=left))
+        left: dict[str, float] = {}
+        for (k, t), rows_left in missing.items():
+            who = t or gradients_of(by[k].crafted_on)
+            left[who] = left.get(who, 0.0) + rows_left * cost[k, t]
+        announce(replace(first.estimate.shared(executor.workers), sure=sum(left.values())))
         clock = Clock(first.estimate, left, announce)
         _write_rows(run, plan, setting, progress)
         rows, called = Rows(run.ids(), run.labels()), short(specs)
@@ -204,7 +207,8 @@ def _commit(
             stage.done[batch.index] = True
             now = time.monotonic()
             if stage.cost:
-                clock.passed(stage.cost * len(batch.index), now - before)
+                who = stage.target or gradients_of(stage.units[0].cell.crafted_on)
+                clock.passed(who, stage.cost * len(batch.index), now - before)
             before = now
             if time.monotonic() - since > COMMIT:
                 write()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from edgeq.core import plugins
+from edgeq.core.answer import Kind
 from edgeq.core.cell import CLEAN, Cell, CellKind
 from edgeq.core.errors import EdgeqError
 from edgeq.core.goal import Goal
@@ -41,7 +42,7 @@ class Plan:
     preprocess: str | None = None
     preprocess_of: tuple[str, ...] = ()  # of each target, where they differ
     source_preprocess: str | None = None
-    output: str | None = None  # label | probs | logits, where the file does not tell
+    output: str | None = None  # label | probs | logits, where the file does not tell; or the name of one output of a Keras network
     label_column: str | None = None
     class_map: str | None = None
     class_names: str | None = None  # a file with the model's names, a line a class
@@ -81,6 +82,11 @@ class Plan:
         """The runtimes that ``files``, paths to one file, are to be measured on; none where none was named."""
         parts = [text.rpartition("=") for text in self.runtimes]
         return tuple(dict.fromkeys(runtime for file, named, runtime in parts if not named or file in files))
+
+    def output_of(self, file: str | Path) -> str | None:
+        """What ``output`` says of a file: a name is that of Keras networks alone, where the run has one."""
+        named = self.output is not None and self.output not in get_args(Kind)
+        return None if named and not is_float(file) and any(map(is_float, (*self.targets, *self.sources))) else self.output
 
     def preprocess_for(self, file: str) -> str | None:
         """What was stated of a target file."""

@@ -214,7 +214,7 @@ def _probe(plan: Plan, say: Callable[[str], None], notes: list[str]) -> list[Pro
     for path in paths.values():
         asked = _asked(plan, path)
         say(f"opening {path.name}" + (f" in {', '.join(asked)}" if asked else " in every runtime that runs it"))
-        one = probe(path, asked, plan.output)
+        one = probe(path, asked, plan.output_of(path))
         notes += one.notes(asked) if len(paths) == 1 else [f"{path.name}: {note}" for note in one.notes(asked)]
         probed.append(one)
     for one in probed[1:]:
@@ -244,7 +244,7 @@ def _content(path: Path) -> str:
 
 
 def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], given: bool, notes: list[str]) -> _Network:
-    spec, classes, where = stated(probed.path)
+    spec, classes, where = stated(probed.path, plan.output)
     h, w, c = probed.signature.input.shape
     if given and stored == (h, w, c):  # they were resized and cropped before
         parsed = Preprocess.parse(spec or "none", (h, w), c)
@@ -255,7 +255,7 @@ def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], giv
     codes = next(t.spec.codes for t in targets if t.spec.codes is not None)
     said = [
         sentence,
-        *own_normalisation(probed.path, preprocess),
+        *own_normalisation(probed.path, preprocess, plan.output),
         f"pixels enter as {codes.describe()}; the output is read as {probed.signature.reading}",
     ]
     notes += [f"{name}: {line}" if several else line for line in said]
@@ -296,11 +296,11 @@ def _source(plan: Plan, path: Path, name: str, first: _Network, notes: list[str]
     assert first.main.codes is not None
     real, where = first.main.codes.real, "as the target sees them"
     artifact = Artifact.of(path)
-    said = (plan.source_preprocess, sidecar.source_preprocess(first.probed.path, artifact.sha256), stated(path)[0])
+    said = (plan.source_preprocess, sidecar.source_preprocess(first.probed.path, artifact.sha256), stated(path, plan.output)[0])
     spec = next((spec for spec in said if spec and "mean=" in spec), None)
     if spec and (own := Preprocess.parse(spec, first.preprocess.size, first.preprocess.channels)).mean is not None:
         real, where = pixel_codes.codes_for(signature.input, own, str(path)).real, f"as stated: {spec}"
-        notes += own_normalisation(path, own)
+        notes += own_normalisation(path, own, plan.output)
     low, high = float(real.min()), float(real.max())
     notes.append(f"{path.name} takes pixels as {low:.4g}..{high:.4g}, {where}; {signature.kind} are its output, its logits are attacked")
     if runtime != KERAS:  # a target may be called the same, and run there as well
@@ -314,8 +314,8 @@ def _lending(plan: Plan, path: Path) -> tuple[Signature, str]:
     if path.suffix != ".onnx":
         from edgeq.keras.load import load
 
-        return load(path).signature, KERAS
-    probed = probe(path, (), plan.output)
+        return load(path, plan.output).signature, KERAS
+    probed = probe(path, (), plan.output_of(path))
     if reason := access.hindrance("gradients", path, probed.main, probed.signature.kind):
         raise EdgeqError(f"{path}: {reason}")
     if probed.signature.input.dtype != "float32" or not read.graph(path).floating:

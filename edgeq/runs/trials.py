@@ -81,7 +81,7 @@ class Way:
 
 
 def ways(spec: TargetSpec, order: str) -> list[Way]:
-    """What was done first. ``order``: of the channels that was taken."""
+    """All that is tried; the first is what was done. ``order``: of the channels, as it was."""
     assert spec.signature is not None
     assert spec.codes is not None
     tensor = spec.signature.input

@@ -153,7 +153,7 @@ def _asked(name: str, path: str | Path, timeout: float, output: str | None, meas
     """What a worker says of a file."""
     _load(check_name(name))
     if output is not None and output not in OUTPUTS:
-        raise EdgeqError(f"--output {output}: choose one of " + ", ".join(OUTPUTS))
+        raise EdgeqError(f"--output {output}: choose one of {', '.join(OUTPUTS)}; outputs are named of .keras and .h5 networks alone")
     worker = Worker({"task": "probe", "name": name, "path": str(path), "output": output, "measure": measure})
     try:
         return worker.receive(timeout, "finish one image")[0]

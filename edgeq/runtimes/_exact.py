@@ -63,7 +63,10 @@ def steps(graph: Graph) -> list[Step]:
 def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int, threads: int) -> Lanes:
     """The ``.tflite`` file as a target; :class:`EdgeqError` where an op of it is not exact."""
     model = tflite_file.read(str(path))
-    graph, layout = read_tflite.from_model(model), layout_of(model)
+    try:
+        graph = read_tflite.from_model(model)
+    except EdgeqError as error:
+        raise EdgeqError(f"{str(error).removesuffix(f'; {read_tflite.REMEDY}')}; take --runtime tflm") from None
     check(graph)
     chunk = max(1, min(MOST, batch // threads, BYTES // _widest(graph)))
     kernels = steps(graph)
@@ -74,7 +77,7 @@ def open(path: str | Path, signature: Signature, codes: Codes, *, batch: int, th
         "cpu": cpu.describe(),
         "argmax": "lowest index",
     }
-    return Lanes("tflm-exact", signature, [_Lane(graph, kernels, codes, layout) for _ in range(threads)], chunk, batch, identity)
+    return Lanes("tflm-exact", signature, [_Lane(graph, kernels, codes, layout_of(model)) for _ in range(threads)], chunk, batch, identity)
 
 
 class _Lane:

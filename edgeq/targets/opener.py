@@ -73,8 +73,10 @@ class Bench:
         ``batch``: rows at once, on which their last bits depend; what asks for others last is what ``identities`` says of them.
         """
         sources: dict[str, Any] = self._once(id, f"gradients {batch}", lambda spec: self._sources(spec, batch))
-        if self.specs[id].runtime != KERAS or batch != GRADIENTS:  # a float network is its own source
+        if self.specs[id].runtime != KERAS or batch != GRADIENTS:
             self.identities[gradients_of(id)] = next(iter(sources.values())).identity()
+        else:  # a float network is its own source
+            self.identities.pop(gradients_of(id), None)
         return sources
 
     def _once(self, id: str, what: str, make: Callable[[TargetSpec], Any]) -> Any:
@@ -137,5 +139,6 @@ def open_target(spec: TargetSpec, file: Path, threads: int | None = None) -> Tar
     if spec.runtime == KERAS:
         from edgeq.keras import source
 
-        return source.open(file, spec.codes.real)
+        given, kind = spec.signature.output, spec.signature.kind
+        return source.open(file, spec.codes.real, output=given.name or (kind if (given.shape, kind) == ((1,), "logits") else None))
     return runtimes.open(spec.runtime, file, spec.signature, spec.codes, batch=BATCH, threads=threads)

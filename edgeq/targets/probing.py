@@ -80,7 +80,8 @@ class Probed:
 def probe(path: Path, asked: Sequence[str] = (), output: str | None = None) -> Probed:
     """``path`` opened in each of the runtimes ``asked`` for, or in all that run files of its format; in processes of their own.
 
-    ``output``: what its output is, where it does not say. Raises :class:`EdgeqError` where none runs it.
+    ``output``: what its output is, where it does not say; or which one, of a Keras network with several.
+    Raises :class:`EdgeqError` where none runs it.
     """
     if not path.exists():
         raise EdgeqError(f"{path}: there is no such file")
@@ -96,25 +97,25 @@ def probe(path: Path, asked: Sequence[str] = (), output: str | None = None) -> P
     return Probed(path, files, answers)
 
 
-def stated(path: Path) -> tuple[str | None, list[str] | None, str]:
+def stated(path: Path, output: str | None = None) -> tuple[str | None, list[str] | None, str]:
     """What :func:`edgeq.pipeline.metadata.stated` gives; and of a Keras network whose graph normalises its own pixels, which nobody speaks
     of, that they go in as they are."""
     spec, labels, where = metadata.stated(path)
     if is_float(path) and "mean=" not in (spec or ""):
         from edgeq.keras.load import load
 
-        if own := load(path).preprocess:
+        if own := load(path, output).preprocess:
             spec, where = ",".join(filter(None, (spec, own))), " and ".join(filter(None, (where, "its graph")))
     return spec, labels, where
 
 
-def own_normalisation(path: Path, preprocess: Preprocess) -> list[str]:
+def own_normalisation(path: Path, preprocess: Preprocess, output: str | None = None) -> list[str]:
     """A sentence where a Keras network normalises its own pixels: that it does, and what ``preprocess`` gives it."""
     if not is_float(path):
         return []
     from edgeq.keras.load import load
 
-    own = load(path).normalised
+    own = load(path, output).normalised
     if own is None:
         return []
     if preprocess.mean is None or preprocess.std is None or ({*preprocess.mean}, {*preprocess.std}) == ({0}, {1}):
@@ -179,7 +180,7 @@ def _signatures(files: dict[str, Path], output: str | None) -> dict[str, Signatu
     if KERAS in files:
         from edgeq.keras.load import load
 
-        return {KERAS: load(files[KERAS]).signature}
+        return {KERAS: load(files[KERAS], output).signature}
     by_file: dict[Path, list[str]] = {}
     for name, file in files.items():
         by_file.setdefault(file, []).append(name)

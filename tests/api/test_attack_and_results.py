@@ -47,9 +47,8 @@ def rows(result: edgeq.Result) -> list[tuple[Any, ...]]:
 def test_loaded_images_a_data_set_and_the_command_line_give_one_run(model: Path) -> None:
     from edgeq.cli.attack import command
 
-    words = (
-        f"--target {model} --runtime litert-xnnpack,litert-reference --n 20 --seed 7 --attack {SPSA} --eps 3/255,24/255 --run cli.sqlite"
-    )
+    words = f"--target {model} --data digits --runtime litert-xnnpack,litert-reference --n 20 --seed 7 --attack {SPSA}"
+    words += " --eps 3/255,24/255 --run cli.sqlite"
     assert CliRunner().invoke(command, [*words.split(), "--json"], catch_exceptions=False).exit_code == 0
     typed = edgeq.result("cli.sqlite")
     with edgeq.open(model, runtime="litert-xnnpack") as target:

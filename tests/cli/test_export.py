@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from edgeq import data, runtimes
 from edgeq.build.export import export
 from edgeq.build.files import staging
-from edgeq.build.images import calibration
+from edgeq.build.images import Photographs, calibration
 from edgeq.cli.export import command
 from edgeq.core.errors import EdgeqError
 from edgeq.core.reporter import SILENT
@@ -91,9 +91,9 @@ def test_exporting_twice_gives_the_same_bytes(digits_models, tmp_path, which, fo
 
 def test_another_seed_is_another_calibration_sample() -> None:
     shape = Preprocess((8, 8), 1)
-    images, first = calibration("digits", 40, 1, shape, True, SILENT)
-    _, again = calibration("digits", 40, 1, shape, True, SILENT)
-    _, other = calibration("digits", 40, 2, shape, True, SILENT)
+    images, first = calibration("digits", 40, 1, shape, Photographs(), SILENT)
+    _, again = calibration("digits", 40, 1, shape, Photographs(), SILENT)
+    _, other = calibration("digits", 40, 2, shape, Photographs(), SILENT)
     assert first == again
     assert first.sha256 != other.sha256
     assert len(images) == first.n == 40

@@ -38,7 +38,7 @@ def test_chance_is_what_an_exact_interval_does_not_lie_above() -> None:
     assert kinds(spread(truth, 16, 10), truth, 10) == ["chance"]  # Clopper and Pearson's interval of 16 of 100 begins at .094
     assert kinds(spread(truth, 17, 10), truth, 10) == []  # and that of 17 at .102
     (doubt,) = of_answers(spread(truth, 12, 10), truth, 10)
-    says = "m gets 12 of 100 clean images right (.120), which cannot be told from chance (.100 with 10 classes)."
+    says = "m gets 12 of 100 clean images right (.120), which cannot be told from chance (1 in 10)."
     assert doubt.of("m") == Doubt("chance", says, True)
 
 
@@ -48,7 +48,7 @@ def test_of_many_classes_a_few_right_are_no_better() -> None:
     assert (doubt.kind, doubt.void) == ("chance", True)
     assert not by_chance(8, 500, 1000)
     assert kinds(spread(truth, 60, 1000), truth, 1000) == []
-    assert "1 of 1,001 with 1001 classes" in of_answers(spread(truth, 0, 1001), truth, 1001)[0].sentence
+    assert "(1 in 1,001)" in of_answers(spread(truth, 0, 1001), truth, 1001)[0].sentence
 
 
 def test_one_class_for_most_images_unless_the_data_have_it() -> None:
@@ -56,7 +56,7 @@ def test_one_class_for_most_images_unless_the_data_have_it() -> None:
     most = np.where(np.arange(100) < 70, 2, truth)
     (doubt,) = of_answers(most, truth, 4)
     assert (doubt.kind, doubt.void) == ("one class", True)
-    assert doubt.of("m").sentence == "m calls 78 of 100 clean images class 2, and 25 of them are."
+    assert doubt.of("m").sentence == "m calls 78 of 100 clean images class 2, which 25 of them are."
     assert kinds(np.full(50, 7), np.full(50, 7), 1000) == []  # data of one class
     skewed = (np.arange(100) < 8).astype(int)
     assert kinds(np.zeros(100, int), skewed, 2) == ["one class"]

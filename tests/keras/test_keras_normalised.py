@@ -71,7 +71,7 @@ def test_pixels_go_in_as_they_are_unless_someone_says_otherwise(tmp_path: Path) 
     warned = "and pixels are normalised with mean 127.5 and std 127.5 before; pass --preprocess mean=0,std=1 to have it done once"
     assert f"warning: {OWN}, {warned}" in twice
     heard = Heard()
-    export(path, tmp_path / "out", calibrate="digits", n=20, formats=("tflite",), layers=0, reporter=heard)
+    export(path, tmp_path / "out", calibrate="digits", n=20, formats=("tflite",), layers=1, reporter=heard)
     assert f"{OWN}; pixels 0..255 go in as they are" in heard.said
     tflite = tmp_path / "out" / "own.tflite"
     (tmp_path / "out" / "own.edgeq.json").unlink()

@@ -10,12 +10,27 @@ from edgeq.report.terminal import render
 from edgeq.runs.store import Run
 
 
-def printed(path, **options):
+def printed(path, width=80, **options):
     stream = io.StringIO()
     with Run.open(path) as run:
         summary = summarise(run)
-    render(summary, Console(file=stream, width=80, highlight=False, **options))
+    render(summary, Console(file=stream, width=width, highlight=False, **options))
     return summary, stream.getvalue()
+
+
+@pytest.mark.parametrize(("width", "left_out"), [(60, "what differs and queries"), (70, "what differs"), (79, "what differs")])
+def test_a_narrow_terminal_gets_whole_columns_and_hears_which_are_missing(tmp_path, width, left_out):
+    path = make_run(tmp_path / "a.sqlite", n=30, runtimes=("keras", "litert-reference", "a very long name of a board indeed"))
+    summary, text = printed(path, width)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert f"in {width} columns without {left_out}: edgeq report shows all" in " ".join(text.split())
+    assert not any(line.startswith("in 80") for line in printed(path)[1].splitlines())
+    wide = {line[:50] for line in printed(path)[1].splitlines() if line.startswith("litert-reference ")}
+    attacked = {line[:50] for line in lines if line.startswith("litert-reference ")}
+    assert len(attacked & wide) >= len(summary.cells)  # robust accuracy with its interval, success and ties are all there
+    head = next(line for line in lines if line.startswith("runtime") and "robust" in line)
+    assert head.endswith("inf" if width == 60 else "queries")
 
 
 @pytest.mark.parametrize("runtimes", [("keras", "litert-xnnpack"), ("keras", "litert-reference", "a very long name of a board indeed")])

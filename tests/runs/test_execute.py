@@ -50,7 +50,7 @@ def test_a_row_stands_only_if_it_withstands_both_clamps(tmp_path):
     np.testing.assert_array_equal(stands["both"], stands["clipped"] & stands["through"])
 
 
-def sized(seconds_a_row: float, evaluations: int, settled: int | None = None, fixed: int | None = None) -> int:
+def sized(seconds_a_row: float, evaluations: int, settled: int | None = None, fixed: int | None = None, side: int = 2) -> int:
     """The rows at once of gradients that take so long a row, under each of two clamps."""
     opened = []
 
@@ -60,7 +60,10 @@ def sized(seconds_a_row: float, evaluations: int, settled: int | None = None, fi
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(estimate, "_gradient_seconds", lambda source, images: seconds_a_row * source.batch)
-        size, batches, seconds = estimate._sized(SimpleNamespace(sources=sources), {"m": evaluations}, settled, np.zeros((1, 2, 2, 1)))
+        size, batches, seconds = estimate._sized(
+            SimpleNamespace(sources=sources), {"m": evaluations}, settled, np.zeros((1, side, side, 1))
+        )
+    assert (opened[0] == 8) == (side > 128)  # of large images a few first
     assert opened[-1] == size  # so that what is said of its identity is of this size
     assert batches["m"] == (fixed or size)
     assert seconds["m"] == pytest.approx(2 * seconds_a_row)
@@ -72,19 +75,21 @@ def test_gradients_are_taken_of_as_many_rows_at_once_as_end_soon() -> None:
     assert sized(0.05, 41) == 2  # 8.2 s; 4 rows would take more than 15 s
     assert sized(0.05, 1) == 128
     assert sized(9.0, 41) == 1
+    assert [sized(seconds, 41, side=224) for seconds in (0.001, 0.05, 9.0)] == [128, 2, 1]
     assert sized(0.05, 41, settled=64) == 64  # a run keeps its number
     assert sized(0.05, 41, fixed=16) == 128  # a network that takes one number alone is not asked for others
 
 
 def test_an_estimate_is_corrected_as_the_run_goes() -> None:
     heard = []
-    clock = estimate.Clock(estimate.Estimate({}, {}, 100.0, 50.0), 100.0, heard.append)
-    clock.passed(4, 5)
-    clock.passed(4, 4.5)
+    clock = estimate.Clock(estimate.Estimate({}, {}, 120.0, 50.0), {"gradients": 100.0, "answers": 20.0}, heard.append)
+    clock.passed("answers", 15, 1)  # of which nothing is learnt about gradients
+    clock.passed("gradients", 4, 5)
+    clock.passed("gradients", 4, 4.5)
     assert heard == []  # too early to say
-    clock.passed(10, 40)  # 18 of 100 took 49.5
+    clock.passed("gradients", 10, 40)  # 18 of 100 took 49.5
     assert [(round(e.sure), e.queries, e.corrected) for e in heard] == [(226, 0.0, True)]
-    clock.passed(10, 28)  # as said
+    clock.passed("gradients", 10, 28)  # as said
     assert len(heard) == 1
     assert words.duration(heard[0]) == "estimated time left, by what is done: 4 min"
 

@@ -36,7 +36,7 @@ def refusal(path: Path, content: bytes, name: str = XNNPACK, output: str | None 
 def test_a_signature_says_shapes_types_scales_and_kind(tmp_path: Path) -> None:
     file = tmp_path / "m.tflite"
     found = probe(file, tiny_tflite.classifier(h=8, w=6, c=3, classes=7))
-    assert found == Signature(Tensor((8, 6, 3), "int8", pytest.approx(1 / 255), -128), Tensor((7,), "int8", 1 / 256, -128), "probs")
+    assert found == Signature(Tensor((8, 6, 3), "int8", pytest.approx(1 / 255), -128), Tensor((7,), "int8", 1 / 256, -128), "probs", "nhwc")
     assert probe(file, tiny_tflite.classifier(softmax=False)).kind == "logits"
     label = probe(file, tiny_tflite.classifier(label=True))
     assert (label.kind, label.classes, label.output.dtype) == ("label", None, "int32")
@@ -59,10 +59,10 @@ def test_output_names_what_cannot_be_told(tmp_path: Path) -> None:
         (tiny_tflite.two_inputs, "takes 2 inputs"),
         (tiny_tflite.detector, "object detector"),
         (tiny_tflite.segmentation, "segmentation"),
-        (tiny_tflite.labelled_pixels, "returns a map of shape 1x8x8 (segmentation"),
+        (tiny_tflite.labelled_pixels, "returns a map of shape 1x8x8 .segmentation"),
         (tiny_tflite.unresolved, "contains the custom op fake-op-double, and networks of built-in ops alone"),
         (tiny_tflite.sound, "contains the custom op SignalFft, and takes input of shape 1x480, which is no image"),
-        (lambda: tiny_tflite.edgetpu("ethos-u"), "is compiled for the Arm Ethos-U (ethos-u)"),
+        (lambda: tiny_tflite.edgetpu("ethos-u"), "is compiled for the Arm Ethos-U .ethos-u."),
         (tiny_tflite.autoencoder, "autoencoder"),
         (tiny_tflite.edgetpu, "Edge TPU"),
         (tiny_tflite.not_an_image, "no image"),
@@ -157,7 +157,7 @@ def test_a_worker_imports_its_own_runtime_and_no_other() -> None:
         "print(sorted(m for m in sys.modules if m.startswith(rooms)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    own = ("_lanes", "_layout", "_limits", "_litert", "_probe", "_process", "_worker", "litert_builtin")
+    own = ("_lanes", "_layout", "_limits", "_litert", "_probe", "_process", "_quantise", "_worker", "litert_builtin")
     assert done.stdout.strip() == str([f"edgeq.runtimes.{name}" for name in own])
 
 

@@ -42,7 +42,8 @@ def add(call: Call) -> Step:
 
     def run(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         results = {int(i): some[i](a, b) for i in used}
-        result = np.empty((max(len(a), len(b)), *call.output.shape), call.output.dtype)
+        images = max((len(x) for x in (a, b) if x.ndim > len(call.output.shape)), default=1)  # a constant has no axis for them
+        result = np.empty((images, *call.output.shape), call.output.dtype)
         for i, codes in results.items():
             np.copyto(result, codes, where=place == i)
         return result
