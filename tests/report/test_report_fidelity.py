@@ -122,7 +122,6 @@ def test_the_json_is_flat_and_leaves_out_what_was_not_measured() -> None:
     said = exported().to_json()
     assert said["signature"] == {
         "kind": "probs",
-        "layout": "nhwc",
         "input": {"shape": (8, 8, 1), "dtype": "int8", "scale": 1.0, "zero": -128},
         "output": {"shape": (10,), "dtype": "int8", "scale": 1 / 256, "zero": -128},
     }
