@@ -150,7 +150,7 @@ def result(run: str | Path) -> Result:
 
 def list_runs(folder: str | Path = "runs") -> list[dict[str, Any]]:
     """The run files of ``folder`` and of the folders in it, newest first: of each ``run``, ``created``, ``targets``, ``n``, ``runtimes``,
-    ``attacks``, ``cells``, ``done`` (share of the attacks' rows that are answered, in [0, 1]) and ``error``: why the file cannot be read,
+    ``attacks``, ``cells``, ``done`` (share of the attacks' candidates and answers that are there, in [0, 1]) and ``error``: why the file cannot be read,
     or None."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -172,7 +172,8 @@ def _facts(path: Path) -> dict[str, Any]:
             attacks = [c for c in cells if c.adversarial] or cells  # images and their noise are answered in no time: no part of the work
             mine = {c.cell for c in attacks}
             done = sum(k for (cell, target), k in run.answered().items() if target in own and cell in mine)
-            rows = run.n * len(own) * len(attacks)
+            done += sum(int((run.queries(cell) >= 0).sum()) for cell in mine - {0})  # crafting is most of the work of gradients
+            rows = run.n * (len(own) * len(mine) + len(mine - {0}))
             return {
                 "run": str(path),
                 "created": run.meta("created"),

@@ -38,7 +38,8 @@ def _show(facts: dict[str, Any]) -> None:
         console.out.print(Text(plain(facts["run"]), "bold"))
         console.out.print(Text(f"  {plain(facts['error'], 400)}", "red"))
         return
-    state = "finished" if facts["done"] == 1 else f"{math.floor(100 * facts['done'])} % of the attacked rows are done, edgeq resume goes on"
+    part = f"{math.floor(100 * facts['done'])} % of the attacks' candidates and answers are there, edgeq resume goes on"
+    state = "finished" if facts["done"] == 1 else part
     console.out.print(Text(plain(facts["run"]), "bold"))
     console.out.print(Text(f"  {plain(', '.join(facts['targets']))}, n = {facts['n']}, {plain(facts['created'], 25)}: {state}"))
     attacks, runtimes = ", ".join(facts["attacks"]), ", ".join(facts["runtimes"])

@@ -52,7 +52,7 @@ def test_runs_lists_whole_half_and_broken_files(path, tmp_path):
     assert "damaged" in found["broken.sqlite"]["error"]
     text = call(runs, path.parent)
     assert "finished" in text
-    assert "% of the attacked rows are done" in " ".join(text.split())
+    assert "% of the attacks' candidates and answers are there" in " ".join(text.split())
     with pytest.raises(EdgeqError, match="no such folder"):
         call(runs, tmp_path / "none")
 
