@@ -150,8 +150,8 @@ def result(run: str | Path) -> Result:
 
 def list_runs(folder: str | Path = "runs") -> list[dict[str, Any]]:
     """The run files of ``folder`` and of the folders in it, newest first: of each ``run``, ``created``, ``targets``, ``n``, ``runtimes``,
-    ``attacks``, ``cells``, ``done`` (share of the attacks' candidates and answers that are there, in [0, 1]) and ``error``: why the file cannot be read,
-    or None."""
+    ``attacks``, ``cells``, ``done`` (share of the attacks' candidates and answers that are there, in [0, 1]) and ``error``: why the file
+    cannot be read, or None."""
     folder = Path(folder)
     if not folder.is_dir():
         raise EdgeqError(f"{folder}: there is no such folder; edgeq attack makes the first run in runs/")
