@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,7 +147,7 @@ def test_accuracy_at_chance_is_said(damaged, tmp_path) -> None:
     assert ", and it does answer '" in said
 
 
-def test_a_trained_network_is_above_chance_and_a_tie_of_all_classes_is_right_once(digits_models, tmp_path) -> None:
+def test_a_trained_savedis_above_chance_and_a_tie_of_all_classes_is_right_once(digits_models, tmp_path) -> None:
     from edgeq.build.train import _answers, _chance
     from edgeq.pipeline.preprocess import resolve
 
@@ -157,7 +158,8 @@ def test_a_trained_network_is_above_chance_and_a_tie_of_all_classes_is_right_onc
     for variable in model.weights[-2:]:  # of the last layer
         variable.assign(np.zeros(variable.shape))
     prepare, _ = resolve((8, 8), 1, (8, 8, 1), stated="mean=0,std=1", where="here")
-    answered, tied = _answers(train.save(model, tmp_path / "tied.keras", np.stack([test.image(i) for i in range(64)])), prepare, test)
+    saved = train.save(model, tmp_path / "tied.keras", np.stack([test.image(i) for i in range(64)]))
+    answered, tied = _answers(saved, SimpleNamespace(prepare=prepare, test=test, test_index=np.arange(len(test.labels))))
     assert tied.all()
     assert (answered == 0).all()
     assert "and it does answer '0' to all of them" in _chance(answered, test.labels, 0.08, test.classes)
