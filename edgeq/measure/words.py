@@ -77,7 +77,10 @@ def threat_model(summary: Summary) -> list[str]:
             knows, sees = f"has {name} with its {access or 'gradients'}", "no runtime is queried while crafting"
         else:
             knows, sees = f"has the file, differentiated straight through the roundings of {name}", "no runtime is queried while crafting"
-            if len({z.clamp for c in group for z in c.zero_gradients}) > 1:
+            clamps = {z.clamp for c in group for z in c.zero_gradients}
+            if clamps == {""}:  # a file of floats
+                knows = "has the file with its gradients"
+            if len(clamps) > 1:
                 sees = f"of a clipped and a pass-through clamp's candidate the worse for the defender on {name} is kept"
         lines.append(f"{attacks}: abstraction level: the attacker {knows}; physical level: {sees}.{replay}")
     lines += [

@@ -337,7 +337,9 @@ def _own(plan: Plan, mains: Sequence[_Network], notes: list[str]) -> list[Target
             continue
         if reason := access.hindrance("gradients", path, spec.runtime, "logits"):
             raise EdgeqError(f"{path}: {reason}")
-        notes.append(f"gradients are {path.name}'s own, straight through the roundings of {spec.runtime}, with {clamp}")
+        floats = read.differentiable(path)[0].floating
+        through = "" if floats else f", straight through the roundings of {spec.runtime}, with {clamp}"
+        notes.append(f"gradients are {path.name}'s own{through}")
         if caveat := access.caveat(path, spec.runtime):
             notes.append(caveat)
     return own

@@ -67,6 +67,15 @@ def test_a_float_onnx_of_two_files_lends_its_gradients_and_both_are_what_was_att
         weights.write_bytes(whole)
 
 
+def test_a_float_file_of_its_own_is_differentiated_without_roundings_or_clamps(files, tmp_path):
+    folder, images = files
+    options = OPTIONS | {"access": "gradients", "run": tmp_path / "r.sqlite"}
+    with edgeq.attack(folder / "float/m.onnx", images, "pgd:steps=1", eps="8/255", **options) as result:
+        said = result.to_json()
+    assert "gradients are m.onnx's own" in said["notes"]
+    assert any("the attacker has the file with its gradients" in line for line in said["threat_model"])
+
+
 def test_a_source_that_is_quantised_or_another_network_is_refused(files, tmp_path):
     folder, images = files
     with pytest.raises(EdgeqError, match=r"m\.onnx: is quantised, and --source takes a float network; pass it as another --target"):
