@@ -31,8 +31,9 @@ from edgeq.runs.executors.executor import Work
 from edgeq.runs.executors.opener import Workers
 from edgeq.runs.format import LIMIT
 from edgeq.runs.identities import Identities
+from edgeq.runs.networks import open_data
 from edgeq.runs.plan import Plan
-from edgeq.runs.prepare import Setting, open_data
+from edgeq.runs.prepare import Setting
 from edgeq.runs.store import Run
 from edgeq.runs.unit import Task, run_unit
 from edgeq.targets.opener import BATCH, GRADIENTS, gradients_of

@@ -6,8 +6,8 @@ Whatever is wrong with the files or the options is said here, before the run fil
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -16,26 +16,23 @@ from typing import Any
 import numpy as np
 
 import edgeq
-from edgeq import data, runtimes
+from edgeq import data
 from edgeq.core import plugins
 from edgeq.core.cell import Cell
 from edgeq.core.errors import EdgeqError
 from edgeq.core.rows import row_id
-from edgeq.core.signature import Signature
 from edgeq.core.threat import Threat
 from edgeq.data import Images
-from edgeq.integer import read
-from edgeq.pipeline import codes as pixel_codes
-from edgeq.pipeline import metadata, sidecar
-from edgeq.pipeline.codes import PixelCodes
-from edgeq.pipeline.preprocess import Preprocess, resolve
+from edgeq.pipeline import metadata
+from edgeq.pipeline.preprocess import Preprocess
 from edgeq.runs.format import RunTarget
+from edgeq.runs.lenders import before_grid, mean_of, own_of, source_of
+from edgeq.runs.networks import content, ensemble_of, network_of, open_data, runtimes_for, same_task
 from edgeq.runs.plan import Plan, cells
 from edgeq.runs.settle import settle
 from edgeq.runs.store import NewRows, Run
-from edgeq.targets import access
-from edgeq.targets.probing import Probed, fitting, own_normalisation, probe, stated
-from edgeq.targets.spec import KERAS, Artifact, TargetSpec, is_float, networks
+from edgeq.targets.probing import Probed, probe
+from edgeq.targets.spec import Artifact, is_float, networks
 
 PART = 256  # images in memory at once, where rows are written with the plan
 
@@ -89,28 +86,6 @@ class Setting:
             yield places, np.array([row_id(name) for name in names]), names, self.labels[places], images
 
 
-@dataclass(frozen=True, eq=False)
-class _Network:
-    """A ``--target`` file: what it is called, its preprocessing with a sentence on it, and its records."""
-
-    name: str
-    probed: Probed
-    preprocess: Preprocess
-    classes: list[str] | None
-    targets: list[RunTarget]
-    asked: tuple[str, ...]  # runtimes; empty: all there are
-
-    @property
-    def main(self) -> TargetSpec:
-        return next(t.spec for t in self.targets if t.spec.runtime == self.probed.main)
-
-    def attacked(self, each: bool) -> list[TargetSpec]:
-        """What is crafted on: its main runtime, or ``each`` that was asked for."""
-        if not each:
-            return [self.main]
-        return [t.spec for t in self.targets if t.runs and (not self.asked or t.spec.runtime in self.asked)]
-
-
 def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Images | None = None) -> Setting:
     """Raises :class:`EdgeqError`. ``say`` hears what takes time. ``given``: images that are all shown, in their order, in the place of a
     sample of ``plan.data``; where they have the model's own shape they are neither resized nor cropped."""
@@ -137,26 +112,26 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Imag
     if plan.n is not None and len(index) < plan.n:
         notes.append(f"{plan.data} holds {len(index)} images; all are used (--n {plan.n})")
     stored = dataset.image(int(index[0])).shape
-    mains = [_network(plan, p, names[p.path], stored, given is not None, notes) for p in probed]
+    mains = [network_of(plan, p, names[p.path], stored, given is not None, notes) for p in probed]
     for other in mains[1:]:
-        _same_task(plan, mains[0], other, classes, labels, index, given)
+        same_task(plan, mains[0], other, classes, labels, index, given)
     targets = [t for network in mains for t in network.targets]
-    lenders = [_source(plan, path, names[path], mains[0], notes) for path in sources]
+    lenders = [source_of(plan, path, names[path], mains[0], notes) for path in sources]
     targets += [t for t in lenders if t.id not in {have.id for have in targets}]
-    ensemble = [] if plan.agree is None else [_ensemble(plan.agree, mains)]
+    ensemble = [] if plan.agree is None else [ensemble_of(plan.agree, mains)]
 
     attacked = [(network.probed.path, spec) for network in mains for spec in network.attacked(plan.each)]
     plan, seen, level = settle(plan, attacked)
     if level is not None:
         notes.append(level["sentence"])
     notes += _short_budgets(plan)
-    gradients_of = list(dict.fromkeys([*(t.id for t in lenders), *(spec.id for spec in _own(plan, mains, notes))]))
-    means = _mean(gradients_of, [t.id for t in lenders], mains) if ensemble else []
+    gradients_of = list(dict.fromkeys([*(t.id for t in lenders), *(spec.id for spec in own_of(plan, mains, notes))]))
+    means = mean_of(gradients_of, [t.id for t in lenders], mains) if ensemble else []
     targets += [*ensemble, *means]
     lend = (*gradients_of, *(t.id for t in means))
     queries_to = (*(t.id for t in lenders if plan.each), *(spec.id for _, spec in attacked))
     planned = cells(plan, lend, queries_to, seen, tuple(t.id for t in ensemble))
-    targets += _before_grid(planned, targets)
+    targets += before_grid(planned, targets)
     artifacts = {a.sha256: a for a in map(Artifact.of, [*sources, *(f for p in probed for f in dict.fromkeys(p.files.values()))])}
     used = list(dict.fromkeys(t.spec.artifact for t in targets if t.spec.artifact))
     geometry = mains[0].preprocess
@@ -164,14 +139,6 @@ def prepare(plan: Plan, say: Callable[[str], None] = lambda _: None, given: Imag
     return Setting(
         plan, geometry, records, targets, planned, dataset, index, labels, classes, notes, level, given is not None, tuple(skipped)
     )
-
-
-def open_data(plan: Plan, classes: int | None, names: list[str] | None, given: Images | None = None) -> Images:
-    """The plan's data, or what is ``given`` in its place, with labels that fit a model of ``classes`` classes; ``names``: the model's own
-    names of them, where stated."""
-    if given is not None:
-        return data.fitted(given, classes, plan.class_map, names)
-    return data.open(plan.data, "test", plan.label_column, classes, plan.class_map, names, plan.exif)
 
 
 def _unreadable(plan: Plan, dataset: Images, say: Callable[[str], None]) -> list[str]:
@@ -207,12 +174,12 @@ def _probe(plan: Plan, say: Callable[[str], None], notes: list[str]) -> list[Pro
     for path in map(Path, dict.fromkeys(plan.targets)):
         if not path.exists():
             raise EdgeqError(f"{path}: there is no such file")
-        other = paths.setdefault(_content(path), path)
+        other = paths.setdefault(content(path), path)
         if other != path:
             notes.append(f"{path} is the file {other} again, and is measured once")
     probed = []
     for path in paths.values():
-        asked = _asked(plan, path)
+        asked = runtimes_for(plan, path)
         say(f"opening {path.name}" + (f" in {', '.join(asked)}" if asked else " in every runtime that runs it"))
         one = probe(path, asked, plan.output_of(path))
         notes += one.notes(asked) if len(paths) == 1 else [f"{path.name}: {note}" for note in one.notes(asked)]
@@ -229,146 +196,3 @@ def _probe(plan: Plan, say: Callable[[str], None], notes: list[str]) -> list[Pro
                 f"{one.path}: tells {b.classes} classes apart, and {probed[0].path} {a.classes}; one run has networks of one task"
             )
     return probed
-
-
-def _asked(plan: Plan, path: Path) -> tuple[str, ...]:
-    """The runtimes that the plan wants for a file, whichever of its targets are that file. Raises :class:`EdgeqError` where none fits."""
-    same = {file for file in plan.targets if _content(Path(file)) == _content(path)}
-    asked, named = plan.runtimes_of(same), any("=" in text for text in plan.runtimes)
-    return asked if named or same == {*plan.targets} else fitting(path, asked)
-
-
-def _content(path: Path) -> str:
-    """What tells one file from another."""
-    return Artifact.of(path).sha256 if path.is_file() else str(path)
-
-
-def _network(plan: Plan, probed: Probed, name: str, stored: tuple[int, ...], given: bool, notes: list[str]) -> _Network:
-    spec, classes, where = stated(probed.path, plan.output)
-    h, w, c = probed.signature.input.shape
-    if given and stored == (h, w, c):  # they were resized and cropped before
-        parsed = Preprocess.parse(spec or "none", (h, w), c)
-        spec = Preprocess((h, w), c, mean=parsed.mean, std=parsed.std).spec
-    preprocess, sentence = resolve((h, w), c, stored, plan.preprocess_for(str(probed.path)), spec, where)
-    several = len(set(plan.targets)) > 1
-    targets = [RunTarget(spec, "cannot run" if reason else "runs", reason) for spec, reason in probed.specs(name, preprocess)]
-    codes = next(t.spec.codes for t in targets if t.spec.codes is not None)
-    said = [
-        sentence,
-        *own_normalisation(probed.path, preprocess, plan.output),
-        f"pixels enter as {codes.describe()}; the output is read as {probed.signature.reading}",
-    ]
-    notes += [f"{name}: {line}" if several else line for line in said]
-    return _Network(name, probed, preprocess, classes, targets, _asked(plan, probed.path))
-
-
-def _same_task(
-    plan: Plan,
-    one: _Network,
-    other: _Network,
-    classes: list[str] | None,
-    labels: np.ndarray,
-    index: np.ndarray,
-    given: Images | None,
-) -> None:
-    """Both see the same images with the same labels. Raises :class:`EdgeqError`."""
-    a, b = one.probed.path, other.probed.path
-    if other.classes is not None and plan.class_names is None and other.classes != classes:
-        theirs = open_data(plan, other.probed.signature.classes, other.classes, given)
-        if not np.array_equal(theirs.labels[index], labels):
-            raise EdgeqError(f"{b}: orders its classes otherwise than {a}; one run has networks of one task")
-    geometry = [replace(network.preprocess, mean=None, std=None, bytes=False).spec for network in (one, other)]
-    if geometry[0] != geometry[1]:
-        raise EdgeqError(f"{b}: states other preprocessing ({geometry[1]}) than {a} ({geometry[0]}); pass one --preprocess for all")
-
-
-def _source(plan: Plan, path: Path, name: str, first: _Network, notes: list[str]) -> RunTarget:
-    """The float network that gradients come from, as one more target."""
-    signature, runtime = _lending(plan, path)
-    shape = first.probed.signature.input.shape
-    if signature.input.shape != shape:
-        raise EdgeqError(
-            f"{path}: takes images of {signature.input.shape}, the target takes {shape}; pass the network the target was made from"
-        )
-    classes = first.probed.signature.classes
-    if classes and classes != signature.classes:
-        raise EdgeqError(f"{path}: tells {signature.classes} classes apart, the target {classes}; pass the network it was made from")
-    assert first.main.codes is not None
-    real, where = first.main.codes.real, "as the target sees them"
-    artifact = Artifact.of(path)
-    said = (plan.source_preprocess, sidecar.source_preprocess(first.probed.path, artifact.sha256), stated(path, plan.output)[0])
-    spec = next((spec for spec in said if spec and "mean=" in spec), None)
-    if spec and (own := Preprocess.parse(spec, first.preprocess.size, first.preprocess.channels)).mean is not None:
-        real, where = pixel_codes.codes_for(signature.input, own, str(path)).real, f"as stated: {spec}"
-        notes += own_normalisation(path, own, plan.output)
-    low, high = float(real.min()), float(real.max())
-    notes.append(f"{path.name} takes pixels as {low:.4g}..{high:.4g}, {where}; {signature.kind} are its output, its logits are attacked")
-    if runtime != KERAS:  # a target may be called the same, and run there as well
-        name = f"{name.removesuffix(path.suffix)}{path.suffix}"
-    codes = PixelCodes.of_reals(real)
-    return RunTarget(TargetSpec(f"{name}/{runtime}", name, artifact.sha256, runtime, "source", signature=signature, codes=codes))
-
-
-def _lending(plan: Plan, path: Path) -> tuple[Signature, str]:
-    """What a float network takes and gives, and the runtime that it is. Raises :class:`EdgeqError` where it has no gradients."""
-    if path.suffix != ".onnx":
-        from edgeq.keras.load import load
-
-        return load(path, plan.output).signature, KERAS
-    probed = probe(path, (), plan.output_of(path))
-    if reason := access.hindrance("gradients", path, probed.main, probed.signature.kind):
-        raise EdgeqError(f"{path}: {reason}")
-    if probed.signature.input.dtype != "float32" or not read.graph(path).floating:
-        raise EdgeqError(f"{path}: is quantised, and --source takes a float network; pass it as another --target, with --transfer")
-    return probed.signature, probed.main
-
-
-def _own(plan: Plan, mains: Sequence[_Network], notes: list[str]) -> list[TargetSpec]:
-    """The targets that are differentiated themselves; :class:`EdgeqError` where an op of one has no gradient."""
-    if not plan.own_gradients:
-        return []
-    clamp = {"clipped": "a clipped clamp", "through": "a pass-through clamp"}.get(plan.clamp, "a clipped and a pass-through clamp")
-    own = []
-    for network, attacked in ((one, spec) for one in mains for spec in one.attacked(plan.each)):
-        path, real = network.probed.path, runtimes.real(attacked.runtime)
-        spec = next(t.spec for t in network.targets if t.spec.runtime == real)
-        own.append(spec)
-        if spec.runtime == KERAS:
-            continue
-        if reason := access.hindrance("gradients", path, spec.runtime, "logits"):
-            raise EdgeqError(f"{path}: {reason}")
-        floats = read.differentiable(path)[0].floating
-        through = "" if floats else f", straight through the roundings of {spec.runtime}, with {clamp}"
-        notes.append(f"gradients are {path.name}'s own{through}")
-        if caveat := access.caveat(path, spec.runtime):
-            notes.append(caveat)
-    return own
-
-
-def _ensemble(agree: int, mains: Sequence[_Network]) -> RunTarget:
-    members = tuple(network.main.id for network in mains)
-    if not 1 <= agree <= len(members) or len(members) < 2:
-        raise EdgeqError(f"--agree {agree}: {len(members)} networks are given; name two or more with --target, and at most as many here")
-    border = mains[0].main.signature
-    assert border is not None
-    label = Signature(border.input, replace(border.output, shape=(), dtype="int64", scale=1.0, zero=0), "label")
-    return RunTarget(TargetSpec(f"{agree} of {len(members)} agree", derived="ensemble", members=members, agree=agree, signature=label))
-
-
-def _mean(gradients_of: Sequence[str], lenders: Sequence[str], mains: Sequence[_Network]) -> list[RunTarget]:
-    """What an attack that is adapted to an ensemble follows: the mean of its members, or of the float networks that stand for them."""
-    own = [id for id in gradients_of if id not in lenders]
-    members = tuple(own if len(own) > 1 else gradients_of)
-    if len(members) < 2:
-        return []
-    return [
-        RunTarget(TargetSpec(f"mean of {len(members)}", role="source", derived="mean", members=members, signature=mains[0].main.signature))
-    ]
-
-
-def _before_grid(planned: Sequence[Cell], targets: Sequence[RunTarget]) -> list[RunTarget]:
-    """For each float network that is crafted on: the same network, shown the iterates before they are rounded to pixels."""
-    crafted_on = {cell.crafted_on for cell in planned if cell.kind == "gradient"}
-    floats = [t.spec for t in targets if t.spec.runtime == KERAS and t.id in crafted_on]
-    beside = {"derived": "before-grid", "codes": None}
-    return [RunTarget(replace(spec, id=f"{spec.id} (before the grid)", members=(spec.id,), **beside)) for spec in floats]  # type: ignore[arg-type]
