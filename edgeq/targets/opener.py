@@ -114,9 +114,7 @@ class Bench:
             return {"": self.target(spec.id)}
         assert spec.codes is not None
         if spec.runtime == KERAS:
-            from edgeq.keras import source
-
-            return {"": source.open(self._files(spec.artifact), spec.codes.real, batch)}
+            return {"": _network(spec, self._files(spec.artifact), batch)}
         from edgeq.integer import read
         from edgeq.keras.ste.source import SteSource
 
@@ -137,8 +135,15 @@ def open_target(spec: TargetSpec, file: Path, threads: int | None = None) -> Tar
     if spec.signature is None or spec.codes is None:
         raise EdgeqError(f"{file}: how a pixel enters {spec.id} is not known, so it cannot be asked; start a new run")
     if spec.runtime == KERAS:
-        from edgeq.keras import source
-
-        given, kind = spec.signature.output, spec.signature.kind
-        return source.open(file, spec.codes.real, output=given.name or (kind if (given.shape, kind) == ((1,), "logits") else None))
+        return _network(spec, file, GRADIENTS)
     return runtimes.open(spec.runtime, file, spec.signature, spec.codes, batch=BATCH, threads=threads)
+
+
+def _network(spec: TargetSpec, file: Path, batch: int) -> Any:
+    """The float network of ``spec``, of several outputs the one that it names; ``batch``: rows whose gradients are taken at once."""
+    from edgeq.keras import source
+
+    assert spec.signature is not None
+    assert spec.codes is not None
+    given, kind = spec.signature.output, spec.signature.kind
+    return source.open(file, spec.codes.real, batch, given.name or (kind if (given.shape, kind) == ((1,), "logits") else None))

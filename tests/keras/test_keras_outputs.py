@@ -68,3 +68,16 @@ def test_one_output_has_no_other_name_and_a_bare_logit_is_said(tmp_path: Path) -
         images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
         answer = target.answer(images)
     np.testing.assert_array_equal(answer.label(), answer.raw[:, 0] > 0)
+
+
+def test_the_named_output_is_differentiated_in_smaller_batches_too(tmp_path, monkeypatch) -> None:
+    """As of a slow network, whose gradients are taken of fewer rows at once."""
+    keras = engine.tensorflow().keras
+    given = keras.layers.Input((8, 8, 1))
+    flat = keras.layers.Flatten()(given)
+    keras.Model(given, [keras.layers.Dense(10, name="digit")(flat), keras.layers.Dense(4, name="other")(flat)]).save(tmp_path / "two.keras")
+    monkeypatch.setattr("edgeq.runs.estimate._gradient_seconds", lambda source, images: source.batch)
+    images = edgeq.Images(np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8), np.arange(4))
+    options = {"preprocess": "mean=0,std=255", "access": "gradients", "run": tmp_path / "r.sqlite"}
+    with edgeq.attack(tmp_path / "two.keras", images, "pgd:steps=2", eps="4/255", output="digit", **options) as result:
+        assert result.to_json()["gradient_batch"] < 128
